@@ -1,0 +1,62 @@
+# Keyclave. `make` alone explains the targets; each of them sets up what it needs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help demo test serve check trace bench drill format lock clean
+
+PYTHON_IN := .venv/bin
+HOME_DIR ?= .keyclave
+ARGS ?=
+
+help: ## Explain the targets
+	@printf '\nKeyclave: keys that protect health records, and a record of their use that anyone can check.\n\n'
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nStart with `make demo`. README.md goes on from there.\n\n'
+
+demo: ## Do the main job on synthetic health records, in under two minutes (ARGS="--patients 50")
+	@scripts/setup
+	@$(PYTHON_IN)/python demo/run.py $(ARGS)
+
+test: ## Run all tests (ARGS="-k envelope" for some)
+	@scripts/setup test
+	@$(PYTHON_IN)/python -m pytest -n 2 --dist loadfile -m 'not drill' $(ARGS)
+
+serve: ## Run a development server on https://127.0.0.1:8443 with its home in .keyclave
+	@scripts/setup
+	@[ -e $(HOME_DIR)/keyclave.toml ] || $(PYTHON_IN)/keyclave init --home $(HOME_DIR) --development
+	@exec $(PYTHON_IN)/keyclave serve --home $(HOME_DIR) $(ARGS)
+
+check: ## Style, types, floors and the rules of the house
+	@scripts/setup dev
+	@$(PYTHON_IN)/ruff check --quiet .
+	@$(PYTHON_IN)/ruff format --check --quiet . || { echo 'not formatted: run `make format`'; exit 1; }
+	@$(PYTHON_IN)/mypy --strict --no-error-summary src
+	@$(PYTHON_IN)/lint-imports --no-logo >.lint-imports.log || { cat .lint-imports.log; exit 1; }; rm -f .lint-imports.log
+	@$(PYTHON_IN)/python -m pytest -p no:xdist tests/house
+
+trace: ## Print which tests show each requirement, and fail where one that is claimed has none
+	@scripts/setup
+	@$(PYTHON_IN)/python scripts/trace_requirements.py
+
+bench: ## Measure, side by side with a peer, into bench/results.json
+	@scripts/setup bench
+	@$(PYTHON_IN)/python bench/run.py $(ARGS)
+
+drill: ## Kill the server under load, fill its disk, set its clock back: into drill/results.json
+	@scripts/setup
+	@$(PYTHON_IN)/python drill/run.py $(ARGS)
+
+format: ## Put the code into its one format
+	@scripts/setup dev
+	@$(PYTHON_IN)/ruff check --quiet --fix-only .
+	@$(PYTHON_IN)/ruff format --quiet .
+
+lock: ## Write the hashed locks anew from requirements*.in (ARGS=--upgrade for newer versions; needs uv)
+	@scripts/lock $(ARGS)
+
+clean: ## Remove what set-up and tools made; the development home .keyclave stays, for it holds keys
+	@rm -rf .venv .venv-bench .setup.lock .lint-imports.log .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
+	  .hypothesis .schemathesis build dist src/*.egg-info
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

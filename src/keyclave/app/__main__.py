@@ -1,0 +1,76 @@
+"""`python -m keyclave.app`: the server's own programs. People call them through `keyclave`, which hands over to here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+
+from keyclave.core.errors import KeyclaveError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a program and return its exit code."""
+    parser = argparse.ArgumentParser(prog="keyclave", description="Keyclave's server programs.")
+    programs = parser.add_subparsers(dest="program", required=True)
+    init = programs.add_parser("init", help="hold the ceremony that makes a home")
+    init.add_argument("--home", type=Path, default=Path("keyclave-home"))
+    init.add_argument("--threshold", type=int, default=2, metavar="M", help="shares needed to unseal")
+    init.add_argument("--custodians", type=int, default=3, metavar="N", help="shares made")
+    init.add_argument("--protect-to", type=Path, action="append", default=[], metavar="PEM", help="a custodian's P-384 public key, once each")
+    init.add_argument("--passphrases", action="store_true", help="ask for a passphrase for each share")
+    init.add_argument("--out-json", type=Path, help="write shares and credentials to this file (0600) instead of showing them")
+    init.add_argument("--development", action="store_true", help="a development root that opens by itself; never for patient data")
+    init.add_argument("--host", default="127.0.0.1")
+    init.add_argument("--port", type=int, default=8443)
+    init.add_argument("--origin", default="keyclave.localhost/log", help="the log's name, for ever")
+    init.add_argument("--name", action="append", default=[], help="a further DNS name or address of the server's certificate")
+    serve = programs.add_parser("serve", help="serve")
+    serve.add_argument("--home", type=Path, default=Path("keyclave-home"))
+    serve.add_argument("--host")
+    serve.add_argument("--port", type=int)
+    share = programs.add_parser("open-share", help="open a protected share file and print the share")
+    share.add_argument("file", type=Path)
+    share.add_argument("--key", type=Path, help="the custodian's private key (PEM); otherwise a passphrase is asked for")
+    chosen = parser.parse_args(arguments)
+    os.umask(0o077)
+    try:
+        return _run(chosen)
+    except KeyclaveError as error:
+        sys.stderr.write(f"keyclave: {error.detail}\n" + (f"  → {error.hint}\n" if error.hint else ""))
+        return 1
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    if chosen.program == "serve":
+        from keyclave.app.serve import serve  # noqa: PLC0415 - each program imports only what it needs
+
+        serve(chosen.home.resolve(), chosen.host, chosen.port)
+        return 0
+    if chosen.program == "open-share":
+        from keyclave.app.hand_over import open_share  # noqa: PLC0415
+
+        return open_share(chosen.file, chosen.key)
+    from keyclave.app.ceremony import Wishes  # noqa: PLC0415
+    from keyclave.app.hand_over import init  # noqa: PLC0415
+
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9./_-]{0,120}", chosen.origin):
+        sys.stderr.write("keyclave: the origin is a name like kms.example.org/log\n")
+        return 2
+    threshold, custodians = (1, 1) if chosen.development else (chosen.threshold, chosen.custodians)
+    wishes = Wishes(
+        threshold=threshold,
+        custodians=custodians,
+        development=chosen.development,
+        host=chosen.host,
+        port=chosen.port,
+        origin=chosen.origin,
+        names=tuple(chosen.name),
+    )
+    return init(chosen.home.resolve(), wishes, chosen.protect_to, chosen.out_json, passphrases=chosen.passphrases)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

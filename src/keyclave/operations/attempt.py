@@ -1,0 +1,167 @@
+"""One attempt of a caller: what becomes one event (rarely several) and one answer, both or neither.
+
+An attempt is a unit of the store. Its answer leaves in `done`, when the group that holds its event is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from keyclave.audit.event import Event, encode, event_id
+from keyclave.core.errors import KeyclaveError
+from keyclave.identity.caller import Caller
+from keyclave.store import records
+
+if TYPE_CHECKING:
+    from keyclave.operations.desk import Desk
+
+Reply = Callable[["Attempt"], None]
+Change = Callable[[Connection], Any]
+
+VALUES_PER_EVENT = 1_200  # recorded context values of about 30 bytes: well under the 65,535 bytes of an entry
+
+
+class DryRun(KeyclaveError):  # noqa: N818 - not an error: the end of a rehearsal
+    """Raised inside a change that was only to be tried: its savepoint is rolled back."""
+
+    code = "dry_run"
+
+    def __init__(self) -> None:
+        super().__init__("rehearsed, not done")
+
+
+class Attempt:
+    """What is known of an attempt while it runs. `error` and `answer` are what the caller gets."""
+
+    __slots__ = (
+        "answer", "at", "caller", "change_fn", "changes", "context", "count", "desk", "detail", "dry_run", "error", "event",
+        "events", "failed", "idempotency", "if_match", "key_id", "op", "outcome", "reason", "ref", "replayed", "reply", "request", "reservations",
+        "source", "tags", "touches", "version",
+    )  # fmt: skip
+
+    def __init__(self, desk: Desk, op: str, caller: Caller, source: str, reply: Reply) -> None:
+        self.desk = desk
+        self.op = op
+        self.caller = caller
+        self.source = source
+        self.reply = reply
+        self.at = desk.clock.now()
+        self.answer: Any = None
+        self.error: KeyclaveError | None = None
+        self.change_fn: Change | None = None
+        self.changes = False
+        self.context: dict[str, list[str]] | None = None
+        self.tags = 0
+        self.count = 1
+        self.failed = 0
+        self.detail: dict[str, str | int] | None = None
+        self.dry_run = False
+        self.event = ""
+        self.events = 1
+        self.idempotency: tuple[str, bytes] | None = None
+        self.if_match: int | None = None
+        self.key_id = ""
+        self.outcome = "ok"
+        self.reason = ""
+        self.ref = ""
+        self.replayed = False
+        self.request: Any = None
+        self.reservations: list[tuple[str, int]] | None = None
+        self.touches: tuple[str, ...] = ()
+        self.version = 0
+
+    def note_context(self, context: Mapping[str, str]) -> None:
+        """Record the encryption context: keyed hashes, except names that policy marks as plain (promise 8)."""
+        tag = self.desk.context_tag
+        recorded = self.context
+        if recorded is None:
+            self.context = {name: [tag(self.caller.tenant, name, context[name])] for name in sorted(context)}
+            self.tags = len(context)
+            return
+        for name, value in context.items():
+            tagged = tag(self.caller.tenant, name, value)
+            values = recorded.setdefault(name, [])
+            if not values or (values[-1] != tagged and tagged not in values[-64:]):
+                values.append(tagged)
+                self.tags += 1
+
+    def settle(self) -> None:
+        """Say how many events this will be, before it is enqueued."""
+        self.events = 1 + max(0, self.tags - 1) // VALUES_PER_EVENT
+
+    # ---- the unit -----------------------------------------------------------------------------------------------------
+    def change(self, transaction: Connection, first: int) -> list[bytes]:
+        """Make the change, if there is one, and return the events."""
+        self.event = event_id(self.desk.store.node, first)
+        if self.reservations is not None:
+            for key_id, number in self.reservations:
+                records.reserve_uses(transaction, key_id, number, self.desk.block)
+        if self.change_fn is not None:
+            self.desk.make_change(self, transaction)
+        return self.leaves(first, self.outcome if self.error is None else self.error.code)
+
+    def refused(self, error: Exception, first: int) -> list[bytes]:
+        """The change was undone: keep why."""
+        self.event = event_id(self.desk.store.node, first)
+        if not isinstance(error, KeyclaveError):
+            raise error
+        if not isinstance(error, DryRun):
+            self.error = error
+            self.answer = None
+        return self.leaves(first, error.code)
+
+    def done(self, failure: Exception | None) -> None:
+        """Answer. On failure nothing happened and no event exists: the answer says so."""
+        if failure is not None:
+            self.error = failure if isinstance(failure, KeyclaveError) else KeyclaveError("the server failed")
+            self.answer = None
+            self.event = ""
+        self.desk.settled(self, failed=failure is not None)
+        self.reply(self)
+
+    def leaves(self, first: int, outcome: str) -> list[bytes]:
+        """Return the encoded events, numbered from `first`."""
+        if self.events == 1:
+            context = self.context
+            if self.count != 1 and context:
+                context = dict(sorted(context.items()))
+            return [encode(self._event(first, outcome, context, 0))]
+        parts = list(_parts(self.context or {}, self.events))
+        return [encode(self._event(first + i, outcome, part, i + 1)) for i, part in enumerate(parts)]
+
+    def _event(self, number: int, outcome: str, context: dict[str, list[str]] | None, part: int) -> Event:
+        caller = self.caller
+        return Event(
+            actor=caller.principal,
+            at=self.at,
+            context=context,
+            count=self.count,
+            credential=caller.id,
+            detail=self.detail,
+            failed=self.failed,
+            id=event_id(self.desk.store.node, number),
+            key=self.key_id,
+            op=self.op,
+            outcome=outcome,
+            part=part,
+            reason=self.reason,
+            role=caller.role if caller.id else "",
+            source=self.source,
+            tenant=caller.tenant,
+            version=self.version,
+        )
+
+
+def _parts(context: dict[str, list[str]], count: int) -> list[dict[str, list[str]]]:
+    """Share out the values over exactly `count` events."""
+    flat = [(name, value) for name in sorted(context) for value in context[name]]
+    out: list[dict[str, list[str]]] = []
+    for i in range(count):
+        part: dict[str, list[str]] = {}
+        for name, value in flat[i * VALUES_PER_EVENT : (i + 1) * VALUES_PER_EVENT]:
+            part.setdefault(name, []).append(value)
+        out.append(part)
+    return out

@@ -1,0 +1,184 @@
+"""key-create, key-import: a key begins its life, described from the first moment (R13) and wrapped before it is kept.
+
+Imported material comes wrapped to a one-time RSA key of this server (RSA-OAEP-SHA-256 of an ephemeral AES-256 key, then
+AES-KWP of the material), so that it is never in the clear on the way; the key-check value confirms what arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from msgspec import Meta
+from sqlalchemy import Connection
+
+from keyclave.core import limits
+from keyclave.core.errors import Malformed, Undecipherable
+from keyclave.core.ids import RAW, to_id
+from keyclave.crypto.arena import Slot
+from keyclave.crypto.public import to_pem
+from keyclave.crypto.suites import KeySpec, Purpose
+from keyclave.keys.model import Cryptoperiod, Key, Rotation, Version
+from keyclave.keys.periods import DEFAULTS, checked
+from keyclave.keys.transitions import FIRST, Move, moved
+from keyclave.operations.attempt import Attempt
+from keyclave.operations.desk import Desk
+from keyclave.operations.forms import Answer, Base64, Empty, Name, Request, Text, from_base64
+from keyclave.operations.key_view import KeyView, view
+from keyclave.operations.keyring import LoadedKey
+from keyclave.store import records
+
+Tags = Annotated[dict[Text, Annotated[str, Meta(max_length=256)]], Meta(max_length=limits.TAGS)]
+
+IMPORT_WINDOW = 3600 * 1_000_000  # microseconds that import parameters live
+_SEPARATE = 512  # bytes: the RSA-4096 part of wrapped import material
+
+
+class Description(Request, kw_only=True):
+    """What is said of a key when it is made."""
+
+    name: Name
+    spec: str = "aes-256"
+    purpose: str = "encrypt"
+    owner: Text
+    environment: Text = "production"
+    classification: Text = "ePHI"
+    tags: Tags = {}
+    cryptoperiod: Cryptoperiod | None = None
+    rotation: Rotation | None = None
+    activate: bool = True
+
+
+class CreateRequest(Description, kw_only=True):
+    """A key to be generated here."""
+
+
+class ImportRequest(Description, kw_only=True):
+    """A key made elsewhere: wrapped to the parameters of `token`; `kcv` is the key-check value to expect."""
+
+    token: str
+    wrapped: Base64
+    kcv: str = ""
+
+
+class ImportParameters(Answer, kw_only=True):
+    """Where to wrap to, until when."""
+
+    token: str
+    wrapping_key: str
+    algorithm: str
+    expires_at: int
+
+
+def create_key(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: CreateRequest) -> Callable[[Connection], KeyView]:
+    """Generate a key."""
+    spec, purpose = suits(request.spec, request.purpose)
+    material, public = generate(desk, spec)
+    return _keep(desk, attempt, request, spec, purpose, material, public, "generated")
+
+
+def import_key(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: ImportRequest) -> Callable[[Connection], KeyView]:
+    """Register a key that was made elsewhere."""
+    spec, purpose = suits(request.spec, request.purpose)
+    private = desk.imports.take(attempt.caller.tenant, request.token, attempt.at)
+    blob = from_base64(request.wrapped, limits.MESSAGE, "wrapped")
+    with private, desk.module.decrypt_private(private, KeySpec.RSA_4096, blob[:_SEPARATE]) as ephemeral:
+        if len(ephemeral) != 32:  # noqa: PLR2004 - AES-256
+            raise Undecipherable
+        material = desk.module.kwp_unwrap(ephemeral, blob[_SEPARATE:])
+    public = None
+    if spec.symmetric:
+        if len(material) != spec.length:
+            raise Malformed(f"the imported key has {len(material)} bytes", f"{spec.value} takes {spec.length}")
+    else:
+        pair = desk.module.load_pair(spec, material)
+        material, public = pair.private, pair.public
+    if request.kcv and request.kcv.lower() != desk.module.key_check(material):
+        material.wipe()
+        raise Malformed("the key-check value does not match what arrived", "wrap the right key, or correct `kcv`")
+    return _keep(desk, attempt, request, spec, purpose, material, public, "imported")
+
+
+def import_parameters(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty) -> ImportParameters:
+    """Make a one-time wrapping key for one import."""
+    pair = desk.module.generate_pair(KeySpec.RSA_4096)
+    expires = attempt.at + IMPORT_WINDOW
+    token = desk.imports.offer(attempt.caller.tenant, pair, expires, to_id("imp", desk.module.random(RAW)))
+    return ImportParameters(
+        token=token, wrapping_key=to_pem(pair.public), algorithm="RSA-OAEP-SHA256+AES-KWP", expires_at=expires
+    )
+
+
+def suits(spec_text: str, purpose_text: str) -> tuple[KeySpec, Purpose]:
+    """Return specification and purpose if both exist and go together: one key, one purpose."""
+    try:
+        spec = KeySpec(spec_text)
+    except ValueError:
+        raise Malformed(f"unknown key spec {spec_text[:40]!r}", "known: " + ", ".join(s.value for s in KeySpec)) from None
+    fitting = [p.value for p in Purpose if p in spec.purposes]
+    if purpose_text not in fitting:
+        raise Malformed(f"{spec.value} keys are not for {purpose_text[:40]!r}", "they are for: " + ", ".join(fitting))
+    return spec, Purpose(purpose_text)
+
+
+def generate(desk: Desk, spec: KeySpec) -> tuple[Slot, bytes | None]:
+    """Return fresh material and, for a pair, its public half."""
+    if spec.symmetric:
+        return desk.module.random_slot(spec.length), None
+    pair = desk.module.generate_pair(spec)
+    return pair.private, pair.public
+
+
+def made_slowly(_key: LoadedKey | None, request: Description) -> bool:
+    """Tell whether making this key would hold up the event loop."""
+    try:
+        return KeySpec(request.spec).slow
+    except ValueError:
+        return False
+
+
+def _keep(
+    desk: Desk,
+    attempt: Attempt,
+    request: Description,
+    spec: KeySpec,
+    purpose: Purpose,
+    material: Slot,
+    public: bytes | None,
+    origin: str,
+) -> Callable[[Connection], KeyView]:
+    period = checked(request.cryptoperiod or DEFAULTS[purpose.value])
+    version = Version(
+        number=1, state=FIRST, origin=origin, kcv=desk.module.key_check(material), created_at=attempt.at, public=public
+    )
+    if request.activate:
+        version = moved(version, Move.ACTIVATE, attempt.at)
+    key = Key(
+        id=to_id("key", desk.module.random(RAW)),
+        tenant=attempt.caller.tenant,
+        name=request.name,
+        spec=spec.value,
+        purpose=purpose.value,
+        owner=request.owner,
+        environment=request.environment,
+        classification=request.classification,
+        location="software",
+        tags=dict(sorted(request.tags.items())),
+        cryptoperiod=period,
+        rotation=request.rotation,
+        created_at=attempt.at,
+        created_by=attempt.caller.principal,
+        primary=1 if request.activate else None,
+        rev=1,
+        versions=(version,),
+    )
+    attempt.key_id, attempt.version = key.id, 1
+    attempt.detail = {"name": key.name, "origin": origin, "purpose": key.purpose, "spec": key.spec}
+    with material:
+        wrapped = desk.keyring.wrap(key, 1, material)
+
+    def keep(transaction: Connection) -> KeyView:
+        records.insert_key(transaction, key, wrapped)
+        return view(key)
+
+    return keep

@@ -1,0 +1,259 @@
+"""The desk: what every verb shares. It knows the implementations only by their interfaces; `app` hands them over.
+
+    perform -> [verb: policy, state, crypto] -> attempt -> store's group -> durable -> reply
+
+`perform` runs on the event loop's thread and never waits: the answer comes through `reply`, once its event is durable.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from keyclave.core.canonical import canonical
+from keyclave.core.clock import Clock
+from keyclave.core.errors import Broken, IdempotencyReuse, KeyclaveError, Malformed, Sealed
+from keyclave.crypto.digest import sha256
+from keyclave.crypto.module import CryptoModule
+from keyclave.crypto.suites import MacAlgorithm
+from keyclave.identity.caller import Caller
+from keyclave.operations.attempt import Attempt, DryRun, Reply
+from keyclave.operations.callers import Callers
+from keyclave.operations.imports import Imports
+from keyclave.operations.keyring import BLOCK, Keyring, LoadedKey, unknown_key
+from keyclave.operations.log import Log
+from keyclave.operations.operation import Operation
+from keyclave.operations.vault import Vault
+from keyclave.policy.duties import check_duty, reaches
+from keyclave.store import records
+from keyclave.store.interface import Store
+
+_TAGS = 65_536  # remembered context tags; a tag costs two microseconds to make
+encode_answer = msgspec.json.Encoder().encode
+
+
+class Desk:
+    """Everything a verb needs, and the way of every attempt."""
+
+    block = BLOCK
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        module: CryptoModule,
+        vault: Vault,
+        log: Log,
+        clock: Clock,
+        keyring: Keyring,
+        plain_context: frozenset[str],
+        workers: Executor,
+        on_loop: Callable[..., object],
+        development: bool,
+        destruction_days: int,
+    ) -> None:
+        self.store = store
+        self.module = module
+        self.vault = vault
+        self.log = log
+        self.clock = clock
+        self.keyring = keyring
+        self.callers = Callers(store, clock)
+        self.imports = Imports()
+        self.development = development
+        self.destruction_days = destruction_days
+        self.workers = workers
+        self._on_loop = on_loop
+        self._plain = plain_context
+        self._tags: dict[tuple[str, str, str], str] = {}
+        self._pending: dict[str, int] = {}
+
+    # ---- the way of an attempt ----------------------------------------------------------------------------------------
+    def perform(self, op: Operation, attempt: Attempt, ref: str, request: Any) -> None:
+        """Run `op` for the attempt's caller on the key `ref` (empty where the operation names none)."""
+        if self._pending:
+            self._settle_pending(attempt.caller, ref)
+        attempt.request, attempt.ref = request, ref
+        try:
+            if self.replay(attempt):
+                self.enqueue(attempt)
+                return
+            key = self.admit(op, attempt, ref)
+            if op.slow is not None and op.slow(key, request):
+                self.workers.submit(self._work, op, attempt, key, request)
+                return
+            self._run(op, attempt, key, request)
+        except KeyclaveError as error:
+            attempt.error = error
+        self.enqueue(attempt)
+
+    def admit(self, op: Operation, attempt: Attempt, ref: str) -> LoadedKey | None:
+        """Ask policy: the duty of the role, then the reach of the credential on this key."""
+        caller = attempt.caller
+        check_duty(caller, op.name)
+        if self.vault.sealed and op.needs_root:
+            raise Sealed
+        if not op.on_key:
+            return None
+        key = self.keyring.find(caller.tenant, ref)  # found before it is judged: unknown and forbidden take the same path
+        if not reaches(caller, op.name, key.key.id, key.key.name):
+            raise unknown_key()
+        attempt.key_id = key.key.id
+        return key
+
+    def _run(self, op: Operation, attempt: Attempt, key: LoadedKey | None, request: Any) -> None:
+        result = op.run(self, attempt, key, request)
+        if op.changes:
+            attempt.change_fn = result
+            attempt.changes = True
+            attempt.touches = attempt.touches or ((attempt.key_id,) if attempt.key_id else ())
+        else:
+            attempt.answer = result
+
+    def _work(self, op: Operation, attempt: Attempt, key: LoadedKey | None, request: Any) -> None:
+        """Run on a worker thread what would hold up the loop (RSA, key generation, long reads)."""
+        try:
+            self._run(op, attempt, key, request)
+        except KeyclaveError as error:
+            attempt.error = error
+        except Exception as fault:
+            attempt.error = Broken("the operation failed", "see the server's log")
+            self._on_loop(self.log.complain, fault)
+        self._on_loop(self._worked, op, attempt, key)
+
+    def _worked(self, op: Operation, attempt: Attempt, key: LoadedKey | None) -> None:
+        """Back on the loop: the key may have been suspended meanwhile, so it is asked again before anything leaves."""
+        if key is not None and attempt.error is None and not op.changes:
+            try:
+                now = self.keyring.find(attempt.caller.tenant, key.key.id)
+                if now is not key and now.key.rev != key.key.rev:
+                    attempt.answer = None
+                    self.perform(op, attempt, now.key.id, attempt.request)
+                    return
+            except KeyclaveError as error:
+                attempt.answer, attempt.error = None, error
+        self.enqueue(attempt)
+
+    def enqueue(self, attempt: Attempt) -> None:
+        """Hand the attempt to the store; what it is about to change is used by nobody until that is done."""
+        attempt.settle()
+        if attempt.changes:
+            for name in attempt.touches:
+                self._pending[name] = self._pending.get(name, 0) + 1
+        self.store.enqueue(attempt)
+
+    def _settle_pending(self, caller: Caller, ref: str) -> None:
+        """Commit changes that wait on what this attempt uses: an event after `suspend` must not show a use."""
+        names = [caller.id, ref]
+        loaded = self.keyring.known(caller.tenant, ref)
+        if loaded is not None:
+            names.append(loaded.key.id)
+        if any(name in self._pending for name in names):
+            self.store.flush()
+
+    def settled(self, attempt: Attempt, *, failed: bool) -> None:
+        """The attempt's group is decided: drop from memory what it changed, before anybody is answered."""
+        if attempt.changes:
+            for name in attempt.touches:
+                self._pending[name] -= 1
+                if not self._pending[name]:
+                    del self._pending[name]
+                self.keyring.forget(attempt.caller.tenant, name)
+                self.callers.forget(name)
+        elif failed and attempt.reservations:
+            for key_id, _ in attempt.reservations:
+                self.keyring.forget(attempt.caller.tenant, key_id)
+
+    # ---- changes ------------------------------------------------------------------------------------------------------
+    def make_change(self, attempt: Attempt, transaction: Connection) -> None:
+        """Inside the transaction: make the change once for its idempotency key, and keep the answer under that key."""
+        assert attempt.change_fn is not None  # noqa: S101
+        kept = self._kept(attempt, transaction)
+        if kept is not None:
+            attempt.answer, attempt.replayed = kept, True
+            attempt.detail = {"replayed": 1}
+            return
+        answer = attempt.change_fn(transaction)
+        if hasattr(answer, "event"):
+            answer.event = attempt.event
+        attempt.answer = answer
+        if attempt.dry_run:
+            raise DryRun
+        if attempt.idempotency is not None:
+            key, digest = attempt.idempotency
+            sealer = self.module.message_sealer(self._operational(attempt), _idempotency_context(attempt, key))
+            iv = self.module.random(12)
+            sealed = sealer.commitment + iv + sealer.seal(iv, encode_answer(answer), b"")
+            records.keep_idempotent(
+                transaction, attempt.caller.tenant, attempt.caller.principal, key, digest, sealed, attempt.at
+            )
+
+    def replay(self, attempt: Attempt) -> bool:
+        """Answer from what is kept under the idempotency key, if anything is."""
+        if attempt.idempotency is None:
+            return False
+        kept = self.store.read(lambda conn: self._kept(attempt, conn))
+        if kept is None:
+            return False
+        attempt.answer, attempt.replayed, attempt.detail = kept, True, {"replayed": 1}
+        return True
+
+    def _kept(self, attempt: Attempt, conn: Connection) -> bytes | None:
+        if attempt.idempotency is None:
+            return None
+        key, digest = attempt.idempotency
+        row = records.read_idempotent(conn, attempt.caller.tenant, attempt.caller.principal, key)
+        if row is None:
+            return None
+        if row[0] != digest:
+            raise IdempotencyReuse("this idempotency key was used with another request", "use a new key for a new request")
+        kept, context = row[1], _idempotency_context(attempt, key)
+        return self.module.open_message(self._operational(attempt), context, kept[:32], kept[32:44], kept[44:], b"")
+
+    def _operational(self, attempt: Attempt) -> Any:
+        return self.keyring.tenant_key(attempt.caller.tenant, "operational")
+
+    def begin(self, op: Operation, caller: Caller, source: str, reply: Reply) -> Attempt:
+        """Open an attempt."""
+        return Attempt(self, op.name, caller, source, reply)
+
+    # ---- the context, as the log shows it -----------------------------------------------------------------------------
+    def context_tag(self, tenant: str, name: str, value: str) -> str:
+        """Return what the log records of a context value: `h:` and a keyed hash, or `p:` and the value where policy allows it.
+
+        The key never leaves the server, so nobody can try values against the log; equal values have equal tags, so exposure
+        can be counted and "which events touched patient X" answered by whoever may ask the server.
+        """
+        asked = (tenant, name, value)
+        tag = self._tags.get(asked)
+        if tag is None:
+            if name in self._plain and len(value) <= 64:  # noqa: PLR2004 - a plain value stays short
+                tag = "p:" + value
+            else:
+                message = canonical("keyclave/context-tag/1", name, value)
+                mac = self.module.mac(self.keyring.tenant_key(tenant, "context"), MacAlgorithm.HMAC_SHA_256, message)
+                tag = "h:" + base64.urlsafe_b64encode(mac[:16]).decode().rstrip("=")
+            if len(self._tags) >= _TAGS:
+                self._tags.clear()
+            self._tags[asked] = tag
+        return tag
+
+    def forget_tags(self) -> None:
+        """Drop remembered context values (on seal)."""
+        self._tags.clear()
+
+
+def request_digest(operation: str, ref: str, body: bytes) -> bytes:
+    """Return what an idempotency key is bound to."""
+    if not operation:
+        raise Malformed("no operation")
+    return sha256(canonical("keyclave/idempotency/1", operation, ref, body))
+
+
+def _idempotency_context(attempt: Attempt, key: str) -> bytes:
+    return canonical("keyclave/idempotent-answer/1", attempt.caller.tenant, attempt.caller.principal, key)

@@ -1,0 +1,65 @@
+"""encrypt, decrypt: small data, in place. The key never leaves; larger data takes a data key."""
+
+from __future__ import annotations
+
+from keyclave.core import limits
+from keyclave.core.errors import Undecipherable
+from keyclave.crypto.suites import Purpose
+from keyclave.envelope.header import KIND_MESSAGE, OVERHEAD
+from keyclave.operations.attempt import Attempt
+from keyclave.operations.desk import Desk
+from keyclave.operations.forms import Answer, Base64, Context, Request, admit_context, from_base64, to_base64
+from keyclave.operations.keyring import LoadedKey
+from keyclave.operations.sealing import Sealing, find_version, open_envelope
+
+
+class EncryptRequest(Request, kw_only=True):
+    """`context` is authenticated with the ciphertext and must be given again to decrypt."""
+
+    plaintext: Base64
+    context: Context = {}
+
+
+class EncryptAnswer(Answer, kw_only=True):
+    """`key` and `version` are what the ciphertext depends on."""
+
+    ciphertext: Base64
+    key: str
+    version: int
+
+
+class DecryptRequest(Request, kw_only=True):
+    """The same context as at encryption."""
+
+    ciphertext: Base64
+    context: Context = {}
+
+
+class DecryptAnswer(Answer, kw_only=True):
+    """The data, and the version that protected it."""
+
+    plaintext: Base64
+    key: str
+    version: int
+
+
+def encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptRequest, sealing: Sealing) -> EncryptAnswer:
+    """Encrypt under the primary version."""
+    plaintext = from_base64(request.plaintext, limits.PLAINTEXT, "plaintext")
+    context = admit_context(attempt, request.context)
+    handle = desk.keyring.protecting(key, Purpose.ENCRYPT, attempt.at)
+    attempt.version = handle.number
+    blob = sealing.seal(handle, KIND_MESSAGE, plaintext, context)
+    return EncryptAnswer(ciphertext=to_base64(blob), key=handle.key_id, version=handle.number)
+
+
+def decrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: DecryptRequest, _sealing: Sealing) -> DecryptAnswer:
+    """Decrypt a message under the version that protected it."""
+    blob = from_base64(request.ciphertext, limits.PLAINTEXT + OVERHEAD, "ciphertext")
+    context = admit_context(attempt, request.context)
+    handle, header, sealed = find_version(attempt, key, blob)
+    attempt.version = handle.number
+    if header.kind != KIND_MESSAGE:
+        raise Undecipherable
+    plaintext = open_envelope(attempt, handle, header, sealed, context)
+    return DecryptAnswer(plaintext=to_base64(plaintext), key=handle.key_id, version=handle.number)

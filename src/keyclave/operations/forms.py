@@ -1,0 +1,79 @@
+"""The forms that many requests share: base64 text in and out, contexts, what a batch looks like."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import pybase64
+from msgspec import Meta
+
+from keyclave.core import limits
+from keyclave.core.errors import Malformed, TooLarge
+from keyclave.envelope.context import encode_context
+from keyclave.operations.attempt import Attempt
+
+Base64 = Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})]
+Context = Annotated[dict[str, str], Meta(max_length=limits.CONTEXT_ENTRIES, description="the encryption context")]
+Name = Annotated[str, Meta(min_length=1, max_length=limits.NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")]
+Text = Annotated[str, Meta(min_length=1, max_length=limits.NAME, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Reason = Annotated[str, Meta(max_length=limits.REASON, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Number = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class Request(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A request body. Unknown fields are refused: a misspelt `context` must not become no context."""
+
+
+class Empty(Request, kw_only=True):
+    """A body that says nothing."""
+
+
+class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An answer; `event` is the id of its event in the log, for a receipt."""
+
+    event: str = ""
+
+
+class Problem(msgspec.Struct):
+    """What became of one item of a batch that failed."""
+
+    code: str
+    detail: str
+    hint: str
+
+
+class Failed(msgspec.Struct):
+    """The place of a failed item in the results."""
+
+    error: Problem
+
+
+def from_base64(text: str, limit: int, what: str) -> bytes:
+    """Decode standard base64 with padding, strictly; `limit` is in decoded bytes."""
+    if len(text) > (limit + 2) // 3 * 4:
+        raise TooLarge(f"{what} is larger than {limit} bytes", "use a data key and encrypt where the data is")
+    try:
+        raw = pybase64.b64decode(text, validate=True)
+    except ValueError:
+        raise Malformed(f"{what} is not base64", "use the standard alphabet with padding and no line breaks") from None
+    if len(raw) > limit:
+        raise TooLarge(f"{what} is larger than {limit} bytes", "use a data key and encrypt where the data is")
+    return raw
+
+
+def to_base64(raw: bytes | bytearray | memoryview) -> str:
+    """Encode as standard base64 with padding."""
+    return pybase64.b64encode_as_string(raw)
+
+
+def admit_context(attempt: Attempt, context: dict[str, str]) -> bytes:
+    """Check a context's form and the credential's constraints, record it, and return its canonical bytes."""
+    encoded = encode_context(context)
+    scope = attempt.caller.scope
+    if scope is not None and scope.context:
+        scope.check_context(context)
+    if context:
+        attempt.note_context(context)
+    return encoded
+

@@ -1,0 +1,199 @@
+"""The log as it lives: leaves into the tree, the tree's root into signed checkpoints, tiles and proofs out of both.
+
+    store.follow -> take -> Tree            after every commit, and at start-up from the rows that no stored tile covers
+    tick (each second) -> sign -> store -> published
+
+A checkpoint is signed only over what is durable, kept before it is shown, and never smaller than one that was kept. Signing needs
+the log's seed, which the root protects: while the server is sealed the tree grows and nothing is signed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from keyclave.audit.checkpoint import sign_checkpoint
+from keyclave.audit.event import event_number
+from keyclave.audit.note import Signer, signer_keys
+from keyclave.audit.proofs import prove_consistency, prove_inclusion, tree_root
+from keyclave.audit.receipt import encode_receipt
+from keyclave.audit.tiles import HASH, WIDTH, Tile, encode_bundle, tile_width
+from keyclave.audit.tree import CompactRange, Tree
+from keyclave.core.clock import MICROSECONDS, Clock
+from keyclave.core.errors import Broken, Sealed, Unknown
+from keyclave.crypto.digest import leaf_hash
+
+logger = logging.getLogger("keyclave.log")
+
+_CHUNK = 4096  # entries hashed at a time at start-up
+
+
+class LogStore(Protocol):
+    """What the log asks of a store."""
+
+    node: str
+
+    def read_entries(self, first: int, count: int) -> Sequence[bytes]: ...
+
+    def read_tile(self, level: int, number: int) -> bytes | None: ...
+
+    def last_tile(self) -> int: ...
+
+    def keep_checkpoint(self, size: int, root: bytes, note: str, tiles: list[tuple[int, int, bytes]], at: int) -> None: ...
+
+    def last_checkpoint(self, size: int | None = None) -> tuple[int, bytes, str] | None: ...
+
+    def checkpoint_sizes(self, after: int, limit: int) -> list[int]: ...
+
+
+class Receipt:
+    """A leaf, its place, and the proof that it is in the log."""
+
+    __slots__ = ("index", "leaf", "proof")
+
+    def __init__(self, index: int, leaf: bytes, proof: str) -> None:
+        self.index = index
+        self.leaf = leaf
+        self.proof = proof
+
+
+class Log:
+    """One log: its origin names it in every checkpoint."""
+
+    def __init__(self, store: LogStore, clock: Clock, origin: str) -> None:
+        self.origin = origin
+        self._store = store
+        self._clock = clock
+        self._signer: Signer | None = None
+        self._full: dict[tuple[int, int], Tile] = {}  # tiles that filled since the last kept checkpoint
+        kept = store.last_tile()
+        self._tree = Tree.restore(kept * WIDTH, self._rebuilt)
+        self._catch_up()
+        self.checkpoint = store.last_checkpoint()
+        if self.checkpoint is not None and self.root_at(self.checkpoint[0]) != self.checkpoint[1]:
+            raise Broken("the stored log is not the one that was signed", "stop, keep the database as evidence, and verify an export")
+
+    def _rebuilt(self, level: int, index: int, width: int) -> bytes:
+        """Return the beginning of a partial tile above level 0 from the full tiles below it: partial tiles are not stored."""
+        hashes = bytearray()
+        for child in range(index * WIDTH, index * WIDTH + width):
+            tile = self._stored(level - 1, child)
+            edge = CompactRange()
+            edge.append_many(tile[at : at + HASH] for at in range(0, len(tile), HASH))
+            hashes += edge.root()
+        return bytes(hashes)
+
+    def _stored(self, level: int, index: int) -> bytes:
+        tile = self._store.read_tile(level, index)
+        if tile is None:
+            raise Broken(f"tile {index} of level {level} is missing", "stop, keep the database as evidence, and restore a backup")
+        return tile
+
+    def _catch_up(self) -> None:
+        while entries := self._store.read_entries(self._tree.size, _CHUNK):
+            self.take(self._tree.size, entries)
+
+    # ---- growing ------------------------------------------------------------------------------------------------------
+    @property
+    def size(self) -> int:
+        """How many events are durable."""
+        return self._tree.size
+
+    def take(self, first: int, entries: Sequence[bytes]) -> None:
+        """Take durable entries, in order."""
+        if first != self._tree.size:
+            raise Broken(f"the log is at {self._tree.size} and was given entry {first}", "restart the server")
+        append = self._tree.append
+        for entry in entries:
+            for tile in append(leaf_hash(entry)):
+                self._full[tile.level, tile.index] = tile
+
+    def tick(self) -> None:
+        """Sign and keep a checkpoint, if there is something new and the seed is here."""
+        size = self._tree.size
+        if self._signer is None or size == 0 or (self.checkpoint is not None and self.checkpoint[0] == size):
+            return
+        now = self._clock.now()
+        root = self._tree.root()
+        note = sign_checkpoint(self.origin, size, root, self._signer, now // MICROSECONDS)
+        tiles = [(t.level, t.index, t.data) for t in self._full.values()]
+        self._store.keep_checkpoint(size, root, note, tiles, now)
+        self.checkpoint = (size, root, note)
+        self._full.clear()
+
+    def unseal(self, signer: Signer) -> None:
+        """Take the signing keys."""
+        self._signer = signer
+
+    def seal(self) -> None:
+        """Sign a last checkpoint and let go of the keys."""
+        self.tick()
+        self._signer = None
+
+    def complain(self, fault: BaseException) -> None:
+        """Write an unexpected fault to the process's own log."""
+        logger.error("an operation failed", exc_info=fault)
+
+    # ---- reading ------------------------------------------------------------------------------------------------------
+    def vkeys(self) -> list[str]:
+        """Return the keys that verify this log."""
+        if self._signer is None:
+            raise Sealed
+        return [str(key) for key in signer_keys(self.origin, self._signer)]
+
+    def published(self, size: int | None = None) -> str:
+        """Return the newest checkpoint, or the kept one of that size."""
+        found = self.checkpoint if size is None else self._store.last_checkpoint(size)
+        if found is None:
+            raise Unknown("no such checkpoint", "ask for the newest")
+        return found[2]
+
+    def sizes(self, after: int, limit: int) -> list[int]:
+        """Return the sizes of kept checkpoints above `after`."""
+        return self._store.checkpoint_sizes(after, limit)
+
+    def tile(self, level: int | None, index: int, width: int) -> bytes:
+        """Return a tile of hashes (or, level None, a bundle of entries) of a published tree."""
+        size = self.checkpoint[0] if self.checkpoint else 0
+        if tile_width(level or 0, index, size) < width:
+            raise Unknown("no such tile yet", "fetch the checkpoint first and ask for tiles of its size")
+        if level is None:
+            return encode_bundle(self._store.read_entries(index * WIDTH, width))
+        return self._read(level, index, width)
+
+    def root_at(self, size: int) -> bytes:
+        """Return the root of the tree as it was at `size`."""
+        return tree_root(size, self._read)
+
+    def _read(self, level: int, index: int, width: int) -> bytes:
+        full = self._full.get((level, index))
+        if full is not None:
+            return full.data[: width * HASH]
+        for tile in self._tree.partial_tiles():
+            if (tile.level, tile.index) == (level, index):
+                return tile.data[: width * HASH]
+        return self._stored(level, index)[: width * HASH]
+
+    def receipt(self, event: str) -> Receipt:
+        """Return the receipt of an event: its exact leaf and a C2SP tlog-proof against the newest checkpoint."""
+        index = event_number(self._store.node, event)
+        if index is None or index >= self.size:
+            raise Unknown("no such event", "an event has its number once the operation has been answered")
+        if self.checkpoint is None or self.checkpoint[0] <= index:
+            self.tick()
+        if self.checkpoint is None or self.checkpoint[0] <= index:
+            raise Sealed
+        size, _, note = self.checkpoint
+        leaf = self._store.read_entries(index, 1)[0]
+        return Receipt(index, leaf, encode_receipt(index, prove_inclusion(index, size, self._read), note))
+
+    def consistency(self, old: int, new: int) -> list[bytes]:
+        """Return the proof that the tree of `old` leaves is the beginning of that of `new`."""
+        if new > self.size:
+            raise Unknown("the log is not that long", f"it has {self.size} entries")
+        return prove_consistency(old, new, self._read)
+
+    def entries(self, first: int, count: int) -> Sequence[bytes]:
+        """Return encoded events."""
+        return self._store.read_entries(first, count)

@@ -1,0 +1,42 @@
+"""What an operation is, as data: the row from which routes, OpenAPI, documents and duties are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keyclave.operations.attempt import Attempt
+    from keyclave.operations.desk import Desk
+    from keyclave.operations.keyring import LoadedKey
+
+Run = Callable[["Desk", "Attempt", "LoadedKey | None", Any], Any]
+Slow = Callable[["LoadedKey | None", Any], bool]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One verb. `run` gets (desk, attempt, key, request) and returns the answer; where `changes`, it returns the change:
+    a function of the transaction that returns the answer. `slow` says which requests go to a worker thread."""
+
+    name: str
+    method: str
+    path: str
+    request: type | None
+    answer: type
+    summary: str
+    run: Run
+    on_key: bool = False
+    changes: bool = False
+    needs_root: bool = True
+    batch: bool = False
+    status: int = 200
+    slow: Slow | None = None
+    query: type | None = None
+    recorded: bool = True
+
+
+def always(_key: LoadedKey | None, _request: Any) -> bool:
+    """Every request is slow."""
+    return True

@@ -1,0 +1,65 @@
+"""re-encrypt: to the newest version, to another key, or with a changed encryption context; plaintext never leaves.
+
+Messages and wrapped keys alike. The caller proves the old context by giving it, so a context-bound ciphertext moves like any
+other.
+"""
+
+from __future__ import annotations
+
+from keyclave.core import limits
+from keyclave.crypto.suites import Purpose
+from keyclave.envelope.header import OVERHEAD
+from keyclave.operations.attempt import Attempt
+from keyclave.operations.desk import Desk
+from keyclave.operations.forms import Answer, Base64, Context, Request, Text, admit_context, from_base64, to_base64
+from keyclave.operations.keyring import LoadedKey, unknown_key
+from keyclave.operations.sealing import Sealing, find_version, open_envelope
+from keyclave.policy.duties import reaches
+
+
+class ReEncryptRequest(Request, kw_only=True):
+    """`to_key` omitted: the same key's primary version. `to_context` omitted: the same context."""
+
+    ciphertext: Base64
+    context: Context = {}
+    to_key: Text | None = None
+    to_context: Context | None = None
+
+
+class ReEncryptAnswer(Answer, kw_only=True):
+    """The new ciphertext, what it depends on now, and what it depended on."""
+
+    ciphertext: Base64
+    key: str
+    version: int
+    from_key: str
+    from_version: int
+
+
+def re_encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: ReEncryptRequest, sealing: Sealing) -> ReEncryptAnswer:
+    """Open under the old version, seal under the new."""
+    blob = from_base64(request.ciphertext, limits.PLAINTEXT + OVERHEAD, "ciphertext")
+    context = admit_context(attempt, request.context)
+    to_context = context if request.to_context is None else admit_context(attempt, request.to_context)
+    target = key if request.to_key is None else _target(desk, attempt, request.to_key)
+    handle, header, sealed = find_version(attempt, key, blob)
+    attempt.version = handle.number
+    plaintext = open_envelope(attempt, handle, header, sealed, context)
+    to = desk.keyring.protecting(target, Purpose.ENCRYPT, attempt.at)
+    attempt.detail = {"to_key": to.key_id, "to_version": to.number}
+    return ReEncryptAnswer(
+        ciphertext=to_base64(sealing.seal(to, header.kind, plaintext, to_context)),
+        key=to.key_id,
+        version=to.number,
+        from_key=handle.key_id,
+        from_version=handle.number,
+    )
+
+
+def _target(desk: Desk, attempt: Attempt, ref: str) -> LoadedKey:
+    """Find the other key; the credential must reach it for encryption too."""
+    caller = attempt.caller
+    target = desk.keyring.find(caller.tenant, ref)
+    if not reaches(caller, "re-encrypt", target.key.id, target.key.name):
+        raise unknown_key()
+    return target

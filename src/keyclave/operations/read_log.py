@@ -1,0 +1,118 @@
+"""log-read, receipt-read: the record, shown to auditors, and each caller's own receipts."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from keyclave.audit.event import Event, decode
+from keyclave.core import limits
+from keyclave.core.errors import Malformed, Unknown
+from keyclave.identity.caller import Caller
+from keyclave.identity.roles import Role
+from keyclave.operations.attempt import Attempt
+from keyclave.operations.desk import Desk
+from keyclave.operations.forms import Answer, Base64
+from keyclave.operations.keyring import LoadedKey
+from keyclave.policy.duties import check_duty
+
+_SCAN = 20_000  # entries looked at for one page, at most: a filter that matches nothing must not read the whole log
+_CHUNK = 2_000
+
+Index = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename={"from_": "from"}):
+    """Events from number `from`; the filters are exact."""
+
+    from_: Index = 0
+    limit: Annotated[int, Meta(ge=1, le=limits.PAGE)] = 100
+    key: str = ""
+    actor: str = ""
+    operation: str = ""
+    outcome: str = ""
+
+
+class EventsPage(Answer, kw_only=True):
+    """`next` is where to go on, or null at the end of the log."""
+
+    events: list[dict[str, Any]]
+    next: int | None
+
+
+class ReceiptAnswer(msgspec.Struct, kw_only=True):
+    """The exact leaf (base64), its index, and a C2SP tlog-proof."""
+
+    event: str
+    index: int
+    leaf: Base64
+    proof: str
+
+
+class ConsistencyQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename={"from_": "from"}):
+    """From the smaller size to the larger."""
+
+    from_: Index
+    to: Index
+
+
+class ConsistencyAnswer(msgspec.Struct, kw_only=True, rename={"from_": "from"}):
+    """RFC 6962 consistency proof, each hash in base64."""
+
+    from_: int
+    to: int
+    proof: list[str]
+
+
+def read_events(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query: EventsQuery) -> EventsPage:
+    """Return a page of the caller's tenant's events, in the order of the log."""
+    found: list[dict[str, Any]] = []
+    at, end = query.from_, query.from_ + _SCAN
+    while at < end and len(found) < query.limit:
+        entries = desk.log.entries(at, min(_CHUNK, end - at))
+        if not entries:
+            attempt.count = max(1, len(found))
+            return EventsPage(events=found, next=None)
+        for entry in entries:
+            event = decode(entry)
+            if _matches(event, attempt.caller.tenant, query):
+                found.append({"index": at, **msgspec.json.decode(entry)})
+            at += 1
+            if len(found) == query.limit:
+                break
+    attempt.count = max(1, len(found))
+    return EventsPage(events=found, next=at)
+
+
+def _matches(event: Event, tenant: str, query: EventsQuery) -> bool:
+    return (
+        event.tenant in (tenant, "")
+        and query.key in ("", event.key)
+        and query.actor in ("", event.actor)
+        and query.operation in ("", event.op)
+        and query.outcome in ("", event.outcome)
+    )
+
+
+def read_receipt(desk: Desk, caller: Caller, event: str) -> ReceiptAnswer:
+    """Return the receipt of an event: to auditors of its tenant, and to the caller whose attempt it was."""
+    check_duty(caller, "receipt-read")
+    receipt = desk.log.receipt(event)
+    record = decode(receipt.leaf)
+    ours = record.tenant == caller.tenant and (caller.role is Role.AUDITOR or record.credential == caller.id)
+    if not ours and not (record.tenant == "" and caller.role is Role.AUDITOR):
+        raise Unknown("no such event", "an event has its number once the operation has been answered")
+    leaf = base64.b64encode(receipt.leaf).decode()
+    return ReceiptAnswer(event=event, index=receipt.index, leaf=leaf, proof=receipt.proof)
+
+
+def read_consistency(desk: Desk, caller: Caller, query: ConsistencyQuery) -> ConsistencyAnswer:
+    """Return the proof between two sizes."""
+    check_duty(caller, "log-read")
+    if query.from_ > query.to:
+        raise Malformed("`from` is larger than `to`", "ask from the smaller size to the larger")
+    proof = desk.log.consistency(query.from_, query.to)
+    return ConsistencyAnswer(from_=query.from_, to=query.to, proof=[base64.b64encode(h).decode() for h in proof])

@@ -1,0 +1,137 @@
+"""unseal, seal, health, status: whether the server may use keys at all."""
+
+from __future__ import annotations
+
+import msgspec
+
+from keyclave import __version__
+from keyclave.core.errors import KeyclaveError, Malformed
+from keyclave.crypto.log_keys import LogSigner
+from keyclave.identity.caller import Caller, Credential
+from keyclave.identity.roles import Role
+from keyclave.operations.attempt import Attempt, Reply
+from keyclave.operations.desk import Desk
+from keyclave.operations.forms import Answer, Empty, Request
+from keyclave.operations.keyring import LoadedKey
+from keyclave.store import records
+
+LOG_SEED = "log.seed"
+LOG_CONTEXT = b"keyclave/log-seed/1"
+_LONGEST = 512
+
+
+class UnsealRequest(Request, kw_only=True):
+    """A custodian's share, as text."""
+
+    share: str
+
+
+class UnsealAnswer(Answer, kw_only=True):
+    """How far the unsealing is."""
+
+    sealed: bool
+    threshold: int
+    received: int
+
+
+class SealAnswer(Answer, kw_only=True):
+    """The server holds no root key any more."""
+
+    sealed: bool
+
+
+class ModuleView(msgspec.Struct):
+    """The cryptographic module; certificate is null for "not validated"."""
+
+    name: str
+    version: str
+    fips: bool
+    certificate: str | None
+
+
+class Progress(msgspec.Struct):
+    """Shares needed and received."""
+
+    threshold: int
+    received: int
+
+
+class LogView(msgspec.Struct):
+    """The log's name and size."""
+
+    origin: str
+    size: int
+
+
+class Status(Answer, kw_only=True):
+    """What anybody may know of the server."""
+
+    version: str
+    sealed: bool
+    development: bool
+    root: str
+    unseal: Progress
+    module: ModuleView
+    log: LogView
+
+
+def offer_share(desk: Desk, source: str, request: UnsealRequest, reply: Reply) -> None:
+    """Take a share from whoever brings it: the share is the authority. Every one is an event, accepted or not."""
+    attempt = Attempt(desk, "unseal", _somebody(), source, reply)
+    vault = desk.vault
+    try:
+        if len(request.share) > _LONGEST:
+            raise Malformed("a share is not that long", "send the text of one share")
+        if vault.offer(request.share):
+            open_house(desk)
+        attempt.answer = UnsealAnswer(sealed=vault.sealed, threshold=vault.threshold, received=vault.received)
+    except KeyclaveError as error:
+        attempt.error = error
+    attempt.detail = {"received": vault.received, "sealed": int(vault.sealed), "threshold": vault.threshold}
+    desk.enqueue(attempt)
+
+
+def open_house(desk: Desk) -> None:
+    """With the root open: recover the tenants' keys and the log's seed, after a real round trip of the root."""
+    desk.vault.root.health()
+    desk.keyring.unseal(desk.vault.root)
+    sealed = desk.store.read(lambda conn: records.read_meta(conn, LOG_SEED))
+    if sealed is not None:
+        desk.log.unseal(LogSigner(desk.vault.root.recover(sealed, LOG_CONTEXT)))
+
+
+def seal(desk: Desk, _attempt: Attempt, _key: LoadedKey | None, _request: Empty) -> SealAnswer:
+    """Wipe every key from memory. The event of this is signed into a checkpoint after the next unsealing."""
+    close_house(desk)
+    return SealAnswer(sealed=True)
+
+
+def close_house(desk: Desk) -> None:
+    """Let go of everything secret."""
+    desk.log.seal()
+    desk.keyring.seal()
+    desk.forget_tags()
+    desk.vault.seal()
+
+
+def status(desk: Desk) -> Status:
+    """Describe the server to anybody: nothing here helps an attacker more than its port does."""
+    info = desk.module.info()
+    return Status(
+        version=__version__,
+        sealed=desk.vault.sealed,
+        development=desk.development,
+        root=desk.vault.root.kind,
+        unseal=Progress(threshold=desk.vault.threshold, received=desk.vault.received),
+        module=ModuleView(name=info.name, version=info.version, fips=info.fips, certificate=info.certificate),
+        log=LogView(origin=desk.log.origin, size=desk.log.size),
+    )
+
+
+def _somebody() -> Caller:
+    """Return the caller of an attempt that carries no credential."""
+    credential = Credential(
+        id="", tenant="", principal="share-holder", role=Role.CUSTODIAN, scope=None, created_at=0, created_by="", expires_at=0
+    )
+    return Caller(credential)
+

@@ -1,0 +1,58 @@
+"""key-update: what is said of a key changes; what it is does not (spec, purpose and name are fixed for life)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from sqlalchemy import Connection
+
+from keyclave.core.errors import Malformed
+from keyclave.keys.model import Cryptoperiod, Rotation
+from keyclave.keys.periods import checked
+from keyclave.operations.attempt import Attempt
+from keyclave.operations.create_key import Tags
+from keyclave.operations.desk import Desk
+from keyclave.operations.forms import Reason, Request, Text
+from keyclave.operations.key_view import KeyView, view
+from keyclave.operations.keyring import LoadedKey
+from keyclave.operations.moves import expect_revision
+from keyclave.store import records
+
+
+class UpdateRequest(Request, kw_only=True):
+    """Only the fields that are sent change; a cryptoperiod other than before needs a reason (R27)."""
+
+    owner: Text | UnsetType = UNSET
+    environment: Text | UnsetType = UNSET
+    classification: Text | UnsetType = UNSET
+    tags: Tags | UnsetType = UNSET
+    cryptoperiod: Cryptoperiod | UnsetType = UNSET
+    rotation: Rotation | None | UnsetType = UNSET
+    reason: Reason = ""
+
+
+def update_key(_desk: Desk, attempt: Attempt, key: LoadedKey, request: UpdateRequest) -> Callable[[Connection], KeyView]:
+    """Change the description of a key."""
+    before = key.key
+    expect_revision(attempt, before)
+    changes: dict[str, Any] = {
+        name: value for name, value in msgspec.structs.asdict(request).items() if name != "reason" and value is not UNSET
+    }
+    if not changes:
+        raise Malformed("nothing to change was sent", "send at least one field")
+    if "cryptoperiod" in changes:
+        checked(changes["cryptoperiod"])
+        if not request.reason:
+            raise Malformed("another cryptoperiod needs a reason", "say which risk decision it follows")
+    if "tags" in changes:
+        changes["tags"] = dict(sorted(changes["tags"].items()))
+    now = msgspec.structs.replace(before, **changes)
+    attempt.reason, attempt.detail = request.reason, {"fields": ",".join(sorted(changes))}
+
+    def change(transaction: Connection) -> KeyView:
+        return view(records.update_key(transaction, before, now))
+
+    return change

@@ -1,0 +1,78 @@
+"""Which role may do which operation, as one table; everything not in it is refused (R10, R15: least privilege).
+
+Applications are bound further by the scope of their credential. Nobody who manages keys may use them.
+"""
+
+from __future__ import annotations
+
+from keyclave.core.errors import Refused
+from keyclave.identity.caller import Caller
+from keyclave.identity.roles import Role
+from keyclave.keys.transitions import MAY, Move
+
+_C, _O, _A, _P = Role.CUSTODIAN, Role.OPERATOR, Role.AUDITOR, Role.APPLICATION
+
+USES = (
+    "encrypt", "decrypt", "re-encrypt", "data-key", "data-key-pair", "wrap", "unwrap", "sign", "verify", "mac", "verify-mac",
+    "derive-shared-secret", "encapsulate", "decapsulate", "random",
+)  # fmt: skip
+"""Operations that use a key in place; the only ones that a scope can name, with reading a public key."""
+
+SCOPED = frozenset((*USES, "public-key", "key-read"))
+
+DUTIES: dict[str, tuple[Role, ...]] = {
+    **{use: (_P,) for use in USES},
+    **{move.value: tuple(Role(r) for r in MAY[move]) for move in Move if move is not Move.SUPERSEDE},
+    "rotate": tuple(Role(r) for r in MAY[Move.SUPERSEDE]),
+    "schedule-destruction": (_C,),
+    "cancel-destruction": (_C, _O),
+    "key-create": (_C,),
+    "key-import": (_C,),
+    "import-parameters": (_C,),
+    "key-update": (_C,),
+    "key-read": (_C, _O, _A, _P),
+    "key-list": (_C, _O, _A),
+    "public-key": (_C, _O, _A, _P),
+    "credential-issue": (_C, _O),
+    "credential-list": (_C, _O, _A),
+    "credential-revoke": (_C, _O),
+    "tenant-create": (_C,),
+    "whoami": (_C, _O, _A, _P),
+    "status-read": (_C, _O, _A, _P),
+    "seal": (_C, _O),
+    "log-read": (_A,),
+    "receipt-read": (_C, _O, _A, _P),
+}
+
+ISSUES: dict[Role, tuple[Role, ...]] = {_C: (_C, _O, _A), _O: (_P,)}
+"""Who issues credentials for whom: operators for applications, custodians for people. Never for oneself."""
+
+
+def check_duty(caller: Caller, operation: str) -> None:
+    """Refuse an operation that is not among the duties of the caller's role."""
+    if caller.role not in DUTIES[operation]:
+        roles = " or ".join(r.value for r in DUTIES[operation])
+        raise Refused(f"{operation} is not a duty of the role {caller.role.value}", f"it needs a credential of: {roles}")
+
+
+def check_issue(caller: Caller, principal: str, role: Role) -> None:
+    """Refuse to issue a credential to oneself, or for a role that is not the caller's to give."""
+    if role not in ISSUES.get(caller.role, ()):
+        givers = " or ".join(r.value for r, given in ISSUES.items() if role in given)
+        raise Refused(f"a credential for {role.value} is not issued by {caller.role.value}", f"ask: {givers}")
+    if principal == caller.principal:
+        raise Refused("nobody issues a credential to themselves", "ask another person who holds the role")
+
+
+def reaches(caller: Caller, operation: str, key_id: str, key_name: str) -> bool:
+    """Tell whether the caller may do `operation` on this key; remembered for the life of the caller object."""
+    asked = (operation, key_id)
+    known = caller.allowed.get(asked)
+    if known is None:
+        scope = caller.scope
+        known = caller.role in DUTIES[operation] and (
+            caller.role is not Role.APPLICATION
+            or (scope is not None and operation in scope.operations and scope.names_key(key_id, key_name))
+        )
+        caller.allowed[asked] = known
+    return known

@@ -1,0 +1,1 @@
+"""Floor 11: protocols translate and decide nothing. They know operations, and not each other."""

@@ -1,0 +1,194 @@
+"""The ordinary way: Starlette serves what is not a POST of the table, and POSTs that could not take the fast lane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from keyclave.audit.tiles import parse_path
+from keyclave.core import limits
+from keyclave.core.errors import KeyclaveError, Malformed, TooLarge, Unknown
+from keyclave.operations import read_log, unseal
+from keyclave.operations.attempt import Attempt
+from keyclave.operations.desk import encode_answer
+from keyclave.operations.operation import Operation
+from keyclave.policy.duties import check_duty
+from keyclave.protocols.rest.gateway import JSON, Gateway, read_head
+from keyclave.protocols.rest.openapi import document
+from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem
+
+_NO_STORE = {"cache-control": "no-store"}
+_IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
+
+
+def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
+    """Return the ASGI application."""
+    desk = gateway.desk
+    api = msgspec.json.format(msgspec.json.encode(document(operations)), indent=2)
+
+    async def health(_request: Request) -> Response:
+        sealed = desk.vault.sealed
+        status = "sealed" if sealed else "ok"
+        return _json({"status": status}, 503 if sealed else 200)
+
+    async def status(_request: Request) -> Response:
+        return _json(unseal.status(desk))
+
+    async def openapi(_request: Request) -> Response:
+        return Response(api, media_type="application/json", headers={"cache-control": "no-cache"})
+
+    async def offer(request: Request) -> Response:
+        body = msgspec.json.decode(await _body(request), type=unseal.UnsealRequest)
+        answered: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
+        unseal.offer_share(desk, _source(request), body, lambda attempt: _resolve(answered, attempt))
+        attempt = await answered
+        if attempt.error is not None:
+            return _problem(attempt.error, attempt.event)
+        attempt.answer.event = attempt.event
+        return _json(attempt.answer)
+
+    async def checkpoint(request: Request) -> Response:
+        size = request.path_params.get("size")
+        return Response(desk.log.published(size), media_type="text/plain", headers={"cache-control": "max-age=1"})
+
+    async def keys(_request: Request) -> Response:
+        return _json({"origin": desk.log.origin, "vkeys": desk.log.vkeys()})
+
+    async def tile(request: Request) -> Response:
+        check_duty(gateway.caller(_authorization(request), _source(request)), "log-read")
+        name = parse_path("tile/" + request.path_params["path"])
+        data = await asyncio.to_thread(desk.log.tile, name.level, name.index, name.width)
+        return Response(data, media_type="application/octet-stream", headers=_IMMUTABLE)
+
+    async def sizes(request: Request) -> Response:
+        check_duty(gateway.caller(_authorization(request), _source(request)), "log-read")
+        query = msgspec.convert(_query(request), SizesQuery, strict=False)
+        return _json({"sizes": desk.log.sizes(query.after, limits.PAGE)})
+
+    async def receipt(request: Request) -> Response:
+        caller = gateway.caller(_authorization(request), _source(request))
+        return _json(read_log.read_receipt(desk, caller, request.path_params["event"]))
+
+    async def consistency(request: Request) -> Response:
+        caller = gateway.caller(_authorization(request), _source(request))
+        query = msgspec.convert(_query(request), read_log.ConsistencyQuery, strict=False)
+        return _json(read_log.read_consistency(desk, caller, query))
+
+    routes = [
+        Route("/v1/health", _guarded(health)),
+        Route("/v1/status", _guarded(status)),
+        Route("/v1/openapi.json", _guarded(openapi)),
+        Route("/v1/unseal", _guarded(offer), methods=["POST"]),
+        Route("/v1/log/checkpoint", _guarded(checkpoint)),
+        Route("/v1/log/checkpoint/{size:int}", _guarded(checkpoint)),
+        Route("/v1/log/checkpoints", _guarded(sizes)),
+        Route("/v1/log/keys", _guarded(keys)),
+        Route("/v1/log/tile/{path:path}", _guarded(tile)),
+        Route("/v1/audit/receipts/{event}", _guarded(receipt)),
+        Route("/v1/audit/consistency", _guarded(consistency)),
+        *[Route(op.path, _guarded(_performing(gateway, op)), methods=[op.method]) for op in operations],
+    ]
+    return Starlette(routes=routes, exception_handlers={404: _absent, 405: _absent})
+
+
+class SizesQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Checkpoints larger than `after`."""
+
+    after: int = 0
+
+
+def _performing(gateway: Gateway, op: Operation) -> Callable[[Request], Any]:
+    async def perform(request: Request) -> Response:
+        params = request.path_params
+        ref = params.get("key") or params.get("credential") or ""
+        content: bytes | Mapping[str, str]
+        content = _query(request) if op.method == "GET" else await _body(request)
+        head = read_head(request.scope["headers"], b"" if op.method == "GET" else request.scope["query_string"])
+        answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+        def respond(status: int, kind: bytes, body: bytes, more: list[tuple[bytes, bytes]]) -> None:
+            response = Response(body, status, media_type=kind.decode(), headers=_NO_STORE)
+            for name, value in more:
+                response.headers[name.decode()] = value.decode()
+            _resolve(answered, response)
+
+        gateway.submit(op, ref, head, content, _source(request), respond)
+        return await answered
+
+    return perform
+
+
+def _resolve(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():  # the client may be gone and its task cancelled: what was done stays done
+        future.set_result(value)
+
+
+def _guarded(handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    async def guarded(request: Request) -> Response:
+        try:
+            response: Response = await handler(request)
+        except KeyclaveError as error:
+            return _problem(error)
+        except (msgspec.ValidationError, msgspec.DecodeError) as fault:
+            return _problem(malformed(fault))
+        except ClientDisconnect:
+            return Response(status_code=400)
+        return response
+
+    return guarded
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limits.BODY:
+            raise TooLarge(f"the request is larger than {limits.BODY} bytes", "send fewer items, or use a data key")
+    return bytes(body)
+
+
+def _query(request: Request) -> dict[str, str]:
+    pairs = request.query_params.multi_items()
+    query = dict(pairs)
+    if len(query) != len(pairs):
+        raise Malformed("a query parameter is there twice", "send it once")
+    return query
+
+
+def _authorization(request: Request) -> bytes:
+    return read_head(request.scope["headers"], b"").authorization
+
+
+def _source(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _json(answer: Any, status: int = 200) -> Response:
+    return Response(encode_answer(answer), status, media_type=JSON.decode(), headers=_NO_STORE)
+
+
+def _problem(error: KeyclaveError, event: str = "") -> Response:
+    status, body = problem(error, event)
+    headers = dict(_NO_STORE)
+    if status == 401:  # noqa: PLR2004
+        headers["www-authenticate"] = 'Bearer realm="keyclave"'
+    if status in (429, 503):
+        headers["retry-after"] = "1"
+    return Response(body, status, media_type=CONTENT_TYPE.decode(), headers=headers)
+
+
+def _absent(_request: Request, fault: Exception) -> Response:
+    status = getattr(fault, "status_code", 404)
+    response = _problem(Unknown("there is nothing at this path and method", "see /v1/openapi.json"))
+    if status == 405:  # noqa: PLR2004
+        response.status_code = 405
+        for name, value in (getattr(fault, "headers", None) or {}).items():
+            response.headers[name] = value
+    return response

@@ -1,0 +1,198 @@
+"""The fast lane: uvicorn's HTTP protocol, answering POST operations itself instead of starting a task for each.
+
+A request takes the lane when no other of its connection is being answered; a pipelined one behind it takes the ordinary way,
+where uvicorn keeps the order of answers. The lane's stand-in for uvicorn's request cycle has the same few attributes, so
+everything uvicorn does with a cycle (pipelining, disconnects, shutdown) works on it too. uvicorn's minor version is pinned: this
+class leans on its internals.
+
+Hardening: heads and bodies have limits that hold before anything is buffered beyond them; connections that dawdle are closed by
+a sweep (`sweep`), not by a timer each; `Expect: 100-continue` is answered; whatever cannot be parsed closes the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from keyclave.core import limits
+from keyclave.core.errors import KeyclaveError, Malformed, TooLarge
+from keyclave.protocols.rest.gateway import Gateway, read_head
+from keyclave.protocols.rest.problems import CONTENT_TYPE, problem
+from keyclave.protocols.rest.routes import Route, Routes
+
+REQUEST_SECONDS = 30  # from the first byte of a request to its last
+IDLE_SECONDS = 75  # between requests
+
+
+class _Signal:
+    """Stands where uvicorn keeps the event that wakes a task: the lane has none."""
+
+    def set(self) -> None:
+        """Wake nobody."""
+
+
+class _Cycle:
+    """A request in the lane."""
+
+    __slots__ = ("body", "disconnected", "keep_alive", "message_event", "more_body", "response_complete", "route", "too_large")
+
+    def __init__(self, route: Route, *, keep_alive: bool) -> None:
+        self.route = route
+        self.keep_alive = keep_alive
+        self.body = b""
+        self.more_body = True
+        self.disconnected = False
+        self.response_complete = False
+        self.too_large = False
+        self.message_event = _SIGNAL
+
+
+_SIGNAL = _Signal()
+
+
+class FastLane(HttpToolsProtocol):
+    """One connection."""
+
+    gateway: ClassVar[Gateway]
+    routes: ClassVar[Routes]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heard = time.monotonic()  # when the current request began, or the last one ended
+        self.within = False  # inside a request that is not complete
+        self.head_bytes = 0
+        self.body_bytes = 0
+        self.address = ""
+        self.refusing = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client connected."""
+        super().connection_made(transport)
+        self.address = self.client[0] if self.client else ""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came; those of a head are counted before they are parsed."""
+        if self.refusing:
+            return
+        if self.head_bytes >= 0:
+            self.head_bytes += min(len(data), limits.HEAD + 1)
+            if not self.within:
+                self.within, self.heard = True, time.monotonic()
+        super().data_received(data)
+        if self.head_bytes > limits.HEAD and not self.refusing and self.parser is not None:
+            self.refuse(TooLarge(f"the request's head is larger than {limits.HEAD} bytes", "send fewer or shorter headers"))
+
+    def on_message_begin(self) -> None:
+        """A request begins; uvicorn's scope is made only for requests that take the ordinary way."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self.body_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: choose the way."""
+        self.head_bytes = -1
+        cycle = self.cycle
+        if (cycle is None or cycle.response_complete) and self.parser.get_method() == b"POST":
+            route = self.routes.find(self.url)
+            if route is not None and not self.parser.should_upgrade():
+                keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+                self.cycle = _Cycle(route, keep_alive=keep_alive)  # type: ignore[assignment]
+                if self.expect_100_continue:
+                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                return
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body came."""
+        self.body_bytes += len(body)
+        if self.body_bytes > limits.BODY:
+            self.refuse(TooLarge(f"the request is larger than {limits.BODY} bytes", "send fewer items, or use a data key"))
+            return
+        cycle = self.cycle
+        if cycle.__class__ is _Cycle:
+            cycle.body = cycle.body + body if cycle.body else body  # type: ignore[assignment]
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self.within, self.head_bytes = False, 0
+        if self.refusing:
+            return
+        cycle: Any = self.cycle
+        if cycle.__class__ is not _Cycle:
+            super().on_message_complete()
+            return
+        op, ref, query = cycle.route
+
+        def respond(status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
+            self._answer(cycle, status, kind, body, more)
+
+        try:
+            head = read_head(self.headers, query)
+        except KeyclaveError as error:
+            status, body = problem(error)
+            respond(status, CONTENT_TYPE, body, ())
+            return
+        self.gateway.submit(op, ref, head, cycle.body, self.address, respond)
+
+    def _answer(
+        self, cycle: _Cycle, status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]
+    ) -> None:
+        cycle.response_complete = True
+        self.heard = time.monotonic()
+        transport = self.transport
+        if cycle.disconnected or transport.is_closing():
+            return
+        transport.write(self._head(status, kind, len(body), more, cycle.keep_alive) + body)
+        if not cycle.keep_alive:
+            transport.close()
+        elif self.pipeline:
+            super().on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+
+    def _head(self, status: int, kind: bytes, length: int, more: Iterable[tuple[bytes, bytes]], keep_alive: bool) -> bytes:
+        parts = [STATUS_LINE[status]]
+        for name, value in self.server_state.default_headers:
+            parts += (name, b": ", value, b"\r\n")
+        parts += (b"content-type: ", kind, b"\r\ncache-control: no-store\r\ncontent-length: ", b"%d" % length, b"\r\n")
+        for name, value in more:
+            parts += (name, b": ", value, b"\r\n")
+        if not keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+    def send_400_response(self, msg: str) -> None:
+        """Bytes that are not HTTP."""
+        self.refuse(Malformed("the request is not HTTP/1.1", "speak HTTP/1.1 over TLS here"))
+
+    def refuse(self, error: KeyclaveError) -> None:
+        """Answer with an error and close: what follows on this connection cannot be trusted to be a request."""
+        if self.refusing:
+            return
+        self.refusing = True
+        current: Any = self.cycle
+        if not self.transport.is_closing():
+            if current is None or current.response_complete or current.__class__ is _Cycle:
+                status, body = problem(error)
+                self.transport.write(self._head(status, CONTENT_TYPE, len(body), (), keep_alive=False) + body)
+            self.transport.close()
+        if current is not None and current.__class__ is _Cycle:
+            current.disconnected = True
+
+    def sweep(self, now: float) -> None:
+        """Close the connection if it dawdles inside a request, or has been idle for long."""
+        busy = self.cycle is not None and not self.cycle.response_complete and not self.within
+        if not busy and now - self.heard > (REQUEST_SECONDS if self.within else IDLE_SECONDS):
+            self.transport.close()

@@ -1,0 +1,157 @@
+"""From an HTTP request to an attempt and back: the part that both lanes share.
+
+Nothing is parsed for a caller who is not known: the credential comes first, then the body, then the operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from keyclave.core.errors import KeyclaveError, Malformed, Unauthenticated
+from keyclave.operations.attempt import Attempt
+from keyclave.operations.desk import Desk, encode_answer, request_digest
+from keyclave.operations.key_view import KeyView
+from keyclave.operations.operation import Operation
+from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem
+
+JSON = b"application/json"
+
+Respond = Callable[[int, bytes, bytes, list[tuple[bytes, bytes]]], None]  # status, content type, body, further headers
+
+_BEARER = b"bearer "
+_LONGEST_KEY = 128
+
+
+class Head:
+    """The headers and query that an operation reads."""
+
+    __slots__ = ("authorization", "dry_run", "idempotency_key", "if_match")
+
+    def __init__(self) -> None:
+        self.authorization = b""
+        self.idempotency_key = b""
+        self.if_match = b""
+        self.dry_run = False
+
+
+_FIELDS = {b"authorization": "authorization", b"idempotency-key": "idempotency_key", b"if-match": "if_match"}
+
+
+def read_head(headers: list[tuple[bytes, bytes]], query: bytes) -> Head:
+    """Pick what an operation reads; a second Authorization is refused, for which one counts is anybody's guess."""
+    head = Head()
+    for name, value in headers:
+        field = _FIELDS.get(name)
+        if field is not None:
+            if getattr(head, field):
+                raise Malformed(f"the header {name.decode()} is there twice", "send it once")
+            setattr(head, field, value)
+    if query:
+        head.dry_run = _dry_run(query)
+    return head
+
+
+def _dry_run(query: bytes) -> bool:
+    if query in (b"dry_run=true", b"dry_run=1"):
+        return True
+    if query in (b"dry_run=false", b"dry_run=0"):
+        return False
+    raise Malformed("unknown query parameters", "the only one here is dry_run=true")
+
+
+class Gateway:
+    """Admits requests to the desk."""
+
+    def __init__(self, desk: Desk, operations: list[Operation], refused: Callable[[str], None]) -> None:
+        self.desk = desk
+        self._refused = refused
+        self._decoders = {id(op): msgspec.json.Decoder(op.request) for op in operations if op.request is not None}
+
+    def caller(self, authorization: bytes, source: str) -> Any:
+        """Return the caller, or raise `Unauthenticated` after counting the attempt."""
+        try:
+            if authorization[:7].lower() != _BEARER:
+                raise Unauthenticated("no live credential was presented", "send a current token as `Authorization: Bearer …`")
+            return self.desk.callers.authenticate(authorization[7:].strip())
+        except Unauthenticated:
+            self._refused(source)
+            raise
+
+    def submit(self, op: Operation, ref: str, head: Head, body: bytes | Mapping[str, str], source: str, respond: Respond) -> None:
+        """Perform `op`; `respond` is called once, when the outcome is durable. A GET's body is its query, as a mapping."""
+        desk = self.desk
+        try:
+            caller = self.caller(head.authorization, source)
+        except KeyclaveError as error:
+            _respond_error(error, "", respond)
+            return
+        attempt = desk.begin(op, caller, source, lambda done: _reply(op, done, respond))
+        try:
+            request = self._request(op, body)
+            if op.changes:
+                _options(op, ref, head, body, attempt)
+        except (msgspec.ValidationError, msgspec.DecodeError) as fault:
+            attempt.error = malformed(fault)
+        except KeyclaveError as error:
+            attempt.error = error
+        except RecursionError:
+            attempt.error = Malformed("the request is nested too deeply", "see /v1/openapi.json")
+        if attempt.error is not None:
+            desk.enqueue(attempt)
+        else:
+            desk.perform(op, attempt, ref, request)
+
+    def _request(self, op: Operation, body: bytes | Mapping[str, str]) -> Any:
+        if isinstance(body, bytes | bytearray):
+            return self._decoders[id(op)].decode(body or b"{}")
+        if op.query is None:
+            if body:
+                raise Malformed("this operation takes no query", "see /v1/openapi.json")
+            return None
+        return msgspec.convert(body, op.query, strict=False)
+
+
+def _options(op: Operation, ref: str, head: Head, body: bytes | Mapping[str, str], attempt: Attempt) -> None:
+    attempt.dry_run = head.dry_run
+    if head.if_match and op.on_key:
+        revision = head.if_match.strip(b'"')
+        if not revision.isdigit() or len(revision) > 9:  # noqa: PLR2004 - digits of a revision
+            raise Malformed("If-Match is not a revision", "send the ETag of the key as it came")
+        attempt.if_match = int(revision)
+    if head.idempotency_key and not head.dry_run:
+        key = head.idempotency_key
+        if len(key) > _LONGEST_KEY or not key.isascii() or not key.decode("latin-1").isprintable():
+            raise Malformed("the idempotency key is not 1 to 128 printable characters", "use a UUID")
+        attempt.idempotency = (key.decode(), request_digest(op.name, ref, bytes(body)))  # type: ignore[arg-type]
+
+
+def _reply(op: Operation, attempt: Attempt, respond: Respond) -> None:
+    if attempt.error is not None:
+        _respond_error(attempt.error, attempt.event, respond)
+        return
+    answer = attempt.answer
+    more: list[tuple[bytes, bytes]] = []
+    if attempt.replayed:
+        body = answer
+        more.append((b"idempotent-replayed", b"true"))
+    else:
+        answer.event = attempt.event
+        body = encode_answer(answer)
+        if isinstance(answer, KeyView):
+            more.append((b"etag", b'"%d"' % answer.rev))
+    if attempt.dry_run:
+        more.append((b"keyclave-dry-run", b"true"))
+    respond(200 if attempt.dry_run else op.status, JSON, body, more)
+
+
+def _respond_error(error: KeyclaveError, event: str, respond: Respond) -> None:
+    status, body = problem(error, event)
+    more: list[tuple[bytes, bytes]] = []
+    if status == 401:  # noqa: PLR2004
+        more.append((b"www-authenticate", b'Bearer realm="keyclave"'))
+    if status in (429, 503):
+        more.append((b"retry-after", b"1"))
+    respond(status, CONTENT_TYPE, body, more)

@@ -1,0 +1,149 @@
+"""The OpenAPI 3.1 document, printed from the operation table: what is not in the table is not served, and the reverse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from keyclave import __version__
+from keyclave.operations import read_log, unseal
+from keyclave.operations.operation import Operation
+from keyclave.policy.duties import DUTIES
+from keyclave.protocols.rest.problems import Problem
+
+_REF = "#/components/schemas/{name}"
+_PATH_PARAMETERS = {"key": "id or name of the key", "credential": "id of the credential"}
+_TEXT = {"type": "string"}
+
+
+def document(operations: list[Operation]) -> dict[str, Any]:
+    """Return the document."""
+    types: list[Any] = [Problem, unseal.Status, unseal.UnsealRequest, unseal.UnsealAnswer]
+    types += [read_log.ReceiptAnswer, read_log.ConsistencyAnswer]
+    for op in operations:
+        types += [t for t in (op.request, op.answer, op.query) if t is not None]
+    unique = list(dict.fromkeys(types))
+    schemas, components = msgspec.json.schema_components(unique, ref_template=_REF)
+    named = dict(zip(unique, schemas, strict=True))
+    paths: dict[str, Any] = {}
+    for op in operations:
+        paths.setdefault(op.path, {})[op.method.lower()] = _operation(op, named, components)
+    paths |= _public(named) | _record(named)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Keyclave",
+            "version": __version__,
+            "summary": "Keys that protect health data, with a record that anyone can check.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "responses": {"Problem": _answer("what went wrong (RFC 9457)", named[Problem], "application/problem+json")},
+        },
+        "security": [{"bearer": []}],
+    }
+
+
+def _operation(op: Operation, named: dict[Any, Any], components: dict[str, Any]) -> dict[str, Any]:
+    operation_id = op.path.removeprefix("/v1/").replace("{", "").replace("}", "").replace("/", "-")
+    entry: dict[str, Any] = {
+        "operationId": f"{op.method.lower()}-{operation_id}",
+        "summary": op.summary,
+        "tags": [op.path.split("/")[2]],
+        "x-operation": op.name,
+        "x-roles": [role.value for role in DUTIES[op.name]],
+        "parameters": _parameters(op, named, components),
+        "responses": {str(op.status): _answer("done", named[op.answer]), **_problems()},
+    }
+    if op.changes and op.status != 200:  # noqa: PLR2004
+        entry["responses"]["200"] = _answer("rehearsed (dry_run)", named[op.answer])
+    if op.request is not None:
+        entry["requestBody"] = {"required": True, "content": {"application/json": {"schema": named[op.request]}}}
+    return entry
+
+
+def _parameters(op: Operation, named: dict[Any, Any], components: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for name, description in _PATH_PARAMETERS.items():
+        if "{" + name + "}" in op.path:
+            schema = {"type": "string", "minLength": 1}
+            found.append({"name": name, "in": "path", "required": True, "description": description, "schema": schema})
+    if op.query is not None:
+        properties = components[named[op.query]["$ref"].rpartition("/")[2]]["properties"]
+        found += [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in properties.items()]
+    if op.changes:
+        found.append({"name": "dry_run", "in": "query", "schema": {"type": "boolean"}, "description": "rehearse, change nothing"})
+        found.append({"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 128, "minLength": 1}})
+    if op.changes and op.on_key:
+        found.append({"name": "If-Match", "in": "header", "schema": {"type": "string", "pattern": '^"?[0-9]{1,9}"?$'}})
+    return found
+
+
+def _answer(description: str, schema: Any, kind: str = "application/json") -> dict[str, Any]:
+    return {"description": description, "content": {kind: {"schema": schema}}}
+
+
+def _problems() -> dict[str, Any]:
+    return {status: {"$ref": "#/components/responses/Problem"} for status in ("4XX", "5XX")}
+
+
+def _get(identity: str, summary: str, answer: dict[str, Any], *, public: bool, parameters: Any = ()) -> dict[str, Any]:
+    entry = {
+        "operationId": identity,
+        "summary": summary,
+        "tags": ["log" if "log" in identity or "audit" in identity else "server"],
+        "parameters": list(parameters),
+        "responses": {"200": answer, **_problems()},
+    }
+    if public:
+        entry["security"] = []
+    return {"get": entry}
+
+
+def _public(named: dict[Any, Any]) -> dict[str, Any]:
+    state = {"type": "object", "properties": {"status": {"enum": ["ok", "sealed"]}}, "required": ["status"]}
+    vkeys = {"type": "object", "properties": {"origin": _TEXT, "vkeys": {"type": "array", "items": _TEXT}}}
+    offer = {
+        "operationId": "unseal",
+        "summary": "Give a custodian's share; the share is the authority.",
+        "tags": ["server"],
+        "security": [],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": named[unseal.UnsealRequest]}}},
+        "responses": {"200": _answer("how far it is", named[unseal.UnsealAnswer]), **_problems()},
+    }
+    health = _get("health", "Say whether keys can be used.", _answer("they can", state), public=True)
+    health["get"]["responses"]["503"] = _answer("they cannot: sealed", state)
+    return {
+        "/v1/health": health,
+        "/v1/status": _get("status", "Describe the server.", _answer("the server", named[unseal.Status]), public=True),
+        "/v1/openapi.json": _get("openapi", "This document.", _answer("OpenAPI 3.1", {"type": "object"}), public=True),
+        "/v1/unseal": {"post": offer},
+        "/v1/log/checkpoint": _get(
+            "log-checkpoint", "The newest signed checkpoint (C2SP).", _answer("a note", _TEXT, "text/plain"), public=True
+        ),
+        "/v1/log/keys": _get("log-keys", "The keys that verify the log.", _answer("vkeys", vkeys), public=True),
+    }
+
+
+def _record(named: dict[Any, Any]) -> dict[str, Any]:
+    def parameter(name: str, where: str, schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+        return {"name": name, "in": where, "required": required, "schema": schema}
+
+    number = {"type": "integer", "minimum": 0, "maximum": 2**53}
+    event = parameter("event", "path", {"type": "string", "minLength": 1})
+    ends = [parameter("from", "query", number), parameter("to", "query", number)]
+    return {
+        "/v1/audit/receipts/{event}": _get(
+            "audit-receipt", "An event's leaf and its inclusion proof.", _answer("a receipt", named[read_log.ReceiptAnswer]),
+            public=False, parameters=[event],
+        ),
+        "/v1/audit/consistency": _get(
+            "audit-consistency", "The proof that one log is the beginning of another.",
+            _answer("a proof", named[read_log.ConsistencyAnswer]), public=False, parameters=ends,
+        ),
+    }  # fmt: skip

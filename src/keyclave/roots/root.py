@@ -1,0 +1,25 @@
+"""What a root of trust can do. Extra powers (attest, generate inside) are separate protocols of the roots that have them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from keyclave.crypto.arena import Slot
+
+
+class Root(Protocol):
+    """Protects a few keys: those of the tenants and of the log. Contexts are canonical bytes and authenticated."""
+
+    kind: str
+
+    def protect(self, secret: Slot, context: bytes) -> bytes:
+        """Return the secret wrapped under the root, bound to `context`."""
+        ...
+
+    def recover(self, wrapped: bytes, context: bytes) -> Slot:
+        """Return what `protect` wrapped; `Sealed` while the root holds no key."""
+        ...
+
+    def health(self) -> None:
+        """Do a real round trip; raise what is wrong."""
+        ...

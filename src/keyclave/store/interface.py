@@ -1,0 +1,62 @@
+"""What the floors above may ask of a store: read a snapshot, and have units kept.
+
+A unit is one attempt of a caller: perhaps a change, and always its events. Units share a commit (group commit): `done` is
+called only when the whole group is durable, in the order of the log. A store MUST NOT call `done` with success before that,
+MUST number events without gaps, and MUST fail every unit of a group whose commit failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+T = TypeVar("T")
+
+Leaves = list[bytes]
+
+
+class Unit(Protocol):
+    """One attempt, waiting for its commit."""
+
+    events: int  # how many events it will leave: known before it runs, so that the next unit's numbers are known too
+    changes: bool  # whether `change` writes
+
+    def change(self, transaction: Connection, first: int) -> Leaves:
+        """Make the change and return the encoded events, numbered from `first`.
+
+        A refusal is raised as `KeyclaveError` by the change itself only through `refused`: it must not raise otherwise.
+        Runs inside a savepoint when `changes`; called exactly once.
+        """
+        ...
+
+    def refused(self, error: Exception, first: int) -> Leaves:
+        """The change raised `error` and was undone: return the events that say so."""
+        ...
+
+    def done(self, failure: Exception | None) -> None:
+        """The group is durable (None), or nothing of the unit happened (the failure)."""
+        ...
+
+
+class Store(Protocol):
+    """A store, as operations know it."""
+
+    node: str  # names this store's writer in event ids
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        """Run `fn` on a snapshot, from any thread."""
+        ...
+
+    def enqueue(self, unit: Unit) -> int:
+        """Take a unit into the next group; return the number of its first event. Only from the thread that flushes."""
+        ...
+
+    def flush(self) -> None:
+        """Commit what is waiting, now."""
+        ...
+
+    def read_entries(self, first: int, count: int) -> Sequence[bytes]:
+        """Return up to `count` encoded events from number `first`, in order."""
+        ...

@@ -1,0 +1,225 @@
+"""The schema, once, for every engine. Invariants that must never be broken stand here as constraints and triggers.
+
+Times are whole microseconds since the epoch. Material is only ever stored sealed; what a caller may list stands in other
+columns. Rows of the log are append-only by trigger: not even the server's own connection can change or delete one.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from keyclave.identity.roles import Role
+from keyclave.keys.states import GONE, State
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Serial = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _one_of(column: str, values: list[str]) -> str:
+    return f"{column} IN ({', '.join(repr(v) for v in values)})"
+
+
+_GONE = _one_of("state", sorted(s.value for s in GONE))
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(128), nullable=False, unique=True),
+    Column("home", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+tenant_keys = Table(
+    "tenant_keys",
+    metadata,
+    Column("tenant", String(40), ForeignKey("tenants.id"), nullable=False),
+    Column("duty", String(16), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "duty"),
+    CheckConstraint(_one_of("duty", ["operational", "archive", "context"]), name="duty"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("tenant", String(40), ForeignKey("tenants.id"), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("spec", String(32), nullable=False),
+    Column("purpose", String(16), nullable=False),
+    Column("owner", String(128), nullable=False),
+    Column("environment", String(128), nullable=False),
+    Column("classification", String(128), nullable=False),
+    Column("location", String(32), nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("cryptoperiod", Text, nullable=False),
+    Column("rotation", Text, nullable=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("rev", Integer, nullable=False),
+    UniqueConstraint("tenant", "name"),
+    CheckConstraint("rev >= 1", name="rev"),
+)
+
+key_versions = Table(
+    "key_versions",
+    metadata,
+    Column("key_id", String(40), ForeignKey("keys.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("is_primary", Boolean, nullable=False),
+    Column("state", String(24), nullable=False),
+    Column("origin", String(16), nullable=False),
+    Column("kcv", String(16), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("activated_at", BigInteger),
+    Column("suspended_at", BigInteger),
+    Column("deactivated_at", BigInteger),
+    Column("archived_at", BigInteger),
+    Column("compromised_at", BigInteger),
+    Column("destroy_at", BigInteger),
+    Column("destroy_by", String(128)),
+    Column("destroyed_at", BigInteger),
+    Column("public", LargeBinary),
+    Column("sealed", LargeBinary),
+    Column("used", BigInteger, nullable=False, server_default="0"),
+    PrimaryKeyConstraint("key_id", "number"),
+    CheckConstraint("number >= 1", name="number"),
+    CheckConstraint(_one_of("state", [s.value for s in State]), name="state"),
+    CheckConstraint(_one_of("origin", ["generated", "imported"]), name="origin"),
+    CheckConstraint(f"({_GONE}) = (sealed IS NULL)", name="gone_has_no_material"),
+    CheckConstraint(f"({_GONE}) = (destroyed_at IS NOT NULL)", name="gone_has_its_date"),
+    CheckConstraint("(destroy_at IS NULL) = (destroy_by IS NULL)", name="scheduled_by_somebody"),
+    CheckConstraint("state <> 'active' OR activated_at IS NOT NULL", name="active_has_its_date"),
+    Index(
+        "one_primary_version",
+        "key_id",
+        unique=True,
+        sqlite_where=text("is_primary = 1"),
+        postgresql_where=text("is_primary"),
+    ),
+)
+
+principals = Table(
+    "principals",
+    metadata,
+    Column("tenant", String(40), ForeignKey("tenants.id"), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "name"),  # one row, one role: separation of duties, kept by the schema
+    CheckConstraint(_one_of("role", [r.value for r in Role]), name="role"),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("tenant", String(40), nullable=False),
+    Column("principal", String(128), nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("scope", Text, nullable=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger, nullable=True),
+    Index("ix_credentials_tenant", "tenant"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("tenant", String(40), nullable=False),
+    Column("principal", String(128), nullable=False),
+    Column("key", String(128), nullable=False),
+    Column("request", LargeBinary, nullable=False),
+    Column("response", LargeBinary, nullable=False),  # sealed under the tenant's key: an answer may hold a new token
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "principal", "key"),
+    Index("ix_idempotency_created_at", "created_at"),
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("first", Serial, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("entries", LargeBinary, nullable=False),  # each entry behind its uint16 length: a piece of C2SP entry bundle
+    CheckConstraint("count >= 1", name="count"),
+)
+
+log_tiles = Table(
+    "log_tiles",
+    metadata,
+    Column("level", Integer, nullable=False),
+    Column("number", Serial, nullable=False),
+    Column("hashes", LargeBinary, nullable=False),  # 256 hashes of 32 bytes: only full tiles are kept
+    PrimaryKeyConstraint("level", "number"),
+    CheckConstraint("length(hashes) = 8192", name="full"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("size", Serial, primary_key=True),
+    Column("root", LargeBinary, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+APPEND_ONLY = ("segments", "log_tiles", "checkpoints")
+UNDYING = ("keys", "key_versions", "credentials", "principals", "tenants")
+"""Tables whose rows are never deleted: the history of a destroyed key outlives it."""
+
+
+def sqlite_guards() -> list[str]:
+    """Return the triggers that keep the log append-only and tombstones in place, for SQLite."""
+    guards = [
+        f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+        for table in APPEND_ONLY
+        for verb in ("UPDATE", "DELETE")
+    ]
+    guards += [
+        f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} BEGIN SELECT RAISE(ABORT, '{table} keeps its history'); END"
+        for table in UNDYING
+    ]
+    gone = ", ".join(f"'{s.value}'" for s in GONE)
+    guards.append(
+        "CREATE TRIGGER key_versions_stay_gone BEFORE UPDATE OF state, sealed ON key_versions "
+        f"WHEN OLD.state IN ({gone}) AND (NEW.state NOT IN ({gone}) OR NEW.sealed IS NOT NULL) "
+        "BEGIN SELECT RAISE(ABORT, 'a destroyed version stays destroyed'); END"
+    )
+    return guards

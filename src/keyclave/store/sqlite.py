@@ -1,0 +1,357 @@
+"""The embedded store: SQLite in WAL mode with FULL sync, one writer, group commit.
+
+Life of a group. Units wait in `_queue` for a turn of the event loop that brings nothing new (a lone request does not wait for
+company, a crowd shares one sync). Then, inline on the loop's thread:
+
+    BEGIN IMMEDIATE      die here or anywhere before COMMIT returns: nothing happened, nobody was told
+    each change          inside a savepoint: a refusal undoes itself and leaves its refusal event instead
+    INSERT segment       all events of the group in one row, numbered without gaps
+    COMMIT               one fdatasync; die right after: kept though unanswered, which is what idempotency keys are for
+    done(None)           only now do answers leave
+    follow               the log's tree takes the leaves; start-up does the same from the same rows
+
+A failed COMMIT may have reached the disk all the same. So after any failure the store reads back where the log ends before it
+numbers anything again, and what it finds there is followed like at start-up.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, create_engine, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import NullPool
+
+from keyclave.core import limits
+from keyclave.core.errors import Broken, Conflict, KeyclaveError, Unavailable
+from keyclave.store import records, schema
+from keyclave.store.interface import Unit
+
+T = TypeVar("T")
+
+logger = logging.getLogger("keyclave.store")
+
+DATABASE_FAULTS = (sqlite3.Error, DBAPIError)
+GROUP = 512  # units of one commit, at most
+READERS = 4
+_LENGTH = struct.Struct(">H")
+_INSERT_SEGMENT = "INSERT INTO segments (first, count, entries) VALUES (?, ?, ?)"
+_WAL_CHECKPOINT_PAGES = 4096  # 16 MiB: beyond it the WAL is copied back, by another connection on another thread
+
+
+
+
+class SqliteStore:
+    """One database file, one writing connection, a few reading ones."""
+
+    def __init__(self, path: Path, *, later: Callable[[Callable[[], None]], object] | None = None) -> None:
+        """Open `path`, which must exist: only `create` makes one.
+
+        `later` runs a function on the next turn of the event loop; without one nothing is flushed but by `flush`.
+        """
+        if not path.exists():
+            raise Unavailable(f"there is no database at {path}", "run `keyclave init` first, or name another home")
+        self._path = path
+        self._later = later
+        self._engine = create_engine("sqlite://", creator=lambda: _connect(path), poolclass=NullPool)
+        self._writer = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._raw: sqlite3.Connection = self._writer.connection.driver_connection  # type: ignore[assignment]
+        self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()
+        self._open = [self._new_reader() for _ in range(READERS)]
+        for reader in self._open:
+            self._readers.put(reader)
+        self._queue: list[Unit] = []
+        self._waiting = 0  # how many waited at the last turn
+        self._flushing = False
+        self._next = self._head()
+        self._followed = self._next
+        self.follow: Callable[[int, list[bytes]], None] = lambda first, entries: None
+        with self.reading() as conn:
+            node = records.read_meta(conn, "node")
+        if node is None:
+            raise Broken("the database is not one of Keyclave", "name the home that `keyclave init` made")
+        self.node = node.decode()
+
+    def _new_reader(self) -> Connection:
+        conn = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        conn.exec_driver_sql("PRAGMA query_only = ON")
+        return conn
+
+    # ---- reading ----------------------------------------------------------------------------------------------------------
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Lend a reading connection inside one snapshot."""
+        conn = self._readers.get()
+        try:
+            conn.exec_driver_sql("BEGIN")
+            try:
+                yield conn
+            finally:
+                conn.exec_driver_sql("ROLLBACK")
+        except DATABASE_FAULTS as fault:
+            raise _unavailable(fault) from fault
+        finally:
+            self._readers.put(conn)
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        """Run `fn` on a snapshot, from any thread."""
+        with self.reading() as conn:
+            return fn(conn)
+
+    def _head(self) -> int:
+        row = self._raw.execute("SELECT first + count FROM segments ORDER BY first DESC LIMIT 1").fetchone()
+        return 0 if row is None else int(row[0])
+
+    @property
+    def next_event(self) -> int:
+        """The number the next event will get: the count of events kept and waiting."""
+        return self._next
+
+    def read_entries(self, first: int, count: int) -> Sequence[bytes]:
+        """Return up to `count` encoded events from number `first`."""
+        with self.reading() as conn:
+            return _entries(conn, first, count)
+
+    # ---- writing ----------------------------------------------------------------------------------------------------------
+    def enqueue(self, unit: Unit) -> int:
+        """Take a unit into the next group; return the number of its first event."""
+        first = self._next
+        self._next = first + unit.events
+        self._queue.append(unit)
+        if self._later is not None and len(self._queue) == 1:
+            self._waiting = 0
+            self._later(self._turn)
+        return first
+
+    def _turn(self) -> None:
+        waiting = len(self._queue)
+        if waiting == 0:
+            return
+        if waiting > self._waiting and waiting < GROUP:
+            self._waiting = waiting
+            self._later(self._turn)  # type: ignore[misc]
+        else:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit everything that waits, in groups."""
+        if self._flushing:  # a `done` that enqueues and flushes must not commit inside the group that is being answered
+            return
+        self._flushing = True
+        try:
+            while self._queue:
+                group, self._queue = self._queue[:GROUP], self._queue[GROUP:]
+                self._commit(group)
+        finally:
+            self._flushing = False
+
+    def _commit(self, group: list[Unit]) -> None:
+        entries: list[bytes] = []
+        first = self._next - sum(u.events for u in group) - sum(u.events for u in self._queue)
+        try:
+            self._raw.execute("BEGIN IMMEDIATE")
+            for unit in group:
+                entries += self._run(unit, first + len(entries))
+            self._raw.execute(_INSERT_SEGMENT, (first, len(entries), _pack(entries)))
+            self._raw.execute("COMMIT")
+        except BaseException as fault:
+            self._failed(group, fault)
+            if not isinstance(fault, Exception):
+                raise
+            return
+        for unit in group:
+            _tell(unit, None)
+        self._followed = first + len(entries)
+        self.follow(first, entries)
+
+    def _run(self, unit: Unit, first: int) -> list[bytes]:
+        if not unit.changes:
+            return unit.change(self._writer, first)
+        self._raw.execute("SAVEPOINT unit")
+        try:
+            leaves = unit.change(self._writer, first)
+        except DATABASE_FAULTS as fault:
+            if not isinstance(fault, IntegrityError | sqlite3.IntegrityError):
+                raise  # disk full, I/O error: the whole transaction is in doubt, not this unit alone
+            leaves = self._undo(unit, Conflict("the change breaks a rule of the store", "read again and repeat"), first)
+        except KeyclaveError as refusal:
+            leaves = self._undo(unit, refusal, first)
+        except Exception:
+            logger.exception("a change failed")
+            leaves = self._undo(unit, Broken("the change failed and was undone", "see the server's log"), first)
+        self._raw.execute("RELEASE unit")
+        if len(leaves) != unit.events:
+            raise Broken("a unit left another number of events than it said")
+        return leaves
+
+    def _undo(self, unit: Unit, error: KeyclaveError, first: int) -> list[bytes]:
+        self._raw.execute("ROLLBACK TO unit")
+        return unit.refused(error, first)
+
+    def _failed(self, group: list[Unit], fault: BaseException) -> None:
+        """Undo what can be undone, find out where the log ends, and fail every unit that waits: their numbers are gone."""
+        logger.error("commit failed: %s", type(fault).__name__, exc_info=not isinstance(fault, DATABASE_FAULTS))
+        failure = _unavailable(fault) if isinstance(fault, DATABASE_FAULTS) else Broken("the commit failed", "see the server's log")
+        lost, self._queue = group + self._queue, []
+        try:
+            if self._raw.in_transaction:
+                self._raw.execute("ROLLBACK")
+            self._next = self._head()
+            if self._next > self._followed:  # failed, but persisted
+                with self.reading() as conn:
+                    entries = _entries(conn, self._followed, self._next - self._followed)
+                self.follow(self._followed, entries)
+                self._followed = self._next
+        except (*DATABASE_FAULTS, KeyclaveError) as worse:
+            logger.error("the store does not answer: %s", worse)
+        for unit in lost:
+            _tell(unit, failure)
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        """Run `fn` in a transaction of its own, for what leaves no event: tiles, checkpoints, the ceremony's first rows."""
+        try:
+            self._raw.execute("BEGIN IMMEDIATE")
+            result = fn(self._writer)
+            self._raw.execute("COMMIT")
+        except BaseException as fault:
+            if self._raw.in_transaction:
+                self._raw.execute("ROLLBACK")
+            if isinstance(fault, DATABASE_FAULTS):
+                raise _unavailable(fault) from fault
+            raise
+        return result
+
+    # ---- the log's own rows -----------------------------------------------------------------------------------------------
+    def read_tile(self, level: int, number: int) -> bytes | None:
+        """Return a full tile, or None."""
+        query = select(schema.log_tiles.c.hashes).where(schema.log_tiles.c.level == level, schema.log_tiles.c.number == number)
+        return self.read(lambda conn: conn.execute(query).scalar_one_or_none())
+
+    def keep_checkpoint(self, size: int, root: bytes, note: str, tiles: list[tuple[int, int, bytes]], at: int) -> None:
+        """Keep a signed checkpoint together with the tiles that filled since the last one."""
+
+        def keep(conn: Connection) -> None:
+            if tiles:
+                rows = [{"level": level, "number": number, "hashes": hashes} for level, number, hashes in tiles]
+                conn.execute(schema.log_tiles.insert(), rows)
+            conn.execute(schema.checkpoints.insert(), {"size": size, "root": root, "note": note, "created_at": at})
+
+        self.write(keep)
+
+    def last_checkpoint(self, size: int | None = None) -> tuple[int, bytes, str] | None:
+        """Return (size, root, note) of the newest checkpoint, or of the one of that size."""
+        c = schema.checkpoints.c
+        query = select(c.size, c.root, c.note).order_by(c.size.desc()).limit(1)
+        if size is not None:
+            query = query.where(c.size == size)
+        row = self.read(lambda conn: conn.execute(query).first())
+        return None if row is None else (row.size, row.root, row.note)
+
+    def checkpoint_sizes(self, after: int, limit: int) -> list[int]:
+        """Return the sizes of kept checkpoints greater than `after`."""
+        c = schema.checkpoints.c
+        query = select(c.size).where(c.size > after).order_by(c.size).limit(limit)
+        return self.read(lambda conn: [row.size for row in conn.execute(query)])
+
+    def last_tile(self) -> int:
+        """Return how many full tiles of level 0 are kept."""
+        c = schema.log_tiles.c
+        query = select(c.number).where(c.level == 0).order_by(c.number.desc()).limit(1)
+        number = self.read(lambda conn: conn.execute(query).scalar_one_or_none())
+        return 0 if number is None else number + 1
+
+    # ---- upkeep -----------------------------------------------------------------------------------------------------------
+    def tidy(self) -> None:
+        """Copy the WAL back into the database once it is long. Safe from any thread, and off the request path."""
+        wal = Path(f"{self._path}-wal")
+        try:
+            if wal.stat().st_size < _WAL_CHECKPOINT_PAGES * 4096:
+                return
+            with sqlite3.connect(self._path, timeout=1) as conn:
+                conn.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except (OSError, sqlite3.Error) as fault:
+            logger.warning("the write-ahead log could not be copied back: %s", fault)
+
+    def close(self) -> None:
+        """Flush what waits and close every connection."""
+        self.flush()
+        for reader in self._open:
+            reader.close()
+        self._writer.close()
+        self._engine.dispose()
+
+
+def create(path: Path, node: str) -> None:
+    """Make the database file (mode 0600) with the newest schema; an existing file is refused."""
+    from keyclave.store import migrations  # noqa: PLC0415 - Alembic takes half a second to import: only the ceremony pays it
+
+    if path.exists():
+        raise Unavailable(f"{path} exists already", "name another home; an existing one is never overwritten")
+    path.touch(mode=0o600)
+    migrations.upgrade(lambda: _connect(path))
+    store = _connect(path)
+    with store:
+        store.execute("INSERT INTO meta (name, value) VALUES ('node', ?)", (node.encode(),))
+    store.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    conn = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False, cached_statements=512)
+    conn.execute("PRAGMA journal_mode = WAL")
+    conn.execute("PRAGMA synchronous = FULL")
+    conn.execute("PRAGMA foreign_keys = ON")
+    conn.execute("PRAGMA wal_autocheckpoint = 0")
+    conn.execute("PRAGMA secure_delete = ON")  # the sealed material of a destroyed version is overwritten, not only unlinked
+    conn.execute("PRAGMA cache_size = -4096")
+    return conn
+
+
+def _pack(entries: list[bytes]) -> bytes:
+    pack = _LENGTH.pack
+    parts: list[bytes] = []
+    for entry in entries:
+        parts += (pack(len(entry)), entry)
+    return b"".join(parts)
+
+
+def _entries(conn: Connection, first: int, count: int) -> list[bytes]:
+    """Unpack `count` entries from `first` out of the segments that hold them."""
+    raw: sqlite3.Connection = conn.connection.driver_connection  # type: ignore[assignment]
+    start = raw.execute("SELECT max(first) FROM segments WHERE first <= ?", (first,)).fetchone()[0]
+    out: list[bytes] = []
+    if start is None:
+        return out
+    rows = raw.execute("SELECT first, entries FROM segments WHERE first >= ? AND first < ? ORDER BY first", (start, first + count))
+    for number, packed in rows:
+        at, offset = number, 0
+        while offset < len(packed):
+            (length,) = _LENGTH.unpack_from(packed, offset)
+            if first <= at < first + count:
+                out.append(packed[offset + 2 : offset + 2 + length])
+            offset += 2 + length
+            at += 1
+    return out
+
+
+def _tell(unit: Unit, failure: Exception | None) -> None:
+    """Tell one caller; a caller whose connection is in ruins must not keep the others from their answers."""
+    try:
+        unit.done(failure)
+    except Exception:
+        logger.exception("an answer could not be given")
+
+
+def _unavailable(fault: BaseException) -> Unavailable:
+    if "full" in str(fault):
+        return Unavailable("the disk is full: nothing was done", "free space on the server's disk and repeat the request")
+    return Unavailable("the database does not answer: nothing was done", "repeat the request; if it persists see `keyclave doctor`")
+
+
+assert limits.ENTRY < 1 << 16  # noqa: S101 - the length of an entry fits its uint16

@@ -1,0 +1,50 @@
+"""The command line's table of contents: every command's name, where it lives and its one line of help.
+
+It is what `keyclave --help` prints, so that help costs no import but this one. A test holds each line to the command it names.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """`where` is "module:attribute" under `keyclave_cli.commands`."""
+
+    name: str
+    where: str
+    line: str
+
+
+SECTIONS: dict[str, tuple[Entry, ...]] = {
+    "Server": (
+        Entry("init", "programs:init", "Hold the ceremony that makes a server's home."),
+        Entry("serve", "programs:serve", "Run the server."),
+        Entry("unseal", "sealing:unseal", "Give custodians' shares until the server is open."),
+        Entry("seal", "sealing:seal", "Make the server forget its root key."),
+        Entry("status", "status:status", "Show how the server is, on one screen."),
+        Entry("doctor", "doctor:doctor", "Check connection, clock, credential and record."),
+    ),
+    "Keys": (
+        Entry("key", "key:key", "Create keys and lead them through their life."),
+        Entry("use", "use:use", "Use a key on small data: encrypt, sign, MAC."),
+    ),
+    "Files": (
+        Entry("encrypt", "encrypt:encrypt", "Encrypt files and folders on this machine."),
+        Entry("decrypt", "decrypt:decrypt", "Decrypt files and folders on this machine."),
+        Entry("rewrap", "rewrap:rewrap", "Move files to a newer version, key or context."),
+        Entry("inspect", "inspect:inspect", "Show which key version files depend on, offline."),
+    ),
+    "Record": (Entry("audit", "audit:audit", "Read, export and verify the record."),),
+    "People": (
+        Entry("credential", "credential:credential", "Issue, list and revoke credentials."),
+        Entry("tenant", "tenant:tenant", "Create tenants."),
+        Entry("profile", "profile:profile", "Name the servers and credentials you use."),
+    ),
+    "Tools": (
+        Entry("openapi", "openapi:openapi", "Print the server's OpenAPI description."),
+        Entry("completion", "completion:completion", "Print a completion script for a shell."),
+    ),
+}
+
+BY_NAME: dict[str, Entry] = {entry.name: entry for section in SECTIONS.values() for entry in section}

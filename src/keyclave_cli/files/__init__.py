@@ -1,0 +1,1 @@
+"""Working through files and folders: what is to be done, doing it side by side, and telling how it went."""

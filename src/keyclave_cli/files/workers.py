@@ -1,0 +1,127 @@
+"""What is done to one file: encrypting, decrypting, and moving it to another context."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+from keyclave_cli.files.finished import Context, opened_already, remove_source, sealed_already
+from keyclave_cli.files.plan import Item, make_folder
+from keyclave_cli.files.running import Fate, Progress
+from keyclave_cli.problems import Stop
+from keyclave_client import Client, Encryptor, inspect_file
+from keyclave_client.local.landing import landing, open_source
+
+
+class Encryption:
+    """Encrypts files under one key, bound to one context."""
+
+    def __init__(self, client: Client, key: str, context: Context, *, force: bool, remove: bool) -> None:
+        self._client = client
+        self._key = key
+        self._context = context
+        self._force = force
+        self._remove = remove
+        self._encryptor = client.encryptor(key)
+        self._lock = threading.Lock()
+        self._key_id: str | None = None
+
+    def __call__(self, item: Item, progress: Progress) -> tuple[Fate, str | None]:
+        """Encrypt one file, unless that was done before."""
+        fate = Fate.DONE
+        if not self._force and os.path.lexists(item.dest):
+            if not sealed_already(item.source, item.dest, self._wanted_key()):
+                raise Stop(f"{item.dest} is there and is not {item.source} as it is now", "look at both; --force replaces it")
+            fate = Fate.ALREADY
+        else:
+            make_folder(os.path.dirname(item.dest))
+            self._encryptor.encrypt_file(item.source, item.dest, self._context, overwrite=self._force, progress=progress)
+        if self._remove:
+            remove_source(self._encryptor, item.source, item.dest, self._context)
+        return fate, "source removed" if self._remove else None
+
+    def _wanted_key(self) -> str:
+        """Return the key's id. A data key tells it: whoever may encrypt may ask for one, but not always for the key's description."""
+        with self._lock:
+            if self._key_id is None:
+                self._key_id = self._client.data_key(self._key, context=self._context, plaintext=False).key
+            return self._key_id
+
+
+class Decryption:
+    """Decrypts files, each by the key it names or, if `key` is given, by that one only."""
+
+    def __init__(self, client: Client, key: str | None, context: Context, *, force: bool) -> None:
+        self._client = client
+        self._key = key
+        self._context = context
+        self._force = force
+        self._lock = threading.Lock()
+        self._encryptors: dict[str, Encryptor] = {}
+
+    def __call__(self, item: Item, progress: Progress) -> tuple[Fate, str | None]:
+        """Decrypt one file, unless that was done before."""
+        if not self._force and os.path.lexists(item.dest):
+            if not opened_already(item.source, item.dest):
+                raise Stop(f"{item.dest} is there and is not what {item.source} holds", "look at both; --force replaces it")
+            return Fate.ALREADY, None
+        encryptor = self.encryptor(item.source)
+        make_folder(os.path.dirname(item.dest))
+        encryptor.decrypt_file(item.source, item.dest, self._context, overwrite=self._force, progress=progress)
+        return Fate.DONE, None
+
+    def encryptor(self, path: str) -> Encryptor:
+        """Return the encryptor for the key of the object at `path`."""
+        key = self._key or inspect_file(path).key
+        if key is None:
+            raise Stop(f"{path} names no key of Keyclave's", "give --key, if you know which one wraps it")
+        return self.encryptor_of(key)
+
+    def encryptor_of(self, key: str) -> Encryptor:
+        """Return the encryptor of one key; the same one for every file."""
+        with self._lock:
+            found = self._encryptors.get(key)
+            if found is None:
+                found = self._encryptors[key] = self._client.encryptor(key)
+            return found
+
+
+class Rebinding:
+    """Decrypts and encrypts again, piece by piece, since a context is bound into the data itself; no plaintext touches the disk."""
+
+    def __init__(self, client: Client, to_key: str | None, context: Context, to_context: Context) -> None:
+        self._keys = Decryption(client, None, context, force=True)
+        self._to_key = to_key
+        self._context = context
+        self._to_context = to_context
+
+    def __call__(self, item: Item, progress: Progress) -> tuple[Fate, str | None]:
+        """Replace one object by the same data under the other context."""
+        old = self._keys.encryptor(item.source)
+        new = old if self._to_key is None else self._keys.encryptor_of(self._to_key)
+        with open_source(item.source, follow_symlinks=False) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            with landing(item.dest, mode, overwrite=True) as out:
+                plain = _Pieces(old.decrypt_chunks(file, self._context))
+                new.encrypt_stream(plain, out, self._to_context, progress=progress)
+        seen = inspect_file(item.dest)
+        return Fate.DONE, f"{seen.key} version {seen.version}"
+
+
+class _Pieces:
+    """Makes a source for reading out of decrypted pieces; what goes wrong with them goes wrong in `read`."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, and nothing only at the end."""
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._rest = piece
+        out, self._rest = self._rest[:size], self._rest[size:]
+        return out

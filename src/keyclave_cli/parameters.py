@@ -1,0 +1,115 @@
+"""The kinds of values that commands take, and the options that all of them share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from keyclave_cli.session import Session
+
+
+class Pair(click.ParamType):
+    """NAME=VALUE; the value may be empty and may hold further equals signs."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return (name, value)."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, rest = str(value).partition("=")
+        if not name or not equals:
+            self.fail(f"{value!r} is not NAME=VALUE, such as patient=p-17", param, ctx)
+        return name, rest
+
+
+class Duration(click.ParamType):
+    """A time span in seconds, or with a unit: 90s, 15m, 8h, 30d."""
+
+    name = "duration"
+    _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}  # noqa: RUF012
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return seconds."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a duration, such as 15m, 8h or 30d", param, ctx)
+        return int(match[1]) * self._UNITS[match[2]]
+
+
+PAIR = Pair()
+DURATION = Duration()
+
+
+def as_map(ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Return repeated pairs as a map; a name given twice is an error, since one of its values would be lost."""
+    out: dict[str, str] = {}
+    for name, text in value:
+        if name in out:
+            raise click.BadParameter(f"{name!r} is given twice", ctx, param)
+        out[name] = text
+    return out
+
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def context_option(help_text: str = "Encryption context: what the data is bound to. Repeatable.") -> Decorator:
+    """Return the option --context, a map."""
+    return click.option("--context", "-c", type=PAIR, multiple=True, callback=as_map, metavar="NAME=VALUE", help=help_text)
+
+
+def _kept(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Note a shared option in the session; the command further down the line wins."""
+    if value is not None and value is not False:
+        setattr(ctx.find_root().ensure_object(Session), str(param.name), value)
+
+
+def _shared(*names: str, hidden: bool, **settings: Any) -> click.Option:
+    return click.Option(list(names), expose_value=False, callback=_kept, is_eager=True, hidden=hidden, **settings)
+
+
+def json_option(*, hidden: bool = False) -> click.Option:
+    """Return the option --json."""
+    return _shared("--json", "json", is_flag=True, hidden=hidden, help="Write JSON, errors too.")
+
+
+def connection_options(*, hidden: bool) -> list[click.Option]:
+    """Return the options that say which server, and as whom."""
+    path = click.Path(dir_okay=False)
+    return [
+        _shared("--url", hidden=hidden, metavar="URL", help="The server, https://host:port. [KEYCLAVE_URL]"),
+        _shared("--token-file", type=path, hidden=hidden, help="File that holds the credential. [KEYCLAVE_TOKEN_FILE]"),
+        _shared("--ca-file", type=path, hidden=hidden, help="Authority of the server's certificate, PEM. [KEYCLAVE_CA_FILE]"),
+        _shared("--profile", hidden=hidden, metavar="NAME", help="A profile's name or file. [KEYCLAVE_PROFILE]"),
+        _shared("--home", type=click.Path(file_okay=False), hidden=hidden, help="Home of a local server. [KEYCLAVE_HOME]"),
+        _shared("--timeout", type=click.FloatRange(0.1, 3600), hidden=hidden, metavar="SECONDS",
+                help="Patience for each step of a request. [30]"),
+    ]  # fmt: skip
+
+
+class LocalCommand(click.Command):
+    """A command that needs no server."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.params.append(json_option())
+
+
+class RemoteCommand(LocalCommand):
+    """A command that talks to a server. The connection options may stand behind it too; its help does not repeat them."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.params.extend(connection_options(hidden=True))
+
+
+class Family(click.Group):
+    """A group of remote commands."""
+
+    command_class = RemoteCommand

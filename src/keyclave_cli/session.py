@@ -1,0 +1,127 @@
+"""Which server, and as whom: from the command line, a profile, and the environment.
+
+A source that names a server of its own lends its credential and its CA to that server only: with `--url` pointing elsewhere, the
+token of the profile in use stays where it is. No option takes a token itself: command lines are read by every process of the
+machine and kept in histories.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from keyclave_cli.problems import USAGE, Stop
+from keyclave_cli.profiles import Profile, find_profile, profile_in_use
+
+if TYPE_CHECKING:
+    from keyclave_client import Client
+
+_TOKEN_BYTES = 4096
+
+
+class Connection(NamedTuple):
+    """What was decided. `token_source` says in words where the credential came from."""
+
+    url: str
+    ca_file: str | None
+    token: str | None
+    token_source: str | None
+
+
+class Source(NamedTuple):
+    """One place that may say something about the connection."""
+
+    name: str
+    url: str | None
+    ca_file: str | None
+    token_file: str | None
+    token: str | None
+
+
+@dataclass
+class Session:
+    """What the shared options said. The field names are the options' names."""
+
+    url: str | None = None
+    token_file: str | None = None
+    ca_file: str | None = None
+    profile: str | None = None
+    home: str | None = None
+    timeout: float = 30.0
+    json: bool = False
+
+    def connection(self) -> Connection:
+        """Decide, and read the credential."""
+        sources = self._sources()
+        url = next((source.url for source in sources if source.url), None)
+        if url is None:
+            raise Stop("no server is named", "give --url or --profile, or choose one with `keyclave profile use NAME`", USAGE)
+        usable = [source for source in sources if source.url is None or source.url.rstrip("/") == url.rstrip("/")]
+        ca_file = next((source.ca_file for source in usable if source.ca_file), None)
+        speaker = next((source for source in usable if source.token_file or source.token), None)
+        if speaker is None:
+            return Connection(url, ca_file, None, None)
+        token = read_token(speaker.token_file) if speaker.token_file else _checked(speaker.token or "", speaker.name)
+        return Connection(url, ca_file, token, speaker.token_file or speaker.name)
+
+    def client(self, *, authenticated: bool = True) -> Client:
+        """Return a client; without a credential where one is needed, say so before the server has to."""
+        connection = self.connection()
+        if authenticated and connection.token is None:
+            raise Stop(
+                f"there is no credential for {connection.url}",
+                "give --token-file or --profile, or set KEYCLAVE_TOKEN_FILE; an operator or custodian issues credentials",
+                USAGE,
+            )
+        if connection.ca_file is not None and not os.path.isfile(connection.ca_file):
+            raise Stop(f"{connection.ca_file}: there is no such CA file", "give --ca-file with the server's tls/ca.pem", USAGE)
+        from keyclave_client import Client
+
+        return Client(connection.url, connection.token, ca_file=connection.ca_file, timeout=self.timeout)
+
+    def local_home(self) -> str | None:
+        """Return the home of a local server, if one was named."""
+        return self.home or os.environ.get("KEYCLAVE_HOME")
+
+    def _sources(self) -> list[Source]:
+        """Return the places that speak, first the one that counts most."""
+        environment = os.environ.get
+        sources = [Source("the command line", self.url, self.ca_file, self.token_file, None)]
+        if self.profile:
+            sources.append(_of_profile(find_profile(self.profile, self.local_home())))
+        sources.append(
+            Source(
+                "KEYCLAVE_TOKEN", environment("KEYCLAVE_URL"), environment("KEYCLAVE_CA_FILE"), environment("KEYCLAVE_TOKEN_FILE"),
+                environment("KEYCLAVE_TOKEN"),
+            )
+        )  # fmt: skip
+        if not self.profile:
+            chosen = profile_in_use(self.local_home())
+            if chosen is not None:
+                sources.append(_of_profile(chosen))
+        return sources
+
+
+def _of_profile(profile: Profile) -> Source:
+    return Source(f"profile {profile.name}", profile.url, profile.ca_file, profile.token_file, profile.token)
+
+
+def read_token(path: str) -> str:
+    """Return the credential in a file that others cannot read or change."""
+    try:
+        with open(path, encoding="ascii") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISREG(mode) and mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
+                raise Stop(f"{path}: others may read or change this credential", f"run `chmod 600 {path}`, and consider it known")
+            return _checked(file.read(_TOKEN_BYTES), path)
+    except UnicodeDecodeError:
+        raise Stop(f"{path}: this is not a credential", "the file holds the token and nothing else") from None
+
+
+def _checked(text: str, where: str) -> str:
+    token = text.strip()
+    if not token or len(token) >= _TOKEN_BYTES or not token.isascii() or not token.isprintable() or " " in token:
+        raise Stop(f"{where}: this is not a credential", "it holds the token and nothing else")
+    return token

@@ -1,0 +1,70 @@
+"""Reading the record: events, receipts, and the log's checkpoint, keys and tiles as bytes for any C2SP tlog-tiles verifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+from keyclave_client.answers import decode, from_base64
+from keyclave_client.transport import Request, Transport
+from keyclave_client.views import LoggedEvent, LogKeys, Receipt
+
+
+class Record:
+    """The log and the audit events. Checkpoint and keys need no credential; the rest is for auditors."""
+
+    _transport: Transport
+
+    def checkpoint(self) -> bytes:
+        """Return the newest signed checkpoint, exactly as served (C2SP tlog-checkpoint)."""
+        return self._bytes("/v1/log/checkpoint")
+
+    def log_keys(self) -> LogKeys:
+        """Return the log's origin and verifier keys. Trust them on first use only, or compare with a copy kept apart."""
+        return decode(LogKeys, self._transport.json(Request("GET", "/v1/log/keys", repeatable=True)))
+
+    def tile(self, level: int, index: int, width: int | None = None) -> bytes:
+        """Return a Merkle tree tile; `width` (1-255) asks for a partial one."""
+        return self._bytes(f"/v1/log/tile/{level}/{tile_path(index, width)}")
+
+    def entries(self, index: int, width: int | None = None) -> bytes:
+        """Return an entry bundle: up to 256 leaves, each behind its length (2 bytes, big-endian)."""
+        return self._bytes(f"/v1/log/tile/entries/{tile_path(index, width)}")
+
+    def events(
+        self, start: int = 0, *, key: str | None = None, actor: str | None = None, operation: str | None = None, page: int = 500
+    ) -> Iterator[LoggedEvent]:
+        """Yield events from log index `start` on, those of one key, actor or operation if asked."""
+        query = {"key": key, "actor": actor, "operation": operation}
+        wanted = {name: value for name, value in query.items() if value is not None}
+        at: int | None = start
+        while at is not None:
+            got = self._transport.json(
+                Request("GET", "/v1/audit/events", query={**wanted, "from": str(at), "limit": str(page)}, repeatable=True)
+            )
+            for item in got["events"]:
+                yield decode(LoggedEvent, item)
+            at = got.get("next")
+
+    def receipt(self, event: str) -> Receipt:
+        """Return an event's leaf and its inclusion proof."""
+        path = f"/v1/audit/receipts/{quote(event, safe='')}"
+        return decode(Receipt, self._transport.json(Request("GET", path, repeatable=True)))
+
+    def consistency(self, old: int, new: int) -> list[bytes]:
+        """Return the proof (RFC 6962, 2.1.2) that the log of size `new` extends the one of size `old`."""
+        query = {"from": str(old), "to": str(new)}
+        got = self._transport.json(Request("GET", "/v1/audit/consistency", query=query, repeatable=True))
+        return [from_base64(node) for node in got["proof"]]
+
+    def _bytes(self, path: str) -> bytes:
+        return self._transport.send(Request("GET", path, repeatable=True)).content
+
+
+def tile_path(index: int, width: int | None = None) -> str:
+    """Return a tile's index as C2SP tlog-tiles writes it: groups of three digits, all but the last behind an x: x001/x234/067."""
+    digits = str(index)
+    digits = digits.zfill(-(-len(digits) // 3) * 3)
+    groups = [digits[at : at + 3] for at in range(0, len(digits), 3)]
+    path = "/".join(["x" + group for group in groups[:-1]] + groups[-1:])
+    return path if width is None else f"{path}.p/{width}"

@@ -1,0 +1,221 @@
+"""Requests and answers over HTTPS: TLS 1.3, kept-alive connections, bounded retry. The token goes into one header only.
+
+Only calls that may be done twice are repeated: those that read or leave nothing but a record, and those with an Idempotency-Key,
+where the server answers the second with the outcome of the first. They are repeated when
+
+- the connection was refused, or broke while we waited;
+- the answer was 503, unless it says `sealed`: only people can change that, so the caller hears it at once.
+
+Never repeated: a timeout (the server is slow; more requests make it slower) and anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from keyclave_client.errors import KeyclaveError, Malformed, Unreachable, from_answer
+
+if TYPE_CHECKING:
+    import httpx
+
+ATTEMPTS = 4
+FIRST_WAIT = 0.1  # seconds; doubles, and each wait is drawn between nothing and that, so that a crowd of clients spreads out
+LONGEST_WAIT = 2.0  # seconds, also for a Retry-After
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_OK = 400
+_UNAVAILABLE = 503
+
+
+class Request(NamedTuple):
+    """One request. `repeatable`: doing it twice harms nothing. `idempotency_key`: the server makes sure of that itself."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+    query: Mapping[str, str] | None = None
+    repeatable: bool = False
+    idempotency_key: str | None = None
+    if_match: int | None = None
+
+
+class Answer(NamedTuple):
+    """What came back, whole."""
+
+    status: int
+    content: bytes
+    retry_after: str | None
+
+
+class _Failure(NamedTuple):
+    """What an attempt met instead, and whether to try again."""
+
+    error: KeyclaveError
+    again: bool
+    retry_after: str | None
+
+
+class Transport:
+    """Sends requests to one server. Safe to share between threads; connects at the first call, not before."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | Callable[[], str] | None,
+        ca_file: str | None,
+        timeout: float,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+            raise Malformed("the address is not https", "write https://host:port (plain http only to this machine itself)")
+        if not parts.hostname or parts.username or parts.query or parts.fragment:
+            raise Malformed("the address is not one of a server", "write https://host:port and give the token separately")
+        self.url = url.rstrip("/")
+        self._token = token
+        self._ca_file = ca_file
+        self._timeout = timeout
+        self._wait = wait
+        self._lock = threading.Lock()
+        self._http: httpx.Client | None = None
+
+    def __repr__(self) -> str:
+        return f"Transport({self.url!r})"
+
+    def json(self, request: Request) -> Any:
+        """Send, and return the decoded JSON of the answer; an error answer is raised as its `KeyclaveError`."""
+        answer = self.send(request)
+        try:
+            return json.loads(answer.content)
+        except ValueError:
+            pass
+        raise from_answer(None, answer.status)
+
+    def health(self) -> str:
+        """Return what /v1/health says; its 503 is an answer here, not an error, and is not repeated."""
+        answer, problem, _ = self._exchange(Request("GET", "/v1/health"))
+        body = _parsed(answer.content) if answer else None
+        said = body.get("status") if isinstance(body, dict) else None
+        if isinstance(said, str):
+            return said
+        if answer is not None:
+            raise from_answer(body, answer.status)
+        raise self._unreachable(problem, None)
+
+    def send(self, request: Request) -> Answer:
+        """Send, repeat where that is safe, and return the first answer under 400; raise what the last attempt met."""
+        attempt = 0
+        while True:
+            attempt += 1
+            got = self._attempt(request)
+            if isinstance(got, Answer):
+                return got
+            if not got.again or attempt == ATTEMPTS:
+                raise got.error
+            self._wait(_pause(attempt, got.retry_after))
+
+    def _attempt(self, request: Request) -> Answer | _Failure:
+        answer, problem, again = self._exchange(request)
+        safe = request.repeatable or request.idempotency_key is not None
+        if answer is None:
+            return _Failure(self._unreachable(problem, request.idempotency_key), safe and again, None)
+        if answer.status < _OK:
+            return answer
+        error = from_answer(_parsed(answer.content), answer.status)
+        return _Failure(error, safe and answer.status == _UNAVAILABLE and error.code != "sealed", answer.retry_after)
+
+    def _unreachable(self, problem: str, idempotency_key: str | None) -> Unreachable:
+        """Return the error, made outside any `except`: an httpx error carries the request, and with it the token."""
+        hint = "check the address, the CA file and that the server runs"
+        return Unreachable(f"{self.url} does not answer ({problem})", hint, idempotency_key=idempotency_key)
+
+    def _exchange(self, request: Request) -> tuple[Answer | None, str, bool]:
+        """Try once: the answer, or what was wrong and whether trying again could help."""
+        import httpx  # here, not above: a tenth of a second that `keyclave --help` need not pay
+
+        content = None if request.body is None else json.dumps(request.body, separators=(",", ":")).encode()
+        try:
+            got = self._client().request(
+                request.method, self.url + request.path, params=request.query, content=content, headers=self._headers(request)
+            )
+        except httpx.ConnectTimeout:
+            return None, "it takes no connection in time", False
+        except httpx.ConnectError as error:
+            return None, _reason(error), isinstance(_cause(error), ConnectionError)
+        except httpx.TimeoutException:
+            return None, "it takes longer than the timeout", False
+        except httpx.TransportError:
+            return None, "the connection broke", True
+        return Answer(got.status_code, got.content, got.headers.get("retry-after")), "", False
+
+    def _headers(self, request: Request) -> dict[str, str]:
+        headers = {}
+        if self._token is not None:
+            headers["authorization"] = "Bearer " + (self._token if isinstance(self._token, str) else self._token())
+        if request.body is not None:
+            headers["content-type"] = "application/json"
+        if request.idempotency_key is not None:
+            headers["idempotency-key"] = request.idempotency_key
+        if request.if_match is not None:
+            headers["if-match"] = f'"{request.if_match}"'
+        return headers
+
+    def _client(self) -> httpx.Client:
+        with self._lock:
+            if self._http is None:
+                import httpx
+
+                # trust_env=False: the environment must not send key traffic through a proxy or take the token from a netrc
+                self._http = httpx.Client(
+                    verify=_tls(self._ca_file), timeout=self._timeout, trust_env=False, follow_redirects=False
+                )
+            return self._http
+
+    def close(self) -> None:
+        """Close the connections; a later call opens new ones."""
+        with self._lock:
+            if self._http is not None:
+                self._http.close()
+                self._http = None
+
+
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def _parsed(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """Return the operating system's error at the bottom of a chain."""
+    below: BaseException | None = error
+    while below is not None and not isinstance(below, OSError):
+        below = below.__cause__ or below.__context__
+    return below
+
+
+def _reason(error: BaseException) -> str:
+    below = _cause(error)
+    if isinstance(below, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {below.verify_message}"
+    if isinstance(below, ssl.SSLError):
+        return f"no TLS 1.3 with it: {below.reason}"
+    return (below.strerror if isinstance(below, OSError) else None) or "no connection"
+
+
+def _pause(attempt: int, retry_after: str | None) -> float:
+    if retry_after is not None and retry_after.isascii() and retry_after.isdigit():
+        return min(float(retry_after), LONGEST_WAIT)
+    return random.uniform(0, min(FIRST_WAIT * 2**attempt, LONGEST_WAIT))  # noqa: S311 - spreads load, guards nothing

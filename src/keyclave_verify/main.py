@@ -1,0 +1,135 @@
+"""The command `keyclave-verify`. It reads files and prints a report. Exit status 0: good, 1: a fault, 2: cannot be done."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from keyclave_verify import __version__
+from keyclave_verify.checkpoints import Trust, load_trust, parse_checkpoint, show_time, signature_faults
+from keyclave_verify.directory import LogDirectory
+from keyclave_verify.log import verify_log
+from keyclave_verify.receipts import verify_consistency, verify_receipt
+from keyclave_verify.report import Fault, Report, Unusable
+
+GOOD, FAULTY, UNUSABLE = 0, 1, 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--vkey-file",
+        required=True,
+        metavar="F",
+        help="the log's verifier keys, one a line, obtained from somebody you trust and not with the log; each must have signed",
+    )
+    common.add_argument("--json", action="store_true", help="print one JSON object")
+    parser = argparse.ArgumentParser(
+        prog="keyclave-verify",
+        description="Verify a Keyclave audit log offline, with its public keys alone.",
+        epilog="Exit status: 0 everything holds, 1 a fault was found, 2 the command cannot be carried out.",
+    )
+    parser.add_argument("--version", action="version", version=f"keyclave-verify {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    log = commands.add_parser("log", parents=[common], help="verify an exported log as a whole")
+    log.add_argument("directory", metavar="DIR", help="the export (spec/log-directory.md)")
+    log.add_argument(
+        "--checkpoint", action="append", default=[], metavar="OLD", help="a checkpoint that you kept; may be given several times"
+    )
+    form = log.add_mutually_exclusive_group()
+    form.add_argument("--strict", action="store_true", help="also parse every entry and compare it with its canonical form")
+    form.add_argument("--opaque", action="store_true", help="the entries are not Keyclave's events: look at their hashes only")
+
+    receipt = commands.add_parser("receipt", parents=[common], help="verify that one event is in the log")
+    receipt.add_argument("file", metavar="FILE", help="a receipt (JSON, or .tlog-proof with --leaf); - reads standard input")
+    receipt.add_argument("--leaf", metavar="FILE", help="the exact bytes of the entry")
+    receipt.add_argument("--opaque", action="store_true", help="the entry is not a Keyclave event")
+
+    consistency = commands.add_parser(
+        "consistency", parents=[common], help="verify that the log only grew between two checkpoints"
+    )
+    consistency.add_argument("old", metavar="OLD", help="the smaller checkpoint")
+    consistency.add_argument("new", metavar="NEW", help="the larger checkpoint")
+    source = consistency.add_mutually_exclusive_group()
+    source.add_argument("--proof", metavar="F", help="a consistency proof (the server's JSON, or a base64 hash a line)")
+    source.add_argument("--log", metavar="DIR", help="an exported log to make the proof from")
+
+    checkpoint = commands.add_parser("checkpoint", parents=[common], help="verify the signatures on a checkpoint")
+    checkpoint.add_argument("file", metavar="FILE", help="the checkpoint; - reads standard input")
+    return parser
+
+
+def _read(path: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise Unusable(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _trust(path: str) -> Trust:
+    try:
+        return load_trust(_read(path).decode(), path)
+    except UnicodeDecodeError:
+        raise Unusable(f"{path}: these verifier keys cannot be used: not text") from None
+
+
+def _checkpoint(path: str, trust: Trust) -> Report:
+    report = Report(trust.origin, "The checkpoint is signed.")
+    report.checks["signatures"] = ", ".join(map(str, trust.keys))
+    try:
+        checkpoint = parse_checkpoint(_read(path), path)
+    except Fault as fault:
+        report.add(fault)
+        return report
+    dated = checkpoint.time(trust)
+    report.facts = {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex(), "time": dated}
+    report.checks["states"] = f"{checkpoint.size:,} entries at {show_time(dated)}, root {checkpoint.root.hex()}"
+    report.add(*signature_faults(checkpoint, trust))
+    return report
+
+
+def _consistency(options: argparse.Namespace, trust: Trust) -> Report:
+    proof = None if options.proof is None else _read(options.proof)
+    log = None if options.log is None else LogDirectory(Path(options.log))
+    try:
+        old, new = (parse_checkpoint(_read(path), path) for path in (options.old, options.new))
+    except Fault as fault:
+        report = Report(trust.origin, "")
+        report.checks["signatures"] = "both checkpoints"
+        report.add(fault)
+        return report
+    return verify_consistency(old, new, trust, proof, log)
+
+
+def _run(options: argparse.Namespace) -> Report:
+    trust = _trust(options.vkey_file)
+    if options.command == "log":
+        older = [(path, _read(path)) for path in options.checkpoint]
+        return verify_log(LogDirectory(Path(options.directory)), trust, older, strict=options.strict, opaque=options.opaque)
+    if options.command == "receipt":
+        leaf = None if options.leaf is None else _read(options.leaf)
+        return verify_receipt(_read(options.file), options.file, trust, leaf, opaque=options.opaque)
+    if options.command == "consistency":
+        return _consistency(options, trust)
+    return _checkpoint(options.file, trust)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        report = _run(options)
+    except Unusable as error:
+        print(f"keyclave-verify: {error}", file=sys.stderr)
+        return UNUSABLE
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print(report.to_json() if options.json else report.to_text(color=color))
+    return GOOD if report.good else FAULTY
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""What every drawer shares: hypothesis profiles and the place of the repository."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Examples are slow when other workers share the cores: a deadline would make a test fail for the machine's sake.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples every time, so that a red run is about the change and not about luck.
+settings.register_profile("ci", parent=settings.get_profile("here"), derandomize=True, print_blob=True)
+# For a long search: HYPOTHESIS_PROFILE=search make test ARGS="tests/property"
+settings.register_profile("search", parent=settings.get_profile("here"), max_examples=10_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "here"))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Return the top folder of the repository."""
+    return Path(__file__).resolve().parent.parent
