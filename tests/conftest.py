@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.live import Live, launch
 
 # Examples are slow when other workers share the cores: a deadline would make a test fail for the machine's sake.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -21,3 +24,19 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 def repository() -> Path:
     """Return the top folder of the repository."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A live, unsealed server for everybody who does not hurt it; one for each test process."""
+    server = launch(tmp_path_factory.mktemp("live"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_live(tmp_path: Path) -> Iterator[Live]:
+    """A live, unsealed server of this test's own, to be killed, sealed and tampered with."""
+    server = launch(tmp_path)
+    yield server
+    server.stop()

@@ -151,6 +151,14 @@ def decode(kind: type[T], body: Mapping[str, Any]) -> T:
     return kind(**values)
 
 
+def part(body: Any, name: str) -> list[Any]:
+    """Return the list that stands under `name` in an answer."""
+    found = body.get(name) if isinstance(body, dict) else None
+    if not isinstance(found, list):
+        raise KeyclaveError(f"the answer has no list {name!r}", "is the server newer or older than this client?")
+    return found
+
+
 def _known(kind: type[Any]) -> tuple[Field[Any], ...]:
     return fields(kind)
 
@@ -160,7 +168,7 @@ def _value(f: Field[Any], raw: Any) -> Any:
         return from_base64(raw)
     nested = f.metadata.get("each")
     if nested is not None:
-        return tuple(decode(nested, item) for item in raw)
+        return tuple(decode(nested, item) for item in part({f.name: raw}, f.name))
     return tuple(raw) if isinstance(raw, list) else raw
 
 

@@ -80,5 +80,7 @@ class Client(KeyUse, KeyLife, Record):
 
     def openapi(self) -> dict[str, Any]:
         """Return the server's OpenAPI 3.1 description."""
-        described: dict[str, Any] = self._read("/v1/openapi.json")
+        described = self._read("/v1/openapi.json")
+        if not isinstance(described, dict):
+            raise KeyclaveError("the answer is no API description", "check the address and what stands between")
         return described

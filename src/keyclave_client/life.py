@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from keyclave_client import views
-from keyclave_client.answers import decode, to_base64
+from keyclave_client.answers import decode, part, to_base64
 from keyclave_client.transport import Request, Transport
 from keyclave_client.use import Bytes
 
@@ -152,7 +152,7 @@ class KeyLife:
         cursor: str | None = None
         while True:
             page = self._read(path, {**query, "cursor": cursor})
-            yield from page[field]
+            yield from part(page, field)
             cursor = page.get("next")
             if not cursor:
                 return

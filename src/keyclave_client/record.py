@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from keyclave_client.answers import decode, from_base64
+from keyclave_client.answers import decode, from_base64, part
 from keyclave_client.transport import Request, Transport
 from keyclave_client.views import LoggedEvent, LogKeys, Receipt
 
@@ -42,7 +42,7 @@ class Record:
             got = self._transport.json(
                 Request("GET", "/v1/audit/events", query={**wanted, "from": str(at), "limit": str(page)}, repeatable=True)
             )
-            for item in got["events"]:
+            for item in part(got, "events"):
                 yield decode(LoggedEvent, item)
             at = got.get("next")
 
@@ -55,7 +55,7 @@ class Record:
         """Return the proof (RFC 6962, 2.1.2) that the log of size `new` extends the one of size `old`."""
         query = {"from": str(old), "to": str(new)}
         got = self._transport.json(Request("GET", "/v1/audit/consistency", query=query, repeatable=True))
-        return [from_base64(node) for node in got["proof"]]
+        return [from_base64(node) for node in part(got, "proof")]
 
     def _bytes(self, path: str) -> bytes:
         return self._transport.send(Request("GET", path, repeatable=True)).content

@@ -91,11 +91,10 @@ class Transport:
     def json(self, request: Request) -> Any:
         """Send, and return the decoded JSON of the answer; an error answer is raised as its `KeyclaveError`."""
         answer = self.send(request)
-        try:
-            return json.loads(answer.content)
-        except ValueError:
-            pass
-        raise from_answer(None, answer.status)
+        body = _parsed(answer.content)
+        if body is None:
+            raise from_answer(None, answer.status)
+        return body
 
     def health(self) -> str:
         """Return what /v1/health says; its 503 is an answer here, not an error, and is not repeated."""
@@ -191,10 +190,11 @@ def _tls(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-def _parsed(content: bytes) -> object:
+def _parsed(content: bytes) -> Any:
+    """Return the JSON value of an answer; None for what is none, or is nested to exhaust the parser."""
     try:
         return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from keyclave_client import answers
-from keyclave_client.answers import decode, to_base64
+from keyclave_client.answers import decode, part, to_base64
 from keyclave_client.errors import KeyclaveError, Malformed, from_answer
 from keyclave_client.transport import Request, Transport
 
@@ -136,8 +136,8 @@ class KeyUse:
         row = _row(verb)
         body = {"items": [_wire(row, item) for item in items]}
         got = self._transport.json(Request("POST", _path(key, row.path) + "/batch", body, repeatable=True))
-        results = got.get("results") if isinstance(got, dict) else None
-        if not isinstance(results, list) or len(results) != len(items):
+        results = part(got, "results")
+        if len(results) != len(items):
             raise KeyclaveError("the answer has not one result for each item", "is the server newer or older than this client?")
         event = got.get("event")
         return [_result(row, result, event) for result in results]

@@ -15,7 +15,6 @@ from keyclave_verify.report import Fault
 
 _MICROSECONDS = 1_000_000
 _LATE = 600 * _MICROSECONDS  # an attempt is dated when it begins and logged when it ends: no attempt takes ten minutes
-_EXACT = 2**53  # integers beyond it are not exact in every JSON reader (RFC 8785 section 3.2.2.3)
 
 
 class EventOrder:
@@ -78,15 +77,24 @@ class EventOrder:
 
 def parse_event(entry: bytes) -> dict[str, Any]:
     """Return an event as a dictionary. ValueError unless it is RFC 8785 canonical JSON with an `id` and a time `at`."""
+    text = entry.decode()
     try:
-        event = json.loads(entry.decode(), parse_float=_no_float, parse_constant=_no_float)
+        event = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     if not isinstance(event, dict) or not isinstance(event.get("id"), str) or type(event.get("at")) is not int:
         raise ValueError("it has no id and time")
-    if json.dumps(_sorted(event), ensure_ascii=False, separators=(",", ":")).encode() != entry:
+    written = _ASCII.encode(event) if text.isascii() else _ORDERED.encode(_sorted(event))
+    if written != text:
         raise ValueError("it is written in another form than the canonical one")
     return event
+
+
+def _exact(text: str) -> int:
+    number = int(text)
+    if abs(number) >= 2**53:
+        raise ValueError(f"{text} is not exact in every JSON reader (RFC 8785 section 3.2.2.3)")
+    return number
 
 
 def _no_float(text: str) -> float:
@@ -99,6 +107,11 @@ def _sorted(value: Any) -> Any:
         return {name: _sorted(value[name]) for name in sorted(value, key=lambda name: name.encode("utf-16-be"))}
     if isinstance(value, list):
         return [_sorted(item) for item in value]
-    if type(value) is int and abs(value) >= _EXACT:
-        raise ValueError(f"{value} is not exact in every JSON reader")
     return value
+
+
+_DECODER = json.JSONDecoder(parse_int=_exact, parse_float=_no_float, parse_constant=_no_float)
+_ASCII = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), sort_keys=True
+)  # code points, which for ASCII is the same order
+_ORDERED = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))

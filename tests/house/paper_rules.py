@@ -17,6 +17,9 @@ REGISTRY = re.compile(
 )
 MACHINE_PATH = re.compile(r"(?<![\w.$}~-])/(?:work|farm|root|home/[a-z]\w*|Users/\w+|opt/(?:pypi|wheels)\S*)/")
 
+REFUSING = ("lock", "paper_rules.py")  # they name the options in order to refuse them
+PLANTING = ("test_papers.py",)  # it holds the breaches that the rules must find
+
 LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
@@ -41,8 +44,9 @@ def places_of_one_machine(root: Path) -> list[str]:
     """Return lines that name a package registry or a path of one machine."""
     found = []
     for path, text in _texts(root):
-        # scripts/lock names the options in order to refuse them
-        patterns = (MACHINE_PATH,) if path.name in ("lock", "paper_rules.py", "test_papers.py") else (REGISTRY, MACHINE_PATH)
+        if path.name in PLANTING:
+            continue
+        patterns = (MACHINE_PATH,) if path.name in REFUSING else (REGISTRY, MACHINE_PATH)
         found += [at(root, path, _line(text, m.start())) for pattern in patterns for m in pattern.finditer(text)]
     return found
 

@@ -34,7 +34,7 @@ class Said(NamedTuple):
 
     status: int = 200
     body: Any = None
-    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
+    headers: dict[str, str] = {}
     hang_up: bool = False
 
 
@@ -58,6 +58,7 @@ def serve(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[Contrac
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and content in one packet, or each answer waits for a delayed acknowledgement
 
         def setup(self) -> None:
             contract.connections += 1

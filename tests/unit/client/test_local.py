@@ -17,7 +17,7 @@ from keyclave_client import DataKey, Encryptor, KeyclaveError, inspect
 from keyclave_client.canonical import canonical, canonical_map
 from keyclave_client.errors import Malformed, TooLarge, Undecipherable
 from keyclave_client.local import header as wire
-from keyclave_client.local.body import open_body
+from keyclave_client.local.body import new_body, open_body
 from keyclave_client.local.stream import write_all
 from tests.unit.client.standin import KEY, LocalKeys
 
@@ -242,3 +242,14 @@ def test_every_public_name_is_there_and_no_other() -> None:
         assert getattr(keyclave_client, name) is not None
     with pytest.raises(AttributeError):
         keyclave_client.Clyent  # noqa: B018
+
+
+def test_nothing_unauthenticated_stays_in_the_buffer() -> None:
+    _, body = new_body(LocalKeys().fresh(CONTEXT), wire.STREAM, 12, os.urandom(24), canonical_map(CONTEXT))
+    plain, sealed = bytearray(b"x" * 4096), bytearray(4096 + wire.TAG)
+    body.seal_into(0, True, memoryview(plain), memoryview(sealed))
+    sealed[-1] ^= 1
+    with pytest.raises(Undecipherable):
+        body.open_into(0, True, memoryview(sealed), memoryview(plain))
+
+    assert not any(plain)

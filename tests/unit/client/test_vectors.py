@@ -24,7 +24,7 @@ class Vector:
     """One paragraph of a vector file."""
 
     def __init__(self, text: str) -> None:
-        pairs = [line.split(": ", 1) if ": " in line else (line.rstrip(":"), "") for line in text.splitlines()]
+        pairs = [(name, value) for name, _, value in (line.partition(": ") for line in text.splitlines())]
         self.lines = dict(pairs)
         self.context = dict(value.split("=", 1) for name, value in pairs if name == "context")
 

@@ -1,0 +1,147 @@
+"""`keyclave credential`: who may do what, until when."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from keyclave_cli import output
+from keyclave_cli.parameters import DURATION, PAIR, Family
+from keyclave_cli.problems import USAGE, Stop
+from keyclave_cli.session import Session
+
+ROLES = ("custodian", "operator", "auditor", "application")
+
+
+@click.group(cls=Family)
+def credential() -> None:
+    """Issue, list and revoke credentials, and see whose you hold.
+
+    Operators issue them for applications, custodians for people; nobody for themselves.
+    """
+
+
+@credential.command()
+@click.argument("principal")
+@click.option("--role", type=click.Choice(ROLES), default="application", show_default=True, help="What the principal is here for.")
+@click.option("--ttl", type=DURATION, default="30d", show_default=True, help="How long it lives: 15m, 8h, 30d.")
+@click.option("--operation", "-o", "operations", multiple=True, help="An operation the application may do. Repeatable.")
+@click.option("--key", "-k", "keys", multiple=True, help="A key it may use: name, id, or name ending in *. Repeatable.")
+@click.option("--context", "-c", "contexts", type=PAIR, multiple=True, metavar="NAME=VALUE",
+              help="A value the encryption context must have; repeat a NAME for alternatives, * for any value.")
+@click.option("--save-token", type=click.Path(dir_okay=False), help="Write the token to this new file (0600) instead of showing it.")
+@click.option("--save-profile", metavar="NAME", help="Keep it as a profile for this server instead of showing it.")
+@click.pass_context
+def issue(
+    ctx: click.Context, principal: str, role: str, ttl: int, operations: tuple[str, ...], keys: tuple[str, ...],
+    contexts: tuple[tuple[str, str], ...], save_token: str | None, save_profile: str | None,
+) -> None:  # fmt: skip
+    """Issue a credential to a principal; its token is seen once.
+
+    \b
+    keyclave credential issue ward-3-viewer --ttl 8h -o unwrap -o decrypt -k 'patient-*' -c purpose=treatment --save-token ward-3.token
+    """
+    from keyclave_cli import profiles
+
+    session = ctx.ensure_object(Session)
+    connection = session.connection()
+    scope = _scope(role, operations, keys, contexts)
+    if save_profile:
+        profiles.check_name(save_profile)
+    if save_token and os.path.lexists(save_token):
+        raise Stop(f"{save_token}: there is a file already", "name a new one: a token is written once", USAGE)
+    with session.client() as client:
+        issued = client.issue_credential(principal, role, ttl, scope)
+    shown = output.plain(issued)
+    token = shown.pop("token")
+    if save_token:
+        _write_token(save_token, token)
+    if save_profile:
+        profiles.write_profile(save_profile, session.local_home(), connection.url, connection.ca_file, token, replace=False)
+    if not save_token and not save_profile:
+        shown["token"] = token
+    if session.json:
+        output.write_json(shown)
+        return
+    output.write_fields([("Credential", issued.id), ("For", issued.principal), ("Role", issued.role), ("Until", issued.expires_at)])
+    if "token" in shown:
+        output.write_fields([("Token", token)])
+        output.note("  next: hand the token over safely; it is not shown again. --save-token and --save-profile keep it off the screen")
+
+
+def _scope(
+    role: str, operations: tuple[str, ...], keys: tuple[str, ...], contexts: tuple[tuple[str, str], ...]
+) -> dict[str, Any] | None:
+    if role != "application":
+        if operations or keys or contexts:
+            raise Stop(f"a credential for {role} has no scope", "leave out --operation, --key and --context: its duties are those of the role", USAGE)
+        return None
+    if not operations or not keys:
+        raise Stop("an application's credential needs a scope", "give at least one --operation and one --key", USAGE)
+    values: dict[str, list[str]] = {}
+    for name, value in contexts:
+        values.setdefault(name, []).append(value)
+    return {"operations": list(operations), "keys": list(keys), "context": values}
+
+
+def _write_token(path: str, token: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(token + "\n")
+
+
+@credential.command(name="list")
+@click.option("--all", "everything", is_flag=True, help="Also those that were revoked.")
+@click.pass_context
+def list_(ctx: click.Context, everything: bool) -> None:
+    """List credentials; tokens are not among what the server knows."""
+    session = ctx.ensure_object(Session)
+    with session.client() as client:
+        found = [one for one in client.list_credentials() if everything or one.revoked_at is None]
+    if session.json:
+        output.write_json([{name: value for name, value in output.plain(one).items() if name not in ("token", "event")} for one in found])
+        return
+    rows = [(c.id, c.principal, c.role, c.expires_at, c.revoked_at, _scope_text(c.scope)) for c in found]
+    output.write_table(("Credential", "Principal", "Role", "Until", "Revoked", "Scope"), rows, empty="there are none")
+
+
+def _scope_text(scope: Any) -> str | None:
+    if not scope:
+        return None
+    bound = "".join(f" where {name} is {' or '.join(values)}" for name, values in (scope.get("context") or {}).items())
+    return f"{', '.join(scope.get('operations', ()))} on {', '.join(scope.get('keys', ()))}{bound}"
+
+
+@credential.command()
+@click.argument("credential_id", metavar="CREDENTIAL")
+@click.option("--reason", help="Why; it is recorded.")
+@click.pass_context
+def revoke(ctx: click.Context, credential_id: str, reason: str | None) -> None:
+    """Revoke a credential. When this returns, its token opens nothing."""
+    session = ctx.ensure_object(Session)
+    with session.client() as client:
+        gone = client.revoke_credential(credential_id, reason)
+    if session.json:
+        output.write_json(gone)
+    else:
+        output.say(f"revoked {gone.id}" + (f" of {gone.principal}" if gone.principal else ""))
+
+
+@credential.command()
+@click.pass_context
+def whoami(ctx: click.Context) -> None:
+    """Show who the server takes you for."""
+    session = ctx.ensure_object(Session)
+    with session.client() as client:
+        me = client.whoami()
+    if session.json:
+        output.write_json(me)
+        return
+    output.write_fields(
+        [
+            ("Principal", me.principal), ("Role", me.role), ("Tenant", me.tenant), ("Credential", me.credential),
+            ("Until", me.expires_at), ("Scope", _scope_text(me.scope)),
+        ]
+    )  # fmt: skip

@@ -1,0 +1,54 @@
+"""`keyclave init` and `keyclave serve`: handed over whole to the server's own programs, which replace this process."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from keyclave_cli.session import Session
+
+SERVER_PROGRAMS = "keyclave.app"
+_PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def interpreter() -> list[str]:
+    """Return how a program of the server's is started: by this Python, and never from a package in the current folder (-P)."""
+    return [sys.executable, "-P", "-m", SERVER_PROGRAMS]
+
+
+def _become(program: str, arguments: list[str], home: str | None) -> None:
+    given = list(arguments)
+    if home is not None and not any(argument == "--home" or argument.startswith("--home=") for argument in given):
+        given[:0] = ["--home", home]
+    sys.stdout.flush()
+    command = [*interpreter(), program, *given]
+    os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell
+
+
+@click.command(context_settings=_PASSED_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[OPTION]...")
+@click.pass_context
+def init(ctx: click.Context, arguments: tuple[str, ...]) -> None:
+    """Hold the ceremony that makes a server's home.
+
+    It makes the root key, shares it among custodians so that any M of N can open the server, tries the shares before they are accepted, and
+    hands out the first credentials. `keyclave init --help` lists its options, among them --home, --threshold, --custodians, --protect-to,
+    --passphrases and --development.
+
+    \b
+    keyclave init --home /srv/keyclave --threshold 2 --custodians 3 --passphrases
+    """
+    _become("init", list(arguments), ctx.ensure_object(Session).local_home())
+
+
+@click.command(context_settings=_PASSED_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[OPTION]...")
+@click.pass_context
+def serve(ctx: click.Context, arguments: tuple[str, ...]) -> None:
+    """Run the server.
+
+    It starts sealed and waits for `keyclave unseal`. `keyclave serve --help` lists its options, among them --home, --host and --port.
+    """
+    _become("serve", list(arguments), ctx.ensure_object(Session).local_home())

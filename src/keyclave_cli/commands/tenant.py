@@ -1,0 +1,48 @@
+"""`keyclave tenant`: further organisations on the same server, with keys and people of their own."""
+
+from __future__ import annotations
+
+import click
+
+from keyclave_cli import output
+from keyclave_cli.parameters import Family
+from keyclave_cli.session import Session
+
+
+@click.group(cls=Family)
+def tenant() -> None:
+    """Create tenants: organisations with keys and people of their own."""
+
+
+@tenant.command()
+@click.argument("name")
+@click.option("--save-profiles", is_flag=True, help="Keep the first credentials as profiles NAME-custodian, …, and do not show them.")
+@click.pass_context
+def create(ctx: click.Context, name: str, save_profiles: bool) -> None:
+    """Create a tenant, and hand out its first credentials.
+
+    Only custodians of the home tenant may. The credentials are shown once.
+    """
+    from keyclave_cli import profiles
+
+    session = ctx.ensure_object(Session)
+    connection = session.connection()
+    if save_profiles:
+        profiles.check_name(f"{name}-custodian")
+    with session.client() as client:
+        made = client.create_tenant(name)
+    if save_profiles:
+        for one in made.credentials:
+            target = f"{name}-{one.role}"
+            profiles.write_profile(target, session.local_home(), connection.url, connection.ca_file, one.token, replace=False)
+            output.note(f"made profile {target}")
+        if session.json:
+            output.write_json({"tenant": made.tenant, "profiles": [f"{name}-{one.role}" for one in made.credentials]})
+        else:
+            output.say(f"created tenant {made.tenant}")
+    elif session.json:
+        output.write_json(made)
+    else:
+        output.say(f"created tenant {made.tenant}")
+        output.write_table(("Principal", "Role", "Token"), [(c.principal, c.role, c.token) for c in made.credentials], empty="")
+        output.note("  next: give each person their own token, and keep none; they are not shown again")

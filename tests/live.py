@@ -1,0 +1,164 @@
+"""A live server for tests: the real ceremony, the real process, on loopback, gone with the test."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent / "src")}
+START_SECONDS = 20
+
+
+@dataclass
+class Live:
+    """A running server and everything its people hold. `request` speaks raw REST; `token` issues application credentials."""
+
+    home: Path
+    port: int
+    url: str
+    ca_file: str
+    origin: str
+    shares: list[str]
+    tokens: dict[str, str]
+    process: subprocess.Popen[bytes]
+    http: httpx.Client
+    _issued: int = field(default=0)
+
+    def request(self, method: str, path: str, token: str | None = None, **kwargs: Any) -> httpx.Response:
+        """Send a request with the token of a role (custodian, operator, auditor) or a token itself."""
+        headers = dict(kwargs.pop("headers", {}))
+        if token:
+            headers["authorization"] = "Bearer " + self.tokens.get(token, token)
+        return self.http.request(method, path, headers=headers, **kwargs)
+
+    def post(self, path: str, token: str | None = None, body: Any = None, **kwargs: Any) -> httpx.Response:
+        """POST a JSON body."""
+        return self.request("POST", path, token, json={} if body is None else body, **kwargs)
+
+    def get(self, path: str, token: str | None = None, **kwargs: Any) -> httpx.Response:
+        """GET."""
+        return self.request("GET", path, token, **kwargs)
+
+    def create_key(self, name: str, **fields: Any) -> dict[str, Any]:
+        """Create a key as the custodian."""
+        answer = self.post("/v1/keys", "custodian", {"name": name, "owner": "cardiology", **fields})
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def token(self, operations: list[str], keys: list[str], context: dict[str, list[str]] | None = None, ttl: int = 3600) -> str:
+        """Issue an application credential as the operator and return its token."""
+        self._issued += 1
+        scope = {"operations": operations, "keys": keys, "context": context or {}}
+        body = {"principal": f"app-{os.getpid()}-{self._issued}", "role": "application", "ttl_seconds": ttl, "scope": scope}
+        answer = self.post("/v1/credentials", "operator", body)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["token"])
+
+    def unseal(self) -> None:
+        """Give shares until the server is open."""
+        for share in self.shares:
+            if self.post("/v1/unseal", body={"share": share}).json().get("sealed") is False:
+                return
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """Ask it to end, and see that it does."""
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(START_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def restart(self, *, unseal: bool = True) -> None:
+        """Start the process again on the same home."""
+        self.process = start(self.home, self.port)
+        wait_until_up(self.url, self.ca_file, self.process)
+        if unseal:
+            self.unseal()
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def init(home: Path, port: int, *arguments: str) -> dict[str, Any]:
+    """Hold the ceremony."""
+    made = home.parent / f"{home.name}.made.json"
+    command = [sys.executable, "-m", "keyclave.app", "init", "--home", str(home), "--port", str(port)]
+    subprocess.run([*command, "--out-json", str(made), *arguments], check=True, env=ENVIRONMENT, stdin=subprocess.DEVNULL)
+    return dict(json.loads(made.read_text()))
+
+
+def start(home: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start the server process; what it says goes to server.log beside the home."""
+    with (home.parent / f"{home.name}.server.log").open("ab") as log:
+        command = [sys.executable, "-m", "keyclave.app", "serve", "--home", str(home), "--port", str(port)]
+        return subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def wait_until_up(url: str, ca_file: str, process: subprocess.Popen[bytes]) -> None:
+    """Return when the server answers."""
+    import ssl
+
+    context = ssl.create_default_context(cafile=ca_file)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(f"the server ended with {process.returncode}")
+        try:
+            urllib.request.urlopen(url + "/v1/status", context=context if url.startswith("https") else None, timeout=5).close()
+            return
+        except (urllib.error.URLError, ConnectionError, OSError):
+            time.sleep(0.02)  # between two looks at a condition
+    raise AssertionError("the server did not come up")
+
+
+def launch(folder: Path, *arguments: str, settings: str = "", unseal: bool = True) -> Live:
+    """Make a home below `folder`, start its server and unseal it. `settings` is appended to keyclave.toml's [log] table."""
+    home, port = folder / "home", free_port()
+    made = init(home, port, *arguments)
+    if settings:
+        path = home / "keyclave.toml"
+        path.write_text(path.read_text().replace("[log]\n", f"[log]\n{settings}\n"))
+    process = start(home, port)
+    live = Live(
+        home=home,
+        port=port,
+        url=made["url"],
+        ca_file=made["ca_file"],
+        origin=made["origin"],
+        shares=made["shares"],
+        tokens=made["credentials"],
+        process=process,
+        http=httpx.Client(base_url=made["url"], verify=made["ca_file"], timeout=30),
+    )
+    try:
+        wait_until_up(live.url, live.ca_file, process)
+        if unseal:
+            live.unseal()
+    except BaseException:
+        live.stop()
+        raise
+    return live
