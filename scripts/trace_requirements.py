@@ -106,7 +106,7 @@ def trace(root: Path) -> tuple[str, list[str]]:
     faults += misplaced
     shown = {requirement.id: sorted({mark.test for mark in marked if mark.id == requirement.id}) for requirement in wanted}
     faults += [f"{r.id} claims to be {r.status}, and no test shows it" for r in wanted if r.status in CLAIMS and not shown[r.id]]
-    faults += [f"{mark.test} shows {mark.id}, which docs/requirements.md does not know" for mark in marked if mark.id not in shown]
+    faults += [f"{m.test} shows {m.id}, which docs/requirements.md does not know" for m in marked if m.id not in shown]
     lines = []
     for requirement in wanted:
         lines.append(f"{requirement.id:<4} {requirement.status:<8} {requirement.title}")

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -120,8 +121,6 @@ def start(home: Path, port: int) -> subprocess.Popen[bytes]:
 
 def wait_until_up(url: str, ca_file: str, process: subprocess.Popen[bytes]) -> None:
     """Return when the server answers."""
-    import ssl
-
     context = ssl.create_default_context(cafile=ca_file)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
@@ -152,7 +151,7 @@ def launch(folder: Path, *arguments: str, settings: str = "", unseal: bool = Tru
         shares=made["shares"],
         tokens=made["credentials"],
         process=process,
-        http=httpx.Client(base_url=made["url"], verify=made["ca_file"], timeout=30),
+        http=httpx.Client(base_url=made["url"], verify=ssl.create_default_context(cafile=made["ca_file"]), timeout=30),
     )
     try:
         wait_until_up(live.url, live.ca_file, process)

@@ -1,6 +1,7 @@
 """The command line's table of contents: every command's name, where it lives and its one line of help.
 
-It is what `keyclave --help` prints, so that help costs no import but this one. A test holds each line to the command it names.
+It is what `keyclave --help` prints, so that help costs no import but this one. A test holds each line to the command
+it names.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ def plain(value: Any) -> Any:
 
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """Write rows under their columns: a table for a terminal, tab-separated lines for a pipe; `empty` is said if there are none."""
+    """Write rows under their columns: a table for a terminal, tab-separated lines for a pipe; `empty` is said if
+    there are none."""
     cells = [[_cell(value) for value in row] for row in rows]
     if not is_terminal():
         for row in ([column.replace(" ", "_").lower() for column in columns], *cells):
@@ -98,7 +99,7 @@ def size_text(count: int) -> str:
     """Return a number of bytes as people say it."""
     size = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:  # noqa: PLR2004
+        if size < 1024:
             return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"

@@ -10,58 +10,43 @@ import click
 
 from keyclave_cli.session import Session
 
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-class Pair(click.ParamType):
-    """NAME=VALUE; the value may be empty and may hold further equals signs."""
 
-    name = "name=value"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Return (name, value)."""
-        if isinstance(value, tuple):
-            return value
-        name, equals, rest = str(value).partition("=")
+def as_pairs(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return repeated NAME=VALUE texts as pairs; the value may be empty and may hold further equals signs."""
+    pairs = []
+    for text in value:
+        name, equals, rest = text.partition("=")
         if not name or not equals:
-            self.fail(f"{value!r} is not NAME=VALUE, such as patient=p-17", param, ctx)
-        return name, rest
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE, such as patient=p-17", ctx, param)
+        pairs.append((name, rest))
+    return pairs
 
 
-class Duration(click.ParamType):
-    """A time span in seconds, or with a unit: 90s, 15m, 8h, 30d."""
-
-    name = "duration"
-    _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}  # noqa: RUF012
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return seconds."""
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a duration, such as 15m, 8h or 30d", param, ctx)
-        return int(match[1]) * self._UNITS[match[2]]
-
-
-PAIR = Pair()
-DURATION = Duration()
-
-
-def as_map(ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return repeated pairs as a map; a name given twice is an error, since one of its values would be lost."""
+def as_map(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    """Return repeated NAME=VALUE texts as a map; a name given twice is an error, since one of its values would be
+    lost."""
     out: dict[str, str] = {}
-    for name, text in value:
+    for name, text in as_pairs(ctx, param, value):
         if name in out:
             raise click.BadParameter(f"{name!r} is given twice", ctx, param)
         out[name] = text
     return out
 
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+def as_seconds(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """Return a time span in seconds; it is written as such, or with a unit: 90s, 15m, 8h, 30d."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", value, re.ASCII)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a duration, such as 15m, 8h or 30d", ctx, param)
+    return int(match[1]) * _UNITS[match[2]]
 
 
 def context_option(help_text: str = "Encryption context: what the data is bound to. Repeatable.") -> Decorator:
     """Return the option --context, a map."""
-    return click.option("--context", "-c", type=PAIR, multiple=True, callback=as_map, metavar="NAME=VALUE", help=help_text)
+    return click.option("--context", "-c", multiple=True, callback=as_map, metavar="NAME=VALUE", help=help_text)
 
 
 def _kept(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -11,6 +11,7 @@ Every message ends with what to do next. Imports of the client are late: help an
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 OK = 0
@@ -21,7 +22,7 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 _NEXT: dict[str, str] = {
-    "unauthenticated": "is the credential expired or revoked? ask an operator for a new one, then see `keyclave credential whoami`",
+    "unauthenticated": "is the credential expired or revoked? ask an operator for a new one",
     "sealed": "custodians open it with `keyclave unseal`",
     "unreachable": "check it with `keyclave doctor`",
     "stale_revision": "read it again with `keyclave key show` and repeat the change",
@@ -70,7 +71,7 @@ def describe(error: Exception) -> Problem | None:
 
 def _of_the_system(error: OSError) -> Problem:
     name = error.filename
-    where = f"{name if isinstance(name, str) else name!r}: " if name is not None else ""
+    where = "" if name is None else f"{os.fsdecode(name)}: "
     said = error.strerror or str(error) or type(error).__name__
     if isinstance(error, FileExistsError):
         return Problem("exists", f"{where}there is a file already", "give another place, or --force to replace it", FAILED)

@@ -1,8 +1,8 @@
 """Which server, and as whom: from the command line, a profile, and the environment.
 
-A source that names a server of its own lends its credential and its CA to that server only: with `--url` pointing elsewhere, the
-token of the profile in use stays where it is. No option takes a token itself: command lines are read by every process of the
-machine and kept in histories.
+A source that names a server of its own lends its credential and its CA to that server only: with `--url` pointing
+elsewhere, the token of the profile in use stays where it is. No option takes a token itself: command lines are read
+by every process of the machine and kept in histories.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The rules of the house, each tried on the repository and on a planted breach, so that a rule that finds nothing can be trusted."""
+"""The rules of the house, each tried on the repository and on a planted breach, so that one that finds nothing can be trusted."""

@@ -14,7 +14,7 @@ LISTENER = "src/keyclave/app/"
 
 STATE_TABLE = "src/keyclave/keys/transitions.py"
 
-CATCH_ALL = frozenset({"util", "utils", "utilities", "helper", "helpers", "manager", "managers", "common", "misc", "shared", "stuff"})
+CATCH_ALL = frozenset({"util", "utils", "utilities", "helper", "helpers", "manager", "managers", "common", "misc"})
 
 
 def without_purpose(root: Path) -> list[str]:

@@ -58,7 +58,7 @@ def watch(source: str, packages: list[str]) -> list[str]:
         for path in sorted(Path(source, package).rglob("*.py")):
             parts = path.relative_to(source).with_suffix("").parts
             module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            if module == RUN_BY_ALEMBIC:
+            if module == RUN_BY_ALEMBIC or parts[-1] == "__main__":  # a program runs when it is imported
                 continue
             current, threads = module, threading.active_count()
             importlib.import_module(module)

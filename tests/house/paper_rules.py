@@ -24,6 +24,7 @@ LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 MENTION = re.compile(r"(?<![\w./-])((?:docs|spec|vectors)/[\w./-]*\w\.(?:md|txt|json))\b")
+PINNED = re.compile(r"\S+==\S+ .*--hash=sha256:[0-9a-f]{64}")
 MAKE = re.compile(r"`make ([a-z]+)[` ]")
 TARGET = re.compile(r"^([a-z]+):", re.MULTILINE)
 
@@ -110,7 +111,7 @@ def loose_locks(root: Path) -> list[str]:
         text = lock.read_text()
         found += [at(root, lock, _line(text, m.start())) for m in re.finditer(r"://|^--|^-[a-z] ", text, re.MULTILINE)]
         for entry in re.sub(r"\\\n", " ", text).splitlines():
-            if entry.strip() and not entry.lstrip().startswith("#") and not re.match(r"\S+==\S+ .*--hash=sha256:[0-9a-f]{64}", entry):
+            if entry.strip() and entry[0] != "#" and not PINNED.match(entry):
                 found.append(f"{at(root, lock)}: {entry.split()[0]}")
     return found
 

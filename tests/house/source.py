@@ -25,7 +25,7 @@ def python_files(root: Path, folders: tuple[str, ...]) -> Iterator[Path]:
 
 
 def kept_files(root: Path) -> list[Path]:
-    """Return the files that belong to the repository: what git keeps or would keep, or without git everything but what tools made."""
+    """Return the files that belong to the repository: what git keeps or would keep; without git, all but what tools made."""
     git = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listing = subprocess.run(git, capture_output=True, check=False) if (root / ".git").exists() else None
     if listing is not None and listing.returncode == 0:

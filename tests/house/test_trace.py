@@ -56,9 +56,8 @@ def test_the_repository_shows_what_it_claims() -> None:
 
 def test_all_requirements_and_promises_are_stated() -> None:
     printed = trace(ROOT).stdout
-    stated = [line.split()[0] for line in printed.splitlines() if line[:1] in ("R", "P")]
-    assert stated == [f"R{n}" for n in sorted(int(id[1:]) for id in stated if id[0] == "R")] + [f"P{n}" for n in range(1, 10)]
-    assert {f"R{n}" for n in range(1, 49)} == {id for id in stated if id[0] == "R"}
+    stated = sorted(line.split()[0] for line in printed.splitlines() if line[:1] in ("R", "P"))
+    assert stated == sorted([f"R{n}" for n in range(1, 49)] + [f"P{n}" for n in range(1, 10)])
 
 
 def test_a_sound_trace_is_printed(tmp_path: Path) -> None:
@@ -73,7 +72,7 @@ def test_a_sound_trace_is_printed(tmp_path: Path) -> None:
     [
         'import pytest\npytestmark = [pytest.mark.requirement("R1", "P1")]\ndef test_a(): ...\n',
         'import pytest\n@pytest.mark.requirement("R1", "P1")\nclass TestA:\n    def test_a(self): ...\n',
-        'import pytest\n@pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.requirement("R1", "P1"))])\ndef test_a(x): ...\n',
+        'from pytest import mark as m, param\n@m.parametrize("x", [param(1, marks=m.requirement("R1", "P1"))])\ndef test_a(x): ...\n',
     ],
     ids=["module", "class", "parameter"],
 )

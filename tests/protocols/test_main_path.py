@@ -28,7 +28,9 @@ def test_a_key_protects_is_rotated_and_still_opens_what_it_protected(live: Live)
         {"ciphertext": made["ciphertext"], "context": context, "to_context": {"patient": "p-2"}},
     ).json()
     assert (moved["version"], moved["from_version"]) == (2, 1)
-    again = live.post("/v1/keys/main-path/decrypt", app, {"ciphertext": moved["ciphertext"], "context": {"patient": "p-2"}}).json()
+    again = live.post(
+        "/v1/keys/main-path/decrypt", app, {"ciphertext": moved["ciphertext"], "context": {"patient": "p-2"}}
+    ).json()
     assert base64.b64decode(again["plaintext"]) == b"record"
     refused = live.post("/v1/keys/main-path/decrypt", app, {"ciphertext": moved["ciphertext"], "context": context})
     assert (refused.status_code, refused.json()["code"]) == (400, "undecipherable")

@@ -19,10 +19,14 @@ def main(arguments: list[str] | None = None) -> int:
     init.add_argument("--home", type=Path, default=Path("keyclave-home"))
     init.add_argument("--threshold", type=int, default=2, metavar="M", help="shares needed to unseal")
     init.add_argument("--custodians", type=int, default=3, metavar="N", help="shares made")
-    init.add_argument("--protect-to", type=Path, action="append", default=[], metavar="PEM", help="a custodian's P-384 public key, once each")
+    init.add_argument(
+        "--protect-to", type=Path, action="append", default=[], metavar="PEM", help="a custodian's P-384 public key, once each"
+    )
     init.add_argument("--passphrases", action="store_true", help="ask for a passphrase for each share")
     init.add_argument("--out-json", type=Path, help="write shares and credentials to this file (0600) instead of showing them")
-    init.add_argument("--development", action="store_true", help="a development root that opens by itself; never for patient data")
+    init.add_argument(
+        "--development", action="store_true", help="a development root that opens by itself; never for patient data"
+    )
     init.add_argument("--host", default="127.0.0.1")
     init.add_argument("--port", type=int, default=8443)
     init.add_argument("--origin", default="keyclave.localhost/log", help="the log's name, for ever")
@@ -45,16 +49,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(chosen: argparse.Namespace) -> int:
     if chosen.program == "serve":
-        from keyclave.app.serve import serve  # noqa: PLC0415 - each program imports only what it needs
+        from keyclave.app.serve import serve
 
         serve(chosen.home.resolve(), chosen.host, chosen.port)
         return 0
     if chosen.program == "open-share":
-        from keyclave.app.hand_over import open_share  # noqa: PLC0415
+        from keyclave.app.hand_over import open_share
 
         return open_share(chosen.file, chosen.key)
-    from keyclave.app.ceremony import Wishes  # noqa: PLC0415
-    from keyclave.app.hand_over import init  # noqa: PLC0415
+    from keyclave.app.ceremony import Wishes
+    from keyclave.app.hand_over import init
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9./_-]{0,120}", chosen.origin):
         sys.stderr.write("keyclave: the origin is a name like kms.example.org/log\n")

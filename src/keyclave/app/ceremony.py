@@ -141,7 +141,12 @@ def _certificates(home: Path, wishes: Wishes) -> None:
     tls = home / "tls"
     tls.mkdir(mode=0o700)
     made = development_certificates(("localhost", "127.0.0.1", "::1", wishes.host, *wishes.names))
-    for name, content in (("ca.pem", made.ca), ("ca.key", made.ca_key), ("server.pem", made.server), ("server.key", made.server_key)):
+    for name, content in (
+        ("ca.pem", made.ca),
+        ("ca.key", made.ca_key),
+        ("server.pem", made.server),
+        ("server.key", made.server_key),
+    ):
         _write(tls / name, content)
 
 

@@ -26,7 +26,8 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`plain_context`: names of the encryption context whose values the log may show. `destruction_days`: least waiting period."""
+    """`plain_context`: names of the encryption context whose values the log may show. `destruction_days`: least waiting
+    period."""
 
     plain_context: tuple[str, ...] = ("purpose",)
     destruction_days: Annotated[int, Meta(ge=0, le=365)] = 7

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 
 from keyclave.app.ceremony import Made, Wishes, hold
+from keyclave.app.wiring import new_module
 from keyclave.core.errors import Malformed
 from keyclave.crypto.custody import open_with_key, open_with_passphrase, protect_to_key, protect_to_passphrase
 from keyclave.crypto.shares import ShareSet
-from keyclave.app.wiring import new_module
 
 _LEAST_PASSPHRASE = 15  # characters; SP 800-63B-4: the length of a password that stands alone
 
@@ -21,7 +21,9 @@ _LEAST_PASSPHRASE = 15  # characters; SP 800-63B-4: the length of a password tha
 def init(home: Path, wishes: Wishes, public_keys: list[Path], out_json: Path | None, *, passphrases: bool) -> int:
     """Hold the ceremony and hand over what it made."""
     if public_keys and len(public_keys) != wishes.custodians:
-        raise Malformed(f"{len(public_keys)} public keys for {wishes.custodians} custodians", "name one --protect-to for each custodian")
+        raise Malformed(
+            f"{len(public_keys)} public keys for {wishes.custodians} custodians", "name one --protect-to for each custodian"
+        )
     phrases = [_new_passphrase(i + 1) for i in range(wishes.custodians)] if passphrases else []
     pems = [_read(path) for path in public_keys]
     made, shares = hold(home, wishes)
@@ -64,7 +66,9 @@ def _show(made: Made, home: Path, *, in_files: bool) -> None:
     say(f"\nKeyclave is initialised in {home}\n")
     if made.development:
         say("\n  DEVELOPMENT: the root opens by itself. Never keep real patient data here.\n")
-    say(f"\nShares of the recovery key: any {made.threshold} of {len(made.shares)} unseal the server. Give each custodian one; keep no copy.\n")
+    say(
+        f"\nShares of the recovery key: any {made.threshold} of {len(made.shares)} unseal the server. Give each custodian one; keep no copy.\n"
+    )
     for number, share in enumerate(made.shares, 1):
         say(f"  {number}. {share}\n")
     if in_files:

@@ -94,7 +94,9 @@ def tls_context(config: Config, home: Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(home / config.listen.certificate, home / config.listen.key)
     except OSError as fault:
-        raise Malformed(f"the server's certificate cannot be used: {fault.strerror or fault}", "see `listen` in keyclave.toml") from None
+        raise Malformed(
+            f"the server's certificate cannot be used: {fault.strerror or fault}", "see `listen` in keyclave.toml"
+        ) from None
     return context
 
 
@@ -117,7 +119,9 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, server: 
                 connection.sweep(now)
         behind = desk.clock.behind()
         if behind and not said_behind:
-            logger.warning("the machine's clock is %.1f s behind the log's last time: time stands until it has caught up", behind / 1e6)
+            logger.warning(
+                "the machine's clock is %.1f s behind the log's last time: time stands until it has caught up", behind / 1e6
+            )
         said_behind = behind > 0
         if now >= next_tidy:
             next_tidy = now + _TIDY_SECONDS

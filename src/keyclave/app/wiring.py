@@ -73,14 +73,15 @@ def build(
 
 
 def _last_event_time(store: SqliteStore) -> int:
-    """Return the time of the last event: the clock never shows an earlier one, so an expiry cannot be put off by setting it back."""
+    """Return the time of the last event: the clock never shows an earlier one, so an expiry cannot be put off by setting it
+    back."""
     last = store.read_entries(store.next_event - 1, 1) if store.next_event else []
     return decode(last[0]).at if last else 0
 
 
 def _vault(store: SqliteStore, module: CryptoModule, clock: SystemClock, *, development: bool) -> Vault:
-    sealed, check, threshold = (
-        store.read(lambda conn, name=name: records.read_meta(conn, name)) for name in (ROOT_SEALED, ROOT_CHECK, ROOT_THRESHOLD)
+    sealed, check, threshold = store.read(
+        lambda conn: tuple(records.read_meta(conn, name) for name in (ROOT_SEALED, ROOT_CHECK, ROOT_THRESHOLD))
     )
     if sealed is None or check is None or threshold is None:
         raise Broken("the database has no root", "the ceremony was cut short: run `keyclave init` in another home")

@@ -48,6 +48,12 @@ def event_id(node: str, number: int) -> str:
 def event_number(node: str, text: str) -> int | None:
     """Return the number in an event id of `node`, or None for anything else."""
     prefix, _, digits = text.rpartition("-")
-    if prefix != node or not digits.isascii() or not digits.isdecimal() or (digits != "0" and digits[0] == "0") or len(digits) > 18:
+    if (
+        prefix != node
+        or not digits.isascii()
+        or not digits.isdecimal()
+        or (digits != "0" and digits[0] == "0")
+        or len(digits) > 18
+    ):
         return None
     return int(digits)

@@ -26,7 +26,8 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock, held from going back; `floor` is the latest time known from before the start (the log's last event)."""
+    """The machine's clock, held from going back; `floor` is the latest time known from before the start (the log's last
+    event)."""
 
     def __init__(self, floor: int = 0) -> None:
         self._latest = floor
@@ -34,8 +35,7 @@ class SystemClock:
     def now(self) -> int:
         """Return microseconds since the epoch."""
         now = time.time_ns() // 1000
-        if now > self._latest:
-            self._latest = now
+        self._latest = max(self._latest, now)
         return self._latest
 
     def raise_floor(self, floor: int) -> None:

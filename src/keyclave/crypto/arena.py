@@ -1,7 +1,9 @@
 """Locked memory for key bytes, and the handle through which everybody else holds them.
 
-An arena is a piece of memory that is not swapped, not dumped, not inherited by a child, and wiped: `memfd_secret(2)` where the kernel
-has it (then not even root reads it from outside), else anonymous memory with mlock. It is cut into cells of 64 bytes; a secret takes
+An arena is a piece of memory that is not swapped, not dumped, not inherited by a child, and wiped: `memfd_secret(2)` where
+the kernel
+has it (then not even root reads it from outside), else anonymous memory with mlock. It is cut into cells of 64 bytes; a
+secret takes
 as many neighbouring cells as it needs. A `Slot` is the handle: it does not print, copy, pickle, hash or iterate, and compares in
 constant time. `view()` is the one way to the bytes, for this room and the roots; memory whose view is still out is never reused.
 """
@@ -198,7 +200,7 @@ class Slot:
     def _shy(self, *_arguments: Any) -> NoReturn:
         raise TypeError("key bytes are not copied, pickled or listed")
 
-    __reduce__ = __reduce_ex__ = __copy__ = __deepcopy__ = __iter__ = __bytes__ = __getitem__ = _shy  # type: ignore[assignment]
+    __reduce__ = __reduce_ex__ = __copy__ = __deepcopy__ = __iter__ = __bytes__ = __getitem__ = _shy
 
 
 def slot_from(source: Buffer) -> Slot:

@@ -1,6 +1,7 @@
 """Key pairs by the `cryptography` wheel: generation, loading, signatures, OAEP, ECDH, ML-KEM.
 
-A private key is PKCS #8 DER in a slot. The loaded form is an OpenSSL object that holds a copy; it is remembered as long as its slot
+A private key is PKCS #8 DER in a slot. The loaded form is an OpenSSL object that holds a copy; it is remembered as long as
+its slot
 lives, counts as a key copy, and is cleansed by OpenSSL when it goes. Verification failures are one class without detail.
 """
 
@@ -72,7 +73,9 @@ def load(spec: KeySpec, private: Slot) -> KeyPair:
     try:
         key: Any = load_der_private_key(private.view(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise Malformed("the private key is not PKCS #8 DER of a kind known here", "convert it with `openssl pkcs8 -topk8`") from None
+        raise Malformed(
+            "the private key is not PKCS #8 DER of a kind known here", "convert it with `openssl pkcs8 -topk8`"
+        ) from None
     if not _is(spec, key, private=True):
         raise Malformed(f"the private key is not of {spec.value}", "name the spec that it has")
     return _pair(key)
@@ -199,7 +202,8 @@ def encapsulate(public: bytes, spec: KeySpec) -> tuple[bytes, bytes]:
 
 
 def decapsulate(private: Slot, spec: KeySpec, ciphertext: bytes) -> bytes:
-    """ML-KEM.Decaps (FIPS 203 section 7.3); a ciphertext of another key gives a random secret, one of a wrong length is refused."""
+    """ML-KEM.Decaps (FIPS 203 section 7.3); a ciphertext of another key gives a random secret, one of a wrong length is
+    refused."""
     if spec not in (KeySpec.ML_KEM_768, KeySpec.ML_KEM_1024):
         raise Malformed(f"{spec.value} does not decapsulate", "use an ML-KEM key")
     try:

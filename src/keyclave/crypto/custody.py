@@ -27,7 +27,8 @@ _KEYED, _PHRASED = "hpke-p384-hkdf-sha384-aes256gcm", "pbkdf2-hmac-sha256-aes256
 ITERATIONS = 1_000_000
 _SALT = 16
 _FILE = re.compile(
-    rf"\s*{_BEGIN}\nalgorithm: ([a-z0-9-]{{1,40}})\nset: ([0-9a-f]{{8}})\nshare: ([0-9]{{1,2}})\n\n([A-Za-z0-9+/=\n]{{1,8192}})\n{_END}\s*"
+    rf"\s*{_BEGIN}\nalgorithm: ([a-z0-9-]{{1,40}})\nset: ([0-9a-f]{{8}})\nshare: ([0-9]{{1,2}})\n\n"
+    rf"([A-Za-z0-9+/=\n]{{1,8192}})\n{_END}\s*"
 )
 _HPKE = Suite(KEM.P384, KDF.HKDF_SHA384, AEAD.AES_256_GCM)
 
@@ -39,7 +40,9 @@ def protect_to_key(share: Share, public_pem: bytes) -> str:
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise Malformed("this is not a P-384 public key in PEM", "make one: openssl ecparam -name secp384r1 -genkey | openssl ec -pubout")
+        raise Malformed(
+            "this is not a P-384 public key in PEM", "make one: openssl ecparam -name secp384r1 -genkey | openssl ec -pubout"
+        )
     return _armour(_KEYED, share, _HPKE.encrypt(share.to_text().encode(), key, info=_info(_KEYED, share.set_id, share.index)))
 
 
@@ -79,7 +82,9 @@ def open_with_passphrase(module: CryptoModule, text: str, passphrase: str) -> Sh
 
 def _stretched(passphrase: str, salt: bytes) -> Slot:
     key = Slot(32)
-    PBKDF2HMAC(algorithm=hashes.SHA256(), length=32, salt=salt, iterations=ITERATIONS).derive_into(passphrase.encode(), key.view())
+    PBKDF2HMAC(algorithm=hashes.SHA256(), length=32, salt=salt, iterations=ITERATIONS).derive_into(
+        passphrase.encode(), key.view()
+    )
     return key
 
 

@@ -1,7 +1,7 @@
 """The log's signing keys: Ed25519 and ML-DSA-44 from one 64-byte seed that the root protects.
 
-Two kinds because they fail differently: Ed25519 is what public witnesses require, ML-DSA-44 (FIPS 204) outlives a quantum computer.
-The loaded forms are OpenSSL objects that live while the server is unsealed, and are cleansed when it is sealed.
+Two kinds because they fail differently: Ed25519 is what public witnesses require, ML-DSA-44 (FIPS 204) outlives a quantum
+computer. The loaded forms are OpenSSL objects that live while the server is unsealed, and are cleansed when it is sealed.
 """
 
 from __future__ import annotations

@@ -27,4 +27,6 @@ def from_pem(text: str) -> bytes:
             return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         except (ValueError, UnsupportedAlgorithm):
             pass
-    raise Malformed("the public key is not PEM of a kind known here", "send SubjectPublicKeyInfo between BEGIN and END PUBLIC KEY")
+    raise Malformed(
+        "the public key is not PEM of a kind known here", "send SubjectPublicKeyInfo between BEGIN and END PUBLIC KEY"
+    )

@@ -45,7 +45,9 @@ def guarded(call: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(call)
     def checked(*args: P.args, **kwargs: P.kwargs) -> T:
         if args[0]._failed:  # type: ignore[attr-defined]
-            raise Broken("the cryptographic module failed its self-test", "do not use this machine's keys until it is understood why")
+            raise Broken(
+                "the cryptographic module failed its self-test", "do not use this machine's keys until it is understood why"
+            )
         return call(*args, **kwargs)
 
     return checked
@@ -108,7 +110,7 @@ class PycaModule:
 
     def self_test(self, *, full: bool = False) -> None:
         """Run the known-answer tests; `full` adds the slow pairwise ones."""
-        from keyclave.crypto.selftest import run  # noqa: PLC0415 - the tests use the module, not the reverse
+        from keyclave.crypto.selftest import run
 
         try:
             run(self, full=full)
@@ -154,13 +156,13 @@ class PycaModule:
     @guarded
     def kwp_wrap(self, key: Slot, secret: Slot) -> bytes:
         """AES-KWP (SP 800-38F section 6.3, RFC 5649)."""
-        return keywrap.aes_key_wrap_with_padding(key.view(), secret.view())  # type: ignore[arg-type]
+        return keywrap.aes_key_wrap_with_padding(key.view(), secret.view())
 
     @guarded
     def kwp_unwrap(self, key: Slot, wrapped: bytes) -> Slot:
         """Open an AES-KWP wrapping."""
         try:
-            plain = keywrap.aes_key_unwrap_with_padding(key.view(), wrapped)  # type: ignore[arg-type]
+            plain = keywrap.aes_key_unwrap_with_padding(key.view(), wrapped)
         except (keywrap.InvalidUnwrap, ValueError):
             raise Undecipherable from None
         return _taken(plain)
@@ -284,7 +286,7 @@ def fill_random(view: memoryview) -> None:
     while at < len(view):
         piece = _generate()
         count = min(32, len(view) - at)
-        view[at : at + count] = piece if count == 32 else memoryview(piece)[:count]  # noqa: PLR2004
+        view[at : at + count] = piece if count == 32 else memoryview(piece)[:count]
         wipe_bytes(piece)
         at += count
 
@@ -294,5 +296,3 @@ def _taken(secret: bytes) -> Slot:
     slot = slot_from(secret)
     wipe_bytes(secret)
     return slot
-
-

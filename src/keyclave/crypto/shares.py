@@ -1,8 +1,9 @@
 """Threshold shares: a secret cut so that any M of N pieces give it back and M - 1 tell nothing (spec/shares.md).
 
-Shamir's scheme over GF(2^8), each byte with a polynomial of its own. Multiplication is by shifting, without tables: a table look-up
-by a secret shows in the cache. A share's text carries its set, threshold, number and a checksum, so a typing error is named before
-anything is combined; the key-check value of the set refuses a wrong combination before anything is opened with it.
+Shamir's scheme over GF(2^8), each byte with a polynomial of its own. Multiplication is by shifting, without tables: a table
+look-up
+by a secret shows in the cache. A share's text carries its set, threshold, number and a checksum, so a typing error is named
+before anything is combined; the key-check value of the set refuses a wrong combination before anything is opened with it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from keyclave.core.errors import Malformed
 from keyclave.crypto.arena import Slot, slot_from
@@ -180,6 +180,6 @@ def _from_digits(digits: str) -> bytearray:
             raise Malformed(f"{digit!r} does not occur in a share", "compare it with the paper, group by group")
         number = number << 5 | value
     spare = len(digits) * 5 % 8
-    if number & ((1 << spare) - 1) or spare >= 5 or len(digits) > 1024:  # noqa: PLR2004 - a digit has five bits
+    if number & ((1 << spare) - 1) or spare >= 5 or len(digits) > 1024:
         raise Malformed("this share has a typing error or is incomplete", "compare it with the paper, group by group")
     return bytearray((number >> spare).to_bytes(len(digits) * 5 // 8, "big"))

@@ -1,4 +1,5 @@
-"""The closed lists: which keys, algorithms and suites exist, with the facts that policy needs. Callers pick a name, never parameters.
+"""The closed lists: which keys, algorithms and suites exist, with the facts that policy needs. Callers pick a name, never
+parameters.
 
 Sources: SP 800-57 part 1 rev 5 table 2 (strength), SP 800-131A rev 2 and FIPS 203/204 (approval), SP 800-38D and 800-38F (modes).
 """

@@ -9,7 +9,7 @@ from keyclave.core import limits
 from keyclave.core.canonical import canonical_map
 from keyclave.core.errors import Malformed, TooLarge
 
-_NAME = re.compile(r"[!-~]{1,%d}\Z" % limits.CONTEXT_NAME)  # printable ASCII without space: the names real clients use
+_NAME = re.compile(rf"[!-~]{{1,{limits.CONTEXT_NAME}}}\Z")  # printable ASCII without space: the names real clients use
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters would let a log line or a terminal be forged
 
 
@@ -22,7 +22,7 @@ def encode_context(context: Mapping[str, str]) -> bytes:
     for name, value in context.items():
         if not _NAME.match(name):
             raise Malformed(
-                "a context name is 1 to %d printable ASCII characters without spaces" % limits.CONTEXT_NAME,
+                f"a context name is 1 to {limits.CONTEXT_NAME} printable ASCII characters without spaces",
                 "rename it, for example patient or purpose",
             )
         if len(value) > limits.CONTEXT_VALUE:

@@ -79,7 +79,9 @@ TRANSITIONS: dict[tuple[State, Move], Transition] = {
     (_S.ARCHIVED, Move.COMPROMISE): Transition(_S.COMPROMISED, "T13", _SUSPECT),
     (_S.ARCHIVED, Move.DESTROY): Transition(_S.DESTROYED, "T14", _NO_LONGER),
     (_S.COMPROMISED, Move.DESTROY): Transition(_S.DESTROYED_COMPROMISED, "T15", _NO_LONGER),
-    (_S.DESTROYED, Move.COMPROMISE): Transition(_S.DESTROYED_COMPROMISED, "7.6", "a compromise found after destruction is recorded"),
+    (_S.DESTROYED, Move.COMPROMISE): Transition(
+        _S.DESTROYED_COMPROMISED, "7.6", "a compromise found after destruction is recorded"
+    ),
 }
 
 FIRST = State.PRE_ACTIVE

@@ -24,7 +24,7 @@ Change = Callable[[Connection], Any]
 VALUES_PER_EVENT = 1_200  # recorded context values of about 30 bytes: well under the 65,535 bytes of an entry
 
 
-class DryRun(KeyclaveError):  # noqa: N818 - not an error: the end of a rehearsal
+class DryRun(KeyclaveError):
     """Raised inside a change that was only to be tried: its savepoint is rolled back."""
 
     code = "dry_run"
@@ -38,8 +38,8 @@ class Attempt:
 
     __slots__ = (
         "answer", "at", "caller", "change_fn", "changes", "context", "count", "desk", "detail", "dry_run", "error", "event",
-        "events", "failed", "idempotency", "if_match", "key_id", "op", "outcome", "reason", "ref", "replayed", "reply", "request", "reservations",
-        "source", "tags", "touches", "version",
+        "events", "failed", "idempotency", "if_match", "key_id", "op", "outcome", "reason", "ref",
+        "replayed", "reply", "request", "reservations", "source", "tags", "touches", "version",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, op: str, caller: Caller, source: str, reply: Reply) -> None:

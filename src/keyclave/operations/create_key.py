@@ -83,7 +83,7 @@ def import_key(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: Im
     private = desk.imports.take(attempt.caller.tenant, request.token, attempt.at)
     blob = from_base64(request.wrapped, limits.MESSAGE, "wrapped")
     with private, desk.module.decrypt_private(private, KeySpec.RSA_4096, blob[:_SEPARATE]) as ephemeral:
-        if len(ephemeral) != 32:  # noqa: PLR2004 - AES-256
+        if len(ephemeral) != 32:
             raise Undecipherable
         material = desk.module.kwp_unwrap(ephemeral, blob[_SEPARATE:])
     public = None

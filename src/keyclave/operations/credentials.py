@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -88,7 +88,9 @@ class WhoAmI(Answer, kw_only=True):
     scope: Scope | None
 
 
-def issue(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: IssueRequest) -> Callable[[Connection], IssuedCredential]:
+def issue(
+    desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: IssueRequest
+) -> Callable[[Connection], IssuedCredential]:
     """Issue a credential to another principal."""
     role = request.role
     check_issue(attempt.caller, request.principal, role)
@@ -132,7 +134,9 @@ def list_credentials(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query
     )
 
 
-def revoke(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: RevokeRequest) -> Callable[[Connection], CredentialView]:
+def revoke(
+    desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: RevokeRequest
+) -> Callable[[Connection], CredentialView]:
     """Revoke: when this is answered, the token opens nothing. Operators and custodians revoke any; a second time is no error."""
     ref = attempt.ref
     from_id("crd", ref)
@@ -163,7 +167,7 @@ def whoami(_desk: Desk, attempt: Attempt, _key: LoadedKey | None, _query: None) 
     )
 
 
-def _fields(c: Credential) -> dict[str, object]:
+def _fields(c: Credential) -> dict[str, Any]:
     return {
         "id": c.id,
         "principal": c.principal,

@@ -1,4 +1,5 @@
-"""data-key, data-key-pair, wrap, unwrap: keys for data that is encrypted where it lies. The application keeps the wrapped form."""
+"""data-key, data-key-pair, wrap, unwrap: keys for data that is encrypted where it lies. The application keeps the wrapped
+form."""
 
 from __future__ import annotations
 

@@ -189,9 +189,7 @@ class Desk:
             sealer = self.module.message_sealer(self._operational(attempt), _idempotency_context(attempt, key))
             iv = self.module.random(12)
             sealed = sealer.commitment + iv + sealer.seal(iv, encode_answer(answer), b"")
-            records.keep_idempotent(
-                transaction, attempt.caller.tenant, attempt.caller.principal, key, digest, sealed, attempt.at
-            )
+            records.keep_idempotent(transaction, attempt.caller.tenant, attempt.caller.principal, key, digest, sealed, attempt.at)
 
     def replay(self, attempt: Attempt) -> bool:
         """Answer from what is kept under the idempotency key, if anything is."""
@@ -232,7 +230,7 @@ class Desk:
         asked = (tenant, name, value)
         tag = self._tags.get(asked)
         if tag is None:
-            if name in self._plain and len(value) <= 64:  # noqa: PLR2004 - a plain value stays short
+            if name in self._plain and len(value) <= 64:
                 tag = "p:" + value
             else:
                 message = canonical("keyclave/context-tag/1", name, value)

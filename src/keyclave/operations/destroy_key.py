@@ -40,7 +40,9 @@ def schedule(desk: Desk, attempt: Attempt, key: LoadedKey, request: ScheduleRequ
     """Set the day, and stop every use until it is over or cancelled."""
     before, version = _one(attempt, key, request.version)
     if (version.state, Move.DESTROY) not in TRANSITIONS:
-        raise WrongState(f"version {version.number} is {version.state.value}", "only what no longer protects is destroyed: deactivate first")
+        raise WrongState(
+            f"version {version.number} is {version.state.value}", "only what no longer protects is destroyed: deactivate first"
+        )
     if version.scheduled:
         raise WrongState("its destruction is already scheduled", "cancel it first to set another day")
     if not request.reason:
@@ -70,7 +72,9 @@ def destroy(_desk: Desk, attempt: Attempt, key: LoadedKey, request: MoveRequest)
     if version.destroy_by == attempt.caller.principal:
         raise Refused("who scheduled a destruction does not perform it", "another custodian does: nobody acts alone")
     if attempt.at < version.destroy_at:
-        raise WrongState(f"its waiting period ends at {to_text(version.destroy_at)}", "destroy it then, or cancel the destruction")
+        raise WrongState(
+            f"its waiting period ends at {to_text(version.destroy_at)}", "destroy it then, or cancel the destruction"
+        )
     attempt.reason = request.reason
     attempt.detail = {"kcv": version.kcv, "scheduled_by": version.destroy_by or ""}
     return _change(before, _replaced(before, moved(version, Move.DESTROY, attempt.at)))

@@ -76,4 +76,3 @@ def admit_context(attempt: Attempt, context: dict[str, str]) -> bytes:
     if context:
         attempt.note_context(context)
     return encoded
-

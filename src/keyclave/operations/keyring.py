@@ -26,7 +26,8 @@ class Handle:
     """One key version in locked memory, with what it may do."""
 
     __slots__ = (
-        "accounted", "key_id", "limit", "number", "process", "protect", "protect_until", "public", "raw_id", "slot", "spec", "state", "used",
+        "accounted", "key_id", "limit", "number", "process", "protect", "protect_until", "public", "raw_id", "slot",
+        "spec", "state", "used",
     )  # fmt: skip
 
     def __init__(self, key: Key, version: Version, slot: Slot, used: int, limit: int) -> None:
@@ -207,7 +208,9 @@ def version_context(key: Key, number: int) -> bytes:
 
 def unknown_key() -> Unknown:
     """Return the one answer for a key that is not there and for one that the caller may not use."""
-    return Unknown("no such key, or not one for this credential", "check the name, and the credential's scope with `keyclave whoami`")
+    return Unknown(
+        "no such key, or not one for this credential", "check the name, and the credential's scope with `keyclave whoami`"
+    )
 
 
 def wrong_purpose(loaded: LoadedKey, purpose: Purpose) -> WrongState:

@@ -72,7 +72,9 @@ class Log:
         self._catch_up()
         self.checkpoint = store.last_checkpoint()
         if self.checkpoint is not None and self.root_at(self.checkpoint[0]) != self.checkpoint[1]:
-            raise Broken("the stored log is not the one that was signed", "stop, keep the database as evidence, and verify an export")
+            raise Broken(
+                "the stored log is not the one that was signed", "stop, keep the database as evidence, and verify an export"
+            )
 
     def _rebuilt(self, level: int, index: int, width: int) -> bytes:
         """Return the beginning of a partial tile above level 0 from the full tiles below it: partial tiles are not stored."""

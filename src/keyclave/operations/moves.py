@@ -85,4 +85,6 @@ def _moved(before: Key, name: Move, numbers: list[int], at: int) -> Key:
 def expect_revision(attempt: Attempt, key: Key) -> None:
     """Hold the caller to the revision they named with If-Match."""
     if attempt.if_match is not None and attempt.if_match != key.rev:
-        raise StaleRevision(f"the key is at revision {key.rev}, not {attempt.if_match}", "read it again and repeat what is still wanted")
+        raise StaleRevision(
+            f"the key is at revision {key.rev}, not {attempt.if_match}", "read it again and repeat what is still wanted"
+        )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from keyclave.operations.desk import Desk
     from keyclave.operations.keyring import LoadedKey
 
-Run = Callable[["Desk", "Attempt", "LoadedKey | None", Any], Any]
+Run = Callable[["Desk", "Attempt", Any, Any], Any]
 Slow = Callable[["LoadedKey | None", Any], bool]
 
 

@@ -134,4 +134,3 @@ def _somebody() -> Caller:
         id="", tenant="", principal="share-holder", role=Role.CUSTODIAN, scope=None, created_at=0, created_by="", expires_at=0
     )
     return Caller(credential)
-

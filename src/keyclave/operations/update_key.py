@@ -30,7 +30,7 @@ class UpdateRequest(Request, kw_only=True):
     classification: Text | UnsetType = UNSET
     tags: Tags | UnsetType = UNSET
     cryptoperiod: Cryptoperiod | UnsetType = UNSET
-    rotation: Rotation | None | UnsetType = UNSET
+    rotation: Rotation | UnsetType | None = UNSET
     reason: Reason = ""
 
 

@@ -58,9 +58,7 @@ def read_tenant_keys(conn: Connection) -> list[tuple[str, str, bytes]]:
 _KEY_BY_ID = select(s.keys).where(s.keys.c.tenant == bindparam("tenant"), s.keys.c.id == bindparam("ref"))
 _KEY_BY_NAME = select(s.keys).where(s.keys.c.tenant == bindparam("tenant"), s.keys.c.name == bindparam("ref"))
 _VERSION_COLUMNS = [c for c in s.key_versions.c if c.name not in ("sealed", "used")]
-_VERSIONS = (
-    select(*_VERSION_COLUMNS).where(s.key_versions.c.key_id == bindparam("key_id")).order_by(s.key_versions.c.number)
-)
+_VERSIONS = select(*_VERSION_COLUMNS).where(s.key_versions.c.key_id == bindparam("key_id")).order_by(s.key_versions.c.number)
 _MATERIAL = select(s.key_versions.c.sealed, s.key_versions.c.state, s.key_versions.c.used).where(
     s.key_versions.c.key_id == bindparam("key_id"), s.key_versions.c.number == bindparam("number")
 )
@@ -148,7 +146,7 @@ def insert_key(conn: Connection, key: Key, material: WrappedMaterial) -> None:
     taken = conn.execute(_KEY_BY_NAME, {"tenant": key.tenant, "ref": key.name}).first()
     if taken is not None:
         raise Conflict(f"a key named {key.name!r} exists", "choose another name, or rotate the key that is there")
-    row = {"id": key.id, "tenant": key.tenant, "name": key.name, "spec": key.spec, "purpose": key.purpose}
+    row: dict[str, Any] = {"id": key.id, "tenant": key.tenant, "name": key.name, "spec": key.spec, "purpose": key.purpose}
     row |= {"location": key.location, "created_at": key.created_at, "created_by": key.created_by, "rev": key.rev}
     conn.execute(_INSERT_KEY, row | _metadata(key))
     insert_version(conn, key, key.versions[0], material)
@@ -222,9 +220,7 @@ def reserve_uses(conn: Connection, key_id: str, number: int, block: int) -> None
 
 
 # ---- principals and credentials -------------------------------------------------------------------------------------------
-_ROLE = select(s.principals.c.role).where(
-    s.principals.c.tenant == bindparam("tenant"), s.principals.c.name == bindparam("name")
-)
+_ROLE = select(s.principals.c.role).where(s.principals.c.tenant == bindparam("tenant"), s.principals.c.name == bindparam("name"))
 _CREDENTIALS = select(s.credentials, s.principals.c.role).join(
     s.principals,
     (s.principals.c.tenant == s.credentials.c.tenant) & (s.principals.c.name == s.credentials.c.principal),
@@ -257,9 +253,9 @@ def insert_credential(conn: Connection, credential: Credential, digest: bytes) -
     """Keep a credential by the digest of its token, and its principal with the role if the name is new."""
     c = credential
     if read_role(conn, c.tenant, c.principal) is None:
-        row = {"tenant": c.tenant, "name": c.principal, "role": c.role.value, "created_at": c.created_at}
-        conn.execute(s.principals.insert(), row)
-    row = {"id": c.id, "tenant": c.tenant, "principal": c.principal, "digest": digest, "created_at": c.created_at}
+        principal = {"tenant": c.tenant, "name": c.principal, "role": c.role.value, "created_at": c.created_at}
+        conn.execute(s.principals.insert(), principal)
+    row: dict[str, Any] = {"id": c.id, "tenant": c.tenant, "principal": c.principal, "digest": digest, "created_at": c.created_at}
     row |= {"scope": None if c.scope is None else _encode(c.scope).decode(), "created_by": c.created_by}
     conn.execute(s.credentials.insert(), row | {"expires_at": c.expires_at, "revoked_at": None})
 

@@ -207,19 +207,16 @@ UNDYING = ("keys", "key_versions", "credentials", "principals", "tenants")
 
 def sqlite_guards() -> list[str]:
     """Return the triggers that keep the log append-only and tombstones in place, for SQLite."""
-    guards = [
-        f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-        for table in APPEND_ONLY
-        for verb in ("UPDATE", "DELETE")
-    ]
-    guards += [
-        f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} BEGIN SELECT RAISE(ABORT, '{table} keeps its history'); END"
-        for table in UNDYING
-    ]
-    gone = ", ".join(f"'{s.value}'" for s in GONE)
+    guards = [_refusing(table, verb, "is append-only") for table in APPEND_ONLY for verb in ("UPDATE", "DELETE")]
+    guards += [_refusing(table, "DELETE", "keeps its history") for table in UNDYING]
+    gone = ", ".join(sorted(f"'{s.value}'" for s in GONE))
     guards.append(
         "CREATE TRIGGER key_versions_stay_gone BEFORE UPDATE OF state, sealed ON key_versions "
         f"WHEN OLD.state IN ({gone}) AND (NEW.state NOT IN ({gone}) OR NEW.sealed IS NOT NULL) "
         "BEGIN SELECT RAISE(ABORT, 'a destroyed version stays destroyed'); END"
     )
     return guards
+
+
+def _refusing(table: str, verb: str, why: str) -> str:
+    return f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, '{table} {why}'); END"

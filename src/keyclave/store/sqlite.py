@@ -23,7 +23,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection, create_engine, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -44,8 +44,6 @@ READERS = 4
 _LENGTH = struct.Struct(">H")
 _INSERT_SEGMENT = "INSERT INTO segments (first, count, entries) VALUES (?, ?, ?)"
 _WAL_CHECKPOINT_PAGES = 4096  # 16 MiB: beyond it the WAL is copied back, by another connection on another thread
-
-
 
 
 class SqliteStore:
@@ -198,7 +196,9 @@ class SqliteStore:
     def _failed(self, group: list[Unit], fault: BaseException) -> None:
         """Undo what can be undone, find out where the log ends, and fail every unit that waits: their numbers are gone."""
         logger.error("commit failed: %s", type(fault).__name__, exc_info=not isinstance(fault, DATABASE_FAULTS))
-        failure = _unavailable(fault) if isinstance(fault, DATABASE_FAULTS) else Broken("the commit failed", "see the server's log")
+        failure = (
+            _unavailable(fault) if isinstance(fault, DATABASE_FAULTS) else Broken("the commit failed", "see the server's log")
+        )
         lost, self._queue = group + self._queue, []
         try:
             if self._raw.in_transaction:
@@ -290,7 +290,7 @@ class SqliteStore:
 
 def create(path: Path, node: str) -> None:
     """Make the database file (mode 0600) with the newest schema; an existing file is refused."""
-    from keyclave.store import migrations  # noqa: PLC0415 - Alembic takes half a second to import: only the ceremony pays it
+    from keyclave.store import migrations
 
     if path.exists():
         raise Unavailable(f"{path} exists already", "name another home; an existing one is never overwritten")
@@ -328,7 +328,9 @@ def _entries(conn: Connection, first: int, count: int) -> list[bytes]:
     out: list[bytes] = []
     if start is None:
         return out
-    rows = raw.execute("SELECT first, entries FROM segments WHERE first >= ? AND first < ? ORDER BY first", (start, first + count))
+    rows = raw.execute(
+        "SELECT first, entries FROM segments WHERE first >= ? AND first < ? ORDER BY first", (start, first + count)
+    )
     for number, packed in rows:
         at, offset = number, 0
         while offset < len(packed):
@@ -351,7 +353,9 @@ def _tell(unit: Unit, failure: Exception | None) -> None:
 def _unavailable(fault: BaseException) -> Unavailable:
     if "full" in str(fault):
         return Unavailable("the disk is full: nothing was done", "free space on the server's disk and repeat the request")
-    return Unavailable("the database does not answer: nothing was done", "repeat the request; if it persists see `keyclave doctor`")
+    return Unavailable(
+        "the database does not answer: nothing was done", "repeat the request; if it persists see `keyclave doctor`"
+    )
 
 
 assert limits.ENTRY < 1 << 16  # noqa: S101 - the length of an entry fits its uint16

@@ -19,8 +19,8 @@ from keyclave_cli.session import Session
 def audit() -> None:
     """Read, export and verify the record.
 
-    Every operation leaves an event in a log whose history nobody can change unnoticed. Reading it takes an auditor's credential; checkpoint
-    and verification keys are for everybody.
+    Every operation leaves an event in a log whose history nobody can change unnoticed. Reading it takes an auditor's
+    credential; checkpoint and verification keys are for everybody.
     """
 
 
@@ -30,7 +30,8 @@ def audit() -> None:
 def checkpoint(ctx: click.Context, out: str | None) -> None:
     """Print the newest signed checkpoint.
 
-    Keep one where the server's operators cannot reach it: `keyclave-verify log --checkpoint` proves later that the log only grew.
+    Keep one where the server's operators cannot reach it: `keyclave-verify log --checkpoint` proves later that the
+    log only grew.
     """
     from keyclave_cli.record.export import read_served_checkpoint
 
@@ -73,7 +74,9 @@ def events(ctx: click.Context, start: int, limit: int, key: str | None, actor: s
 
 def _row(index: int, leaf: Any) -> tuple[object, ...]:
     count = leaf.get("count", 1)
-    what = leaf.get("op", "-") + (f" x{count}" if count > 1 else "") + (f" ({leaf['failed']} failed)" if leaf.get("failed") else "")
+    what = (
+        leaf.get("op", "-") + (f" x{count}" if count > 1 else "") + (f" ({leaf['failed']} failed)" if leaf.get("failed") else "")
+    )
     who = leaf.get("actor") or "-"
     return (index, _time(leaf.get("at")), who, what, leaf.get("key"), leaf.get("version"), leaf.get("outcome"), leaf.get("id"))
 
@@ -92,7 +95,8 @@ def _time(at: Any) -> str | None:
 def receipt(ctx: click.Context, event: str, out: str | None) -> None:
     """Fetch an event's receipt and verify it.
 
-    A receipt proves, offline and to anybody with the log's keys, that the event is in the log: `keyclave-verify receipt FILE` checks it.
+    A receipt proves, offline and to anybody with the log's keys, that the event is in the log: `keyclave-verify
+    receipt FILE` checks it.
     """
     import json
 
@@ -121,15 +125,17 @@ def receipt(ctx: click.Context, event: str, out: str | None) -> None:
 def export(ctx: click.Context, folder: str) -> None:
     """Fetch the whole log into a folder, as an auditor.
 
-    Run again, it fetches only what is new. The folder verifies offline, with `keyclave-verify log DIR` or `keyclave audit verify DIR`; what it
-    holds is described in spec/log-directory.md.
+    Run again, it fetches only what is new. The folder verifies offline, with `keyclave-verify log DIR` or `keyclave
+    audit verify DIR`; what it holds is described in spec/log-directory.md.
     """
     session = ctx.ensure_object(Session)
     done = _export(session, Path(folder))
     if session.json:
         output.write_json(done._asdict())
     else:
-        output.say(f"{done.size:,} events of {done.origin} in {folder}: {done.fetched:,} files fetched, {done.there:,} were there")
+        output.say(
+            f"{done.size:,} events of {done.origin} in {folder}: {done.fetched:,} files fetched, {done.there:,} were there"
+        )
 
 
 def _export(session: Session, folder: Path) -> Any:
@@ -147,15 +153,18 @@ def _export(session: Session, folder: Path) -> Any:
 
 @audit.command()
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(exists=True, file_okay=False))
-@click.option("--keys", "keys_file", type=click.Path(exists=True, dir_okay=False), help="Trust the log's keys in this file, and no others.")
+@click.option(
+    "--keys", "keys_file", type=click.Path(exists=True, dir_okay=False), help="Trust the log's keys in this file, and no others."
+)
 @click.option("--strict", is_flag=True, help="Also parse every event and compare it with its canonical form.")
 @click.pass_context
 def verify(ctx: click.Context, folder: str | None, keys_file: str | None, strict: bool) -> None:
     """Verify the log: signatures, tree, order, and that it continues what was seen before.
 
-    Without DIR the log is fetched first, into your configuration folder. Its keys are trusted from the first contact on, unless --keys names
-    those that you got from somebody you trust; the newest checkpoint that verified is kept, so that a history that is rewritten, shortened or
-    forked later is found. With DIR an export is verified as it is, without a server.
+    Without DIR the log is fetched first, into your configuration folder. Its keys are trusted from the first contact
+    on, unless --keys names those that you got from somebody you trust; the newest checkpoint that verified is kept,
+    so that a history that is rewritten, shortened or forked later is found. With DIR an export is verified as it is,
+    without a server.
     """
     from keyclave_cli.record.export import read_served_checkpoint
     from keyclave_cli.record.trust import TrustedRecord, read_trust

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
+KINDS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 VARIABLE = "_KEYCLAVE_COMPLETE"  # the name that click derives from the program's
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(list(KINDS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print a completion script for a shell.
@@ -21,7 +22,5 @@ def completion(ctx: click.Context, shell: str) -> None:
     zsh   eval "$(keyclave completion zsh)"           in ~/.zshrc
     fish  keyclave completion fish > ~/.config/fish/completions/keyclave.fish
     """
-    kind = get_completion_class(shell)
-    assert kind is not None
-    maker = kind(ctx.find_root().command, {}, "keyclave", VARIABLE)
+    maker = KINDS[shell](ctx.find_root().command, {}, "keyclave", VARIABLE)
     sys.stdout.write(maker.source_template % maker.source_vars())

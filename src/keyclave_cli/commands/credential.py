@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from keyclave_cli import output
-from keyclave_cli.parameters import DURATION, PAIR, Family
+from keyclave_cli.parameters import Family, as_pairs, as_seconds
 from keyclave_cli.problems import USAGE, Stop
 from keyclave_cli.session import Session
 
@@ -25,18 +25,31 @@ def credential() -> None:
 
 @credential.command()
 @click.argument("principal")
-@click.option("--role", type=click.Choice(ROLES), default="application", show_default=True, help="What the principal is here for.")
-@click.option("--ttl", type=DURATION, default="30d", show_default=True, help="How long it lives: 15m, 8h, 30d.")
+@click.option(
+    "--role", type=click.Choice(ROLES), default="application", show_default=True, help="What the principal is here for."
+)
+@click.option(
+    "--ttl", callback=as_seconds, metavar="DURATION", default="30d", show_default=True, help="How long it lives: 15m, 8h, 30d."
+)
 @click.option("--operation", "-o", "operations", multiple=True, help="An operation the application may do. Repeatable.")
 @click.option("--key", "-k", "keys", multiple=True, help="A key it may use: name, id, or name ending in *. Repeatable.")
-@click.option("--context", "-c", "contexts", type=PAIR, multiple=True, metavar="NAME=VALUE",
-              help="A value the encryption context must have; repeat a NAME for alternatives, * for any value.")
-@click.option("--save-token", type=click.Path(dir_okay=False), help="Write the token to this new file (0600) instead of showing it.")
+@click.option(
+    "--context",
+    "-c",
+    "contexts",
+    multiple=True,
+    callback=as_pairs,
+    metavar="NAME=VALUE",
+    help="A value the encryption context must have; repeat a NAME for alternatives, * for any value.",
+)
+@click.option(
+    "--save-token", type=click.Path(dir_okay=False), help="Write the token to this new file (0600) instead of showing it."
+)
 @click.option("--save-profile", metavar="NAME", help="Keep it as a profile for this server instead of showing it.")
 @click.pass_context
 def issue(
     ctx: click.Context, principal: str, role: str, ttl: int, operations: tuple[str, ...], keys: tuple[str, ...],
-    contexts: tuple[tuple[str, str], ...], save_token: str | None, save_profile: str | None,
+    contexts: list[tuple[str, str]], save_token: str | None, save_profile: str | None,
 ) -> None:  # fmt: skip
     """Issue a credential to a principal; its token is seen once.
 
@@ -65,18 +78,26 @@ def issue(
     if session.json:
         output.write_json(shown)
         return
-    output.write_fields([("Credential", issued.id), ("For", issued.principal), ("Role", issued.role), ("Until", issued.expires_at)])
+    output.write_fields(
+        [("Credential", issued.id), ("For", issued.principal), ("Role", issued.role), ("Until", issued.expires_at)]
+    )
     if "token" in shown:
         output.write_fields([("Token", token)])
-        output.note("  next: hand the token over safely; it is not shown again. --save-token and --save-profile keep it off the screen")
+        output.note(
+            "  next: hand the token over safely; it is not shown again. --save-token and --save-profile keep it off the screen"
+        )
 
 
 def _scope(
-    role: str, operations: tuple[str, ...], keys: tuple[str, ...], contexts: tuple[tuple[str, str], ...]
+    role: str, operations: tuple[str, ...], keys: tuple[str, ...], contexts: list[tuple[str, str]]
 ) -> dict[str, Any] | None:
     if role != "application":
         if operations or keys or contexts:
-            raise Stop(f"a credential for {role} has no scope", "leave out --operation, --key and --context: its duties are those of the role", USAGE)
+            raise Stop(
+                f"a credential for {role} has no scope",
+                "leave out --operation, --key and --context: its duties are those of the role",
+                USAGE,
+            )
         return None
     if not operations or not keys:
         raise Stop("an application's credential needs a scope", "give at least one --operation and one --key", USAGE)
@@ -101,7 +122,9 @@ def list_(ctx: click.Context, everything: bool) -> None:
     with session.client() as client:
         found = [one for one in client.list_credentials() if everything or one.revoked_at is None]
     if session.json:
-        output.write_json([{name: value for name, value in output.plain(one).items() if name not in ("token", "event")} for one in found])
+        output.write_json(
+            [{name: value for name, value in output.plain(one).items() if name not in ("token", "event")} for one in found]
+        )
         return
     rows = [(c.id, c.principal, c.role, c.expires_at, c.revoked_at, _scope_text(c.scope)) for c in found]
     output.write_table(("Credential", "Principal", "Role", "Until", "Revoked", "Scope"), rows, empty="there are none")

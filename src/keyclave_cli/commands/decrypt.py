@@ -15,7 +15,9 @@ from keyclave_cli.session import Session
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(exists=True, allow_dash=True))
 @click.option("--key", "-k", help="Open only what this key protects. Else each file's own key, as the file names it.")
 @context_option("Encryption context, as it was given to encrypt. Repeatable.")
-@click.option("--out", type=click.Path(file_okay=False), help="Folder for the results, mirroring each tree; else beside each file.")
+@click.option(
+    "--out", type=click.Path(file_okay=False), help="Folder for the results, mirroring each tree; else beside each file."
+)
 @click.option("--force", is_flag=True, help="Replace results that are there already.")
 @click.option("--jobs", "-j", type=click.IntRange(1, 64), default=4, show_default=True, help="Files at a time.")
 @click.pass_context
@@ -24,9 +26,9 @@ def decrypt(
 ) -> None:
     """Decrypt files and folders on this machine.
 
-    NAME.kc becomes NAME; in folders only files called .kc are looked at. A file that does not open leaves nothing behind. Give --key when
-    it matters which key the data was protected by: without it, whoever can exchange the files can exchange them for others of the tenant's.
-    `-` reads stdin and writes stdout, and needs --key.
+    NAME.kc becomes NAME; in folders only files called .kc are looked at. A file that does not open leaves nothing
+    behind. Give --key when it matters which key the data was protected by: without it, whoever can exchange the files
+    can exchange them for others of the tenant's. `-` reads stdin and writes stdout, and needs --key.
 
     \b
     keyclave decrypt sealed -c purpose=treatment --out opened

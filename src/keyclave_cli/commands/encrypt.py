@@ -15,7 +15,9 @@ from keyclave_cli.session import Session
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(exists=True, allow_dash=True))
 @click.option("--key", "-k", required=True, help="Name or id of the key that protects the data.")
 @context_option()
-@click.option("--out", type=click.Path(file_okay=False), help="Folder for the results, mirroring each tree; else beside each file.")
+@click.option(
+    "--out", type=click.Path(file_okay=False), help="Folder for the results, mirroring each tree; else beside each file."
+)
 @click.option("--force", is_flag=True, help="Replace results that are there already.")
 @click.option("--remove-source", is_flag=True, help="Remove each file once its result was decrypted and compared.")
 @click.option("--jobs", "-j", type=click.IntRange(1, 64), default=4, show_default=True, help="Files at a time.")
@@ -26,9 +28,9 @@ def encrypt(
 ) -> None:  # fmt: skip
     """Encrypt files and folders on this machine.
 
-    NAME becomes NAME.kc. The data does not travel: the server is asked for a data key for each file, wrapped by --key and bound to
-    the --context, which must be given again to decrypt. Results appear whole or not at all, and files that are done are skipped: an
-    interrupted run is repeated to go on. `-` reads stdin and writes stdout.
+    NAME becomes NAME.kc. The data does not travel: the server is asked for a data key for each file, wrapped by --key
+    and bound to the --context, which must be given again to decrypt. Results appear whole or not at all, and files
+    that are done are skipped: an interrupted run is repeated to go on. `-` reads stdin and writes stdout.
 
     \b
     keyclave encrypt records --key patient-records -c purpose=treatment --out sealed

@@ -19,8 +19,8 @@ from keyclave_cli.session import Session
 def inspect(ctx: click.Context, paths: tuple[str, ...], summary: bool) -> None:
     """Show which key and version encrypted files depend on.
 
-    It reads headers only, and needs neither server nor credential. What a header says is proven only by decrypting: use it to sort, count
-    and plan. In folders, files that are not encrypted are left alone.
+    It reads headers only, and needs neither server nor credential. What a header says is proven only by decrypting:
+    use it to sort, count and plan. In folders, files that are not encrypted are left alone.
     """
     from keyclave_cli.files.plan import find
     from keyclave_client import Inspection, inspect_file
@@ -46,7 +46,9 @@ def inspect(ctx: click.Context, paths: tuple[str, ...], summary: bool) -> None:
             "files": [{"path": path, **output.plain(said)} for path, said in seen], "versions": counted,
         })  # fmt: skip
     elif summary:
-        output.write_table(("Key", "Version", "Files"), [tuple(row.values()) for row in counted], empty="nothing here is encrypted")
+        output.write_table(
+            ("Key", "Version", "Files"), [tuple(row.values()) for row in counted], empty="nothing here is encrypted"
+        )
     else:
         rows = [(path, said.key, said.version, said.kind, said.size, said.plaintext_size) for path, said in seen]
         output.write_table(("Path", "Key", "Version", "Kind", "Bytes", "Plaintext"), rows, empty="nothing here is encrypted")

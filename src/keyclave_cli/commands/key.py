@@ -9,7 +9,7 @@ import click
 from keyclave_cli import output
 from keyclave_cli.commands.key_moves import MOVES
 from keyclave_cli.commands.key_view import show_key
-from keyclave_cli.parameters import PAIR, Decorator, Family, as_map
+from keyclave_cli.parameters import Decorator, Family, as_map
 from keyclave_cli.problems import USAGE, Stop
 from keyclave_cli.session import Session
 
@@ -28,12 +28,14 @@ for _command in MOVES:
     key.add_command(_command)
 
 _described: list[Decorator] = [
-    click.option("--spec", default="aes-256", show_default=True, help="Kind and size of the key: aes-256, ecdsa-p256, rsa-4096, …"),
+    click.option(
+        "--spec", default="aes-256", show_default=True, help="Kind and size of the key: aes-256, ecdsa-p256, rsa-4096, …"
+    ),
     click.option("--purpose", type=click.Choice(PURPOSES), default="encrypt", show_default=True, help="The one thing it is for."),
     click.option("--owner", required=True, help="Who answers for it."),
     click.option("--environment", default="production", show_default=True, help="Where it is used."),
     click.option("--classification", default="ePHI", show_default=True, help="What it protects."),
-    click.option("--tag", "-t", "tags", type=PAIR, multiple=True, callback=as_map, metavar="NAME=VALUE", help="A tag. Repeatable."),
+    click.option("--tag", "-t", "tags", multiple=True, callback=as_map, metavar="NAME=VALUE", help="A tag. Repeatable."),
     click.option("--protect-days", type=click.IntRange(min=1), help="How long a version protects; with --process-days."),
     click.option("--process-days", type=click.IntRange(min=1), help="How long it opens what it protected."),
     click.option("--rotate-days", type=click.IntRange(min=1), help="When a new version is due."),
@@ -74,7 +76,7 @@ def _periods(given: dict[str, Any]) -> dict[str, Any]:
 @_describe
 @click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
 @click.pass_context
-def create(ctx: click.Context, name: str, dry_run: bool, **given: Any) -> None:
+def create(ctx: click.Context, /, name: str, dry_run: bool, **given: Any) -> None:
     """Create a key.
 
     \b
@@ -93,11 +95,12 @@ def create(ctx: click.Context, name: str, dry_run: bool, **given: Any) -> None:
 @click.option("--hex", "in_hex", is_flag=True, help="FILE holds hexadecimal text.")
 @_describe
 @click.pass_context
-def import_(ctx: click.Context, name: str, file: str, in_hex: bool, **given: Any) -> None:
+def import_(ctx: click.Context, /, name: str, file: str, in_hex: bool, **given: Any) -> None:
     """Bring in a key that was made elsewhere.
 
-    FILE (- for stdin) holds the raw bytes of a symmetric key, or a private key as PKCS #8, DER or PEM. It is wrapped on this machine to a
-    one-time key of the server's, and confirmed by its key-check value. Destroy the file afterwards.
+    FILE (- for stdin) holds the raw bytes of a symmetric key, or a private key as PKCS #8, DER or PEM. It is wrapped
+    on this machine to a one-time key of the server's, and confirmed by its key-check value. Destroy the file
+    afterwards.
     """
     from keyclave_cli.material import read_material
 
@@ -127,7 +130,18 @@ def list_(ctx: click.Context, name: str | None, state: str | None) -> None:
     rows = []
     for one in found:
         primary = next((version for version in one.versions if version.version == one.primary), None)
-        rows.append((one.name, one.spec, one.purpose, one.primary, primary.state if primary else None, len(one.versions), one.owner, one.id))
+        rows.append(
+            (
+                one.name,
+                one.spec,
+                one.purpose,
+                one.primary,
+                primary.state if primary else None,
+                len(one.versions),
+                one.owner,
+                one.id,
+            )
+        )
     columns = ("Name", "Spec", "Purpose", "Primary", "State", "Versions", "Owner", "Id")
     output.write_table(columns, rows, empty="there are no such keys; custodians make one with `keyclave key create`")
 
@@ -162,7 +176,7 @@ def public_key(ctx: click.Context, name: str, version: int | None) -> None:
 @click.option("--owner", help="Who answers for it.")
 @click.option("--environment", help="Where it is used.")
 @click.option("--classification", help="What it protects.")
-@click.option("--tag", "-t", "tags", type=PAIR, multiple=True, callback=as_map, metavar="NAME=VALUE", help="Set a tag. Repeatable.")
+@click.option("--tag", "-t", "tags", multiple=True, callback=as_map, metavar="NAME=VALUE", help="Set a tag. Repeatable.")
 @click.option("--untag", multiple=True, metavar="NAME", help="Remove a tag. Repeatable.")
 @click.option("--protect-days", type=click.IntRange(min=1), help="How long a version protects; with --process-days and --reason.")
 @click.option("--process-days", type=click.IntRange(min=1), help="How long it opens what it protected.")
@@ -173,7 +187,7 @@ def public_key(ctx: click.Context, name: str, version: int | None) -> None:
 @click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
 @click.pass_context
 def update(
-    ctx: click.Context, name: str, tags: dict[str, str], untag: tuple[str, ...], reason: str | None, if_match: int | None,
+    ctx: click.Context, /, name: str, tags: dict[str, str], untag: tuple[str, ...], reason: str | None, if_match: int | None,
     dry_run: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Change what is said of a key: owner, tags, periods. Its name, spec and purpose are for life."""

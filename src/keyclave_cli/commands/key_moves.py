@@ -16,7 +16,8 @@ DAYS = 30
 
 
 class MoveRow(NamedTuple):
-    """`done` is said afterwards. `one` version must be named, a `reason` must be given; `certain` asks once more at a terminal."""
+    """`done` is said afterwards. `one` version must be named, a `reason` must be given; `certain` asks once more at a
+    terminal."""
 
     name: str
     done: str
@@ -30,20 +31,20 @@ class MoveRow(NamedTuple):
 
 TABLE = (
     MoveRow("activate", "activated", "Begin the use of a version, and make it primary."),
-    MoveRow("rotate", "rotated", "Make a new version; older ones only open what they protected.",
-            "Data keeps opening. `keyclave rewrap` then moves files to the new version.", versions=False),
+    MoveRow("rotate", "rotated", "Make a new version the primary one.",
+            "Older versions only open what they protected, so data keeps opening. `keyclave rewrap` then moves files to the new version.", versions=False),
     MoveRow("suspend", "suspended", "Stop every use for a time.", reason=True),
     MoveRow("resume", "resumed", "End a suspension."),
     MoveRow("deactivate", "deactivated", "End protection; what was protected still opens."),
     MoveRow("compromise", "reported compromised:", "Report a compromise: every use stops.", reason=True),
     MoveRow("archive", "archived", "Put a deactivated version away, out of use."),
     MoveRow("recover", "recovered", "Bring a version back from the archive."),
-    MoveRow("schedule-destruction", "scheduled the destruction of", "Set the day after which a version may be destroyed.",
-            "Every use stops until then, so that whoever still depends on it notices in time. It can be cancelled.",
+    MoveRow("schedule-destruction", "scheduled the destruction of", "Set the day of a destruction.",
+            "After it the version may be destroyed. Every use stops until then, so that whoever still depends on it notices in time. It can be cancelled.",
             one=True, reason=True),
     MoveRow("cancel-destruction", "cancelled the destruction of", "Stop a scheduled destruction."),
-    MoveRow("destroy", "destroyed", "Destroy a version for ever, when its waiting period is over.",
-            "Another custodian than the one who scheduled it does this. What is still encrypted under it is lost.",
+    MoveRow("destroy", "destroyed", "Destroy a version for ever.",
+            "Its waiting period must be over. Another custodian than the one who scheduled it does this. What is still encrypted under it is lost.",
             one=True, certain=True),
 )  # fmt: skip
 

@@ -39,7 +39,9 @@ def show_key(view: KeyView, session: Session, *, done: str | None = None, dry_ru
             ("Revision", view.rev),
         ]
     )
-    rows = [(_number(version, view.primary), version.state, version.kcv, version.origin, _date(version)) for version in view.versions]
+    rows = [
+        (_number(version, view.primary), version.state, version.kcv, version.origin, _date(version)) for version in view.versions
+    ]
     output.write_table(("Version", "State", "Check value", "Origin", "When"), rows, empty="no versions")
 
 

@@ -7,7 +7,7 @@ import json
 import click
 
 from keyclave_cli import output, profiles
-from keyclave_cli.parameters import Family, LocalCommand, RemoteCommand
+from keyclave_cli.parameters import Family, LocalCommand
 from keyclave_cli.problems import USAGE, Stop
 from keyclave_cli.session import Session, read_token
 
@@ -16,10 +16,9 @@ from keyclave_cli.session import Session, read_token
 def profile() -> None:
     """Name the servers and credentials you use.
 
-    A profile holds a server's address, its CA and a credential, in a file that only you can read. `--profile NAME` or KEYCLAVE_PROFILE
-    chooses one for a command, `keyclave profile use` for all that follow.
+    A profile holds a server's address, its CA and a credential, in a file that only you can read. `--profile NAME` or
+    KEYCLAVE_PROFILE chooses one for a command, `keyclave profile use` for all that follow.
     """
-
 
 
 @profile.command(name="list", cls=LocalCommand)
@@ -38,7 +37,9 @@ def list_(ctx: click.Context) -> None:
         output.write_json(rows)
         return
     cells = [("*" if row["in_use"] else "", row["name"], row["url"], row["path"]) for row in rows]
-    output.write_table(("Used", "Name", "Server", "File"), cells, empty="there is no profile; make one with `keyclave profile add`")
+    output.write_table(
+        ("Used", "Name", "Server", "File"), cells, empty="there is no profile; make one with `keyclave profile add`"
+    )
 
 
 @profile.command()
@@ -54,7 +55,13 @@ def show(ctx: click.Context, name: str) -> None:
             {"name": found.name, "url": found.url, "ca_file": found.ca_file, "credential": held, "path": str(found.path)}
         )
         return
-    rows = [("Name", found.name), ("Server", found.url), ("CA file", found.ca_file), ("Credential", held or "none"), ("File", found.path)]
+    rows = [
+        ("Name", found.name),
+        ("Server", found.url),
+        ("CA file", found.ca_file),
+        ("Credential", held or "none"),
+        ("File", found.path),
+    ]
     output.write_fields(rows)
 
 
@@ -74,15 +81,18 @@ def use(ctx: click.Context, name: str) -> None:
 
 @profile.command()
 @click.argument("name", required=False)
-@click.option("--from-init", type=click.Path(exists=True, dir_okay=False),
-              help="Make a profile for each first credential in what `keyclave init --out-json` wrote.")
+@click.option(
+    "--from-init",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Make a profile for each first credential in what `keyclave init --out-json` wrote.",
+)
 @click.option("--force", is_flag=True, help="Replace profiles of that name.")
 @click.pass_context
 def add(ctx: click.Context, name: str | None, from_init: str | None, force: bool) -> None:
     """Make a profile of a server, its CA and a credential.
 
-    The server is that of --url and --ca-file; the credential comes from --token-file, or is asked for. With --home the profile is kept in
-    that server's home, else in your configuration folder.
+    The server is that of --url and --ca-file; the credential comes from --token-file, or is asked for. With --home
+    the profile is kept in that server's home, else in your configuration folder.
 
     \b
     keyclave profile add operator --url https://127.0.0.1:8443 --ca-file ca.pem --token-file operator.token
@@ -112,5 +122,7 @@ def _of_ceremony(path: str, home: str | None, *, force: bool) -> list[profiles.P
             said = json.load(file)
             url, ca_file, credentials = said["url"], said["ca_file"], dict(said["credentials"])
         except (ValueError, KeyError, TypeError):
-            raise Stop(f"{path} is not what a ceremony hands over", "name the file that `keyclave init --out-json` wrote") from None
+            raise Stop(
+                f"{path} is not what a ceremony hands over", "name the file that `keyclave init --out-json` wrote"
+            ) from None
     return [profiles.write_profile(role, home, url, ca_file, token, replace=force) for role, token in sorted(credentials.items())]

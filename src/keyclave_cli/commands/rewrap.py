@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keyclave_cli.parameters import PAIR, RemoteCommand, as_map, context_option
+from keyclave_cli.parameters import RemoteCommand, as_map, context_option
 from keyclave_cli.problems import USAGE, Stop
 from keyclave_cli.session import Session
 
@@ -21,18 +21,26 @@ if TYPE_CHECKING:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(exists=True))
 @context_option("Encryption context the files have now. Repeatable.")
 @click.option("--to-key", metavar="KEY", help="Move them to this key; else to the newest version of their own.")
-@click.option("--to-context", type=PAIR, multiple=True, callback=as_map, metavar="NAME=VALUE",
-              help="Bind them to this context instead: all of it, not only what changes. Repeatable.")
-@click.option("--jobs", "-j", type=click.IntRange(1, 64), default=4, show_default=True, help="Files at a time, with --to-context.")
+@click.option(
+    "--to-context",
+    multiple=True,
+    callback=as_map,
+    metavar="NAME=VALUE",
+    help="Bind them to this context instead: all of it, not only what changes. Repeatable.",
+)
+@click.option(
+    "--jobs", "-j", type=click.IntRange(1, 64), default=4, show_default=True, help="Files at a time, with --to-context."
+)
 @click.pass_context
 def rewrap(
     ctx: click.Context, paths: tuple[str, ...], context: dict[str, str], to_key: str | None, to_context: dict[str, str], jobs: int
 ) -> None:
     """Move encrypted files to the newest key version, another key or another context.
 
-    Only the wrapped data keys travel, a thousand in a request, so terabytes are rewrapped in moments; each file's header is changed in
-    place, and its data stays as it is. A changed --to-context is the exception: it is bound into the data, which is therefore encrypted
-    anew, on this machine and without plaintext on the disk. In folders, files that are not encrypted are left alone.
+    Only the wrapped data keys travel, a thousand in a request, so terabytes are rewrapped in moments; each file's
+    header is changed in place, and its data stays as it is. A changed --to-context is the exception: it is bound into
+    the data, which is therefore encrypted anew, on this machine and without plaintext on the disk. In folders, files
+    that are not encrypted are left alone.
 
     \b
     keyclave key rotate patient-records

@@ -22,17 +22,27 @@ _SHARE_BYTES = 65_536
 
 
 @click.command(cls=RemoteCommand)
-@click.option("--share-file", "share_files", multiple=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-              help="File with a share, plain or protected; - for stdin. Repeatable.")
-@click.option("--open-with", metavar="KEYFILE|passphrase", default="passphrase", show_default=True,
-              help="What opens protected share files: the custodian's private key, or a passphrase that is asked for.")
+@click.option(
+    "--share-file",
+    "share_files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="File with a share, plain or protected; - for stdin. Repeatable.",
+)
+@click.option(
+    "--open-with",
+    metavar="KEYFILE|passphrase",
+    default="passphrase",
+    show_default=True,
+    help="What opens protected share files: the custodian's private key, or a passphrase that is asked for.",
+)
 @click.pass_context
 def unseal(ctx: click.Context, share_files: tuple[str, ...], open_with: str) -> None:
     """Give custodians' shares until the server is open.
 
-    Asks for shares one after the other, with hidden input, until enough are there. A share never goes on the command line. Protected
-    share files are opened on this machine; the server gets the share. No credential is needed: the share is the authority, and each one
-    given is in the record.
+    Asks for shares one after the other, with hidden input, until enough are there. A share never goes on the command
+    line. Protected share files are opened on this machine; the server gets the share. No credential is needed: the
+    share is the authority, and each one given is in the record.
 
     \b
     keyclave unseal
@@ -108,7 +118,7 @@ def _opened(name: str, open_with: str) -> str:
     command = [*interpreter(), "open-share", name]
     if open_with != "passphrase":
         command += ["--key", open_with]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)  # noqa: S603 - our own interpreter, no shell
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     share = done.stdout.decode("ascii", "replace").strip()
     if done.returncode != 0 or not share:
         raise Stop(f"{name} does not open", "check the passphrase or --open-with KEYFILE; each file opens for one custodian only")

@@ -16,7 +16,9 @@ def tenant() -> None:
 
 @tenant.command()
 @click.argument("name")
-@click.option("--save-profiles", is_flag=True, help="Keep the first credentials as profiles NAME-custodian, …, and do not show them.")
+@click.option(
+    "--save-profiles", is_flag=True, help="Keep the first credentials as profiles NAME-custodian, …, and do not show them."
+)
 @click.pass_context
 def create(ctx: click.Context, name: str, save_profiles: bool) -> None:
     """Create a tenant, and hand out its first credentials.

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from keyclave_cli import output
-from keyclave_cli.parameters import PAIR, Decorator, Family, as_map, context_option
+from keyclave_cli.parameters import Decorator, Family, as_map, context_option
 from keyclave_cli.problems import USAGE, Stop
 from keyclave_cli.session import Session
 
@@ -22,13 +22,15 @@ _LARGEST = 128 * 1024  # characters: 64 KiB in base64, with its envelope
 def use() -> None:
     """Use a key on small data: encrypt, sign, MAC.
 
-    The data travels to the server and is at most 64 KiB (files of any size: `keyclave encrypt`). Input is FILE, or stdin. Ciphertexts,
-    signatures and MACs are base64 unless --raw.
+    The data travels to the server and is at most 64 KiB (files of any size: `keyclave encrypt`). Input is FILE, or
+    stdin. Ciphertexts, signatures and MACs are base64 unless --raw.
     """
 
 
 _key: Decorator = click.argument("key", metavar="KEY")
-_file: Decorator = click.argument("file", metavar="[FILE]", default="-", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+_file: Decorator = click.argument(
+    "file", metavar="[FILE]", default="-", type=click.Path(exists=True, dir_okay=False, allow_dash=True)
+)
 _raw: Decorator = click.option("--raw", is_flag=True, help="Bytes instead of base64.")
 _algorithm: Decorator = click.option("--algorithm", help="Else the key's usual one.")
 _digested: Decorator = click.option("--digested", is_flag=True, help="The input is the message's digest already.")
@@ -45,7 +47,10 @@ def read_input(file: str) -> bytes:
         with open(file, "rb") as source:
             data = source.read(_LARGEST + 1)
     if len(data) > _LARGEST:
-        raise Stop("that is more than a key is used on in place", "encrypt files with `keyclave encrypt`; sign the digest of a large message")
+        raise Stop(
+            "that is more than a key is used on in place",
+            "encrypt files with `keyclave encrypt`; sign the digest of a large message",
+        )
     return data
 
 
@@ -114,8 +119,13 @@ def decrypt(ctx: click.Context, key: str, file: str, context: dict[str, str], ra
 @_file
 @context_option("Encryption context it has now. Repeatable.")
 @click.option("--to-key", metavar="TO", help="Another key to move it to.")
-@click.option("--to-context", type=PAIR, multiple=True, callback=as_map, metavar="NAME=VALUE",
-              help="Another context to bind it to, the whole of it. Repeatable.")
+@click.option(
+    "--to-context",
+    multiple=True,
+    callback=as_map,
+    metavar="NAME=VALUE",
+    help="Another context to bind it to, the whole of it. Repeatable.",
+)
 @_raw
 @click.pass_context
 def re_encrypt(
@@ -217,8 +227,12 @@ class _Random:
 @_key
 @context_option()
 @click.option("--bytes", "size", type=click.IntRange(16, 1024), default=32, show_default=True, help="Its length.")
-@click.option("--save-plain", type=click.Path(dir_okay=False), metavar="FILE",
-              help="Also write the plain key, raw, to this new file (0600). It is never printed.")
+@click.option(
+    "--save-plain",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Also write the plain key, raw, to this new file (0600). It is never printed.",
+)
 @_raw
 @click.pass_context
 def data_key(ctx: click.Context, key: str, context: dict[str, str], size: int, save_plain: str | None, raw: bool) -> None:

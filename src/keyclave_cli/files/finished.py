@@ -25,7 +25,8 @@ def is_object(path: str) -> bool:
 def sealed_already(source: str, sealed: str, key_id: str | None) -> bool:
     """Tell whether `sealed` is a whole object of `source` as it is now: newer, of its size, and of the key asked for.
 
-    Whether the encryption context is the same cannot be seen from outside; removing a source depends on decrypting, not on this.
+    Whether the encryption context is the same cannot be seen from outside; removing a source depends on decrypting,
+    not on this.
     """
     try:
         seen = inspect_file(sealed)
@@ -55,11 +56,18 @@ def remove_source(encryptor: Encryptor, source: str, sealed: str, context: Conte
         try:
             encryptor.decrypt_stream(file, comparison, context)
         except KeyclaveError as error:
-            raise Stop(f"{source} stays: {sealed} does not decrypt ({error.detail})", "check key and context, then encrypt it again") from None
+            raise Stop(
+                f"{source} stays: {sealed} does not decrypt ({error.detail})", "check key and context, then encrypt it again"
+            ) from None
         if not comparison.same or plain.read(1):
             raise Stop(f"{source} stays: {sealed} holds something else", "encrypt it again with --force")
         there, ours = os.lstat(source), os.fstat(plain.fileno())
-        if (there.st_ino, there.st_dev, there.st_size, there.st_mtime_ns) != (ours.st_ino, ours.st_dev, ours.st_size, ours.st_mtime_ns):
+        if (there.st_ino, there.st_dev, there.st_size, there.st_mtime_ns) != (
+            ours.st_ino,
+            ours.st_dev,
+            ours.st_size,
+            ours.st_mtime_ns,
+        ):
             raise Stop(f"{source} stays: it changed meanwhile", "encrypt it again when nothing writes to it")
         os.unlink(source)
     folder = os.open(os.path.dirname(source) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,7 +1,7 @@
 """`-`: from stdin to stdout, with the manners a terminal asks for.
 
-Ciphertext is not written to a terminal, nor is it read from one; what is decrypted for a terminal is shown only if it is text, since
-control characters in a record could make the terminal do things.
+Ciphertext is not written to a terminal, nor is it read from one; what is decrypted for a terminal is shown only if it
+is text, since control characters in a record could make the terminal do things.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What is to be done: which files, each with the place of its result.
 
-Folders are walked in name order, links are never followed (a link planted in a folder must not pull in what lies elsewhere), and two
-inputs that would end in one place are refused before anything is touched.
+Folders are walked in name order, links are never followed (a link planted in a folder must not pull in what lies
+elsewhere), and two inputs that would end in one place are refused before anything is touched.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def _walk(folder: str, relative: str, aside: list[tuple[str, str]]) -> Iterator[
 
 
 def plan(paths: Sequence[str], out: str | None, naming: Naming) -> Plan:
-    """Return what is to be done. Without `out` each result lands beside its source, else at the same place under `out`."""
+    """Return what is to be done. Without `out` each result lands beside its source, else at the same place under
+    `out`."""
     items: list[Item] = []
     aside: list[tuple[str, str]] = []
     taken: dict[str, str] = {}
@@ -85,7 +86,9 @@ def plan(paths: Sequence[str], out: str | None, naming: Naming) -> Plan:
         place = os.path.normpath(os.path.abspath(dest))
         other = taken.setdefault(place, found.path)
         if other != found.path:
-            raise Stop(f"{other} and {found.path} would both become {dest}", "work on them one at a time, or without --out", USAGE)
+            raise Stop(
+                f"{other} and {found.path} would both become {dest}", "work on them one at a time, or without --out", USAGE
+            )
         items.append(Item(found.path, dest, found.size))
     return Plan(items, aside)
 

@@ -9,18 +9,17 @@ from typing import Any
 
 from keyclave_cli import output
 from keyclave_cli.files.plan import Plan
-from keyclave_cli.files.running import Crew, Fate, Outcome, Work
 from keyclave_cli.files.progress import Bars
+from keyclave_cli.files.running import Crew, Fate, Outcome, Work
 from keyclave_cli.problems import FAILED, OK, Problem, show
 
 GONE = frozenset({"sealed", "unreachable", "unavailable", "unauthenticated"})
 """Errors that the next file would meet as well."""
 
 
-def carry_out(
-    work: Work, plan: Plan, verb: tuple[str, str], *, jobs: int, as_json: bool, hopeless: frozenset[str] = GONE
-) -> int:
-    """Do the work, report it, and return the exit code. `verb`: while it goes on and when it is over ("encrypting", "encrypted")."""
+def carry_out(work: Work, plan: Plan, verb: tuple[str, str], *, jobs: int, as_json: bool, hopeless: frozenset[str] = GONE) -> int:
+    """Do the work, report it, and return the exit code. `verb`: while it goes on and when it is over ("encrypting",
+    "encrypted")."""
     began = time.monotonic()
     with Bars(verb[0], len(plan.items), sum(item.size for item in plan.items), quiet=as_json) as bars:
         outcomes = Crew(work, jobs, hopeless, bars).run(plan.items)

@@ -1,7 +1,7 @@
 """Moving wrapped data keys: read from the headers, rewrapped by the server a thousand at a time, put back in place.
 
-Only wrapped keys travel, a few hundred bytes for a file of any size, and each header is changed by one write after which either the old or
-the new wrapped key stands there; both open.
+Only wrapped keys travel, a few hundred bytes for a file of any size, and each header is changed by one write after
+which either the old or the new wrapped key stands there; both open.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class Rewrapping:
 
 
 class _Answered:
-    """A source of data keys that has only the answers of one batch: the file is changed by what the server said about it."""
+    """A source of data keys that has only the answers of one batch: the file is changed by what the server said about
+    it."""
 
     def __init__(self, answers: Mapping[bytes, bytes]) -> None:
         self._answers = answers

@@ -1,6 +1,8 @@
-"""Doing the work: several files at a time, one that fails does not stop the others, and what cannot get better stops at once.
+"""Doing the work: several files at a time, one that fails does not stop the others, and what cannot get better stops
+at once.
 
-Interrupting is safe at any moment: results appear whole or not at all, so running the same command again goes on where this one ended.
+Interrupting is safe at any moment: results appear whole or not at all, so running the same command again goes on
+where this one ended.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ Work = Callable[[Item, Progress], tuple[Fate, str | None]]
 
 
 class Crew:
-    """Works through items with `jobs` threads. `hopeless` names the error codes that every further file would meet too."""
+    """Works through items with `jobs` threads. `hopeless` names the error codes that every further file would meet
+    too."""
 
     def __init__(self, work: Work, jobs: int, hopeless: frozenset[str], bars: Bars) -> None:
         self._work = work

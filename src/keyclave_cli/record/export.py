@@ -1,7 +1,8 @@
 """Fetching the log into a directory (spec/log-directory.md), incrementally and so that nothing kept before is lost.
 
-Full tiles never change, so those that are there are not fetched again. If the server has rewritten its history, the old tiles stay as they
-are and do not fit the new checkpoint: the verification finds it. The new checkpoint is written last; one it replaces is kept.
+Full tiles never change, so those that are there are not fetched again. If the server has rewritten its history, the
+old tiles stay as they are and do not fit the new checkpoint: the verification finds it. The new checkpoint is written
+last; one it replaces is kept.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ class Tile(NamedTuple):
     """A tile or entry bundle to fetch."""
 
     level: int
-    index: int
+    number: int
     width: int
 
     @property
     def path(self) -> str:
         """Return its path in the directory."""
-        return tile_path(self.level, self.index, self.width)
+        return tile_path(self.level, self.number, self.width)
 
 
 class Exported(NamedTuple):
@@ -100,7 +101,9 @@ def _own_checkpoint(folder: Path, origin: str) -> tuple[Checkpoint, bytes] | Non
     try:
         raw = (folder / "checkpoint").read_bytes()
     except FileNotFoundError:
-        if any(not entry.name.startswith(".") and entry.name not in ("tile", "keys", "checkpoints") for entry in folder.iterdir()):
+        if any(
+            not entry.name.startswith(".") and entry.name not in ("tile", "keys", "checkpoints") for entry in folder.iterdir()
+        ):
             raise Stop(f"{folder} holds something else than a log", "name a new folder for the export") from None
         return None
     try:
@@ -122,7 +125,7 @@ def _fetch(client: Client, tiles: list[Tile]) -> Iterator[tuple[Tile, bytes]]:
 
 def _fetch_one(client: Client, tile: Tile) -> bytes:
     width = None if tile.width == WIDTH else tile.width
-    data = client.entries(tile.index, width) if tile.level == ENTRIES else client.tile(tile.level, tile.index, width)
+    data = client.entries(tile.number, width) if tile.level == ENTRIES else client.tile(tile.level, tile.number, width)
     if tile.level == ENTRIES:
         entries, rest = split_bundle(data)
         whole = len(entries) == tile.width and not rest
@@ -137,9 +140,9 @@ def _drop_outgrown(folder: Path, wanted: list[Tile]) -> None:
     """Remove partial files that a wider one has replaced, if they are its beginning; the others stay, as evidence."""
     there = LogDirectory(folder)
     for tile in wanted:
-        for width in there.tiles.get((tile.level, tile.index), []):
+        for width in there.tiles.get((tile.level, tile.number), []):
             if width < tile.width:
-                narrow = folder / tile_path(tile.level, tile.index, width)
+                narrow = folder / tile_path(tile.level, tile.number, width)
                 if (folder / tile.path).read_bytes().startswith(narrow.read_bytes()):
                     narrow.unlink()
         if tile.width == WIDTH:

@@ -1,7 +1,8 @@
 """What was trusted before: a log's keys from the first contact on, and the newest checkpoint that verified.
 
-A log that later shows other keys, or a checkpoint that does not continue the one kept here, is caught, whatever it says now. The files
-are under `records/<origin>/` in the user's configuration folder: `trusted-keys`, `trusted-checkpoint`, and `log/`, the export.
+A log that later shows other keys, or a checkpoint that does not continue the one kept here, is caught, whatever it
+says now. The files are under `records/<origin>/` in the user's configuration folder: `trusted-keys`,
+`trusted-checkpoint`, and `log/`, the export.
 """
 
 from __future__ import annotations

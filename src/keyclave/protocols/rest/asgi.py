@@ -177,7 +177,7 @@ def _json(answer: Any, status: int = 200) -> Response:
 def _problem(error: KeyclaveError, event: str = "") -> Response:
     status, body = problem(error, event)
     headers = dict(_NO_STORE)
-    if status == 401:  # noqa: PLR2004
+    if status == 401:
         headers["www-authenticate"] = 'Bearer realm="keyclave"'
     if status in (429, 503):
         headers["retry-after"] = "1"
@@ -187,7 +187,7 @@ def _problem(error: KeyclaveError, event: str = "") -> Response:
 def _absent(_request: Request, fault: Exception) -> Response:
     status = getattr(fault, "status_code", 404)
     response = _problem(Unknown("there is nothing at this path and method", "see /v1/openapi.json"))
-    if status == 405:  # noqa: PLR2004
+    if status == 405:
         response.status_code = 405
         for name, value in (getattr(fault, "headers", None) or {}).items():
             response.headers[name] = value

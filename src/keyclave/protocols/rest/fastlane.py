@@ -117,9 +117,9 @@ class FastLane(HttpToolsProtocol):
         if self.body_bytes > limits.BODY:
             self.refuse(TooLarge(f"the request is larger than {limits.BODY} bytes", "send fewer items, or use a data key"))
             return
-        cycle = self.cycle
+        cycle: Any = self.cycle
         if cycle.__class__ is _Cycle:
-            cycle.body = cycle.body + body if cycle.body else body  # type: ignore[assignment]
+            cycle.body = cycle.body + body if cycle.body else body
         else:
             super().on_body(body)
 
@@ -145,9 +145,7 @@ class FastLane(HttpToolsProtocol):
             return
         self.gateway.submit(op, ref, head, cycle.body, self.address, respond)
 
-    def _answer(
-        self, cycle: _Cycle, status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]
-    ) -> None:
+    def _answer(self, cycle: _Cycle, status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
         cycle.response_complete = True
         self.heard = time.monotonic()
         transport = self.transport

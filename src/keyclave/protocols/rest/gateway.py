@@ -68,7 +68,9 @@ class Gateway:
     def __init__(self, desk: Desk, operations: list[Operation], refused: Callable[[str], None]) -> None:
         self.desk = desk
         self._refused = refused
-        self._decoders = {id(op): msgspec.json.Decoder(op.request) for op in operations if op.request is not None}
+        self._decoders: dict[int, msgspec.json.Decoder[Any]] = {
+            id(op): msgspec.json.Decoder(op.request) for op in operations if op.request is not None
+        }
 
     def caller(self, authorization: bytes, source: str) -> Any:
         """Return the caller, or raise `Unauthenticated` after counting the attempt."""
@@ -118,7 +120,7 @@ def _options(op: Operation, ref: str, head: Head, body: bytes | Mapping[str, str
     attempt.dry_run = head.dry_run
     if head.if_match and op.on_key:
         revision = head.if_match.strip(b'"')
-        if not revision.isdigit() or len(revision) > 9:  # noqa: PLR2004 - digits of a revision
+        if not revision.isdigit() or len(revision) > 9:
             raise Malformed("If-Match is not a revision", "send the ETag of the key as it came")
         attempt.if_match = int(revision)
     if head.idempotency_key and not head.dry_run:
@@ -150,7 +152,7 @@ def _reply(op: Operation, attempt: Attempt, respond: Respond) -> None:
 def _respond_error(error: KeyclaveError, event: str, respond: Respond) -> None:
     status, body = problem(error, event)
     more: list[tuple[bytes, bytes]] = []
-    if status == 401:  # noqa: PLR2004
+    if status == 401:
         more.append((b"www-authenticate", b'Bearer realm="keyclave"'))
     if status in (429, 503):
         more.append((b"retry-after", b"1"))

@@ -10,20 +10,22 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# the log is append-only, history is not deleted, and what is destroyed stays destroyed
-_SQLITE_GUARDS = (
-    "CREATE TRIGGER segments_no_update BEFORE UPDATE ON segments BEGIN SELECT RAISE(ABORT, 'segments is append-only'); END",
-    "CREATE TRIGGER segments_no_delete BEFORE DELETE ON segments BEGIN SELECT RAISE(ABORT, 'segments is append-only'); END",
-    "CREATE TRIGGER log_tiles_no_update BEFORE UPDATE ON log_tiles BEGIN SELECT RAISE(ABORT, 'log_tiles is append-only'); END",
-    "CREATE TRIGGER log_tiles_no_delete BEFORE DELETE ON log_tiles BEGIN SELECT RAISE(ABORT, 'log_tiles is append-only'); END",
-    "CREATE TRIGGER checkpoints_no_update BEFORE UPDATE ON checkpoints BEGIN SELECT RAISE(ABORT, 'checkpoints is append-only'); END",
-    "CREATE TRIGGER checkpoints_no_delete BEFORE DELETE ON checkpoints BEGIN SELECT RAISE(ABORT, 'checkpoints is append-only'); END",
-    "CREATE TRIGGER keys_no_delete BEFORE DELETE ON keys BEGIN SELECT RAISE(ABORT, 'keys keeps its history'); END",
-    "CREATE TRIGGER key_versions_no_delete BEFORE DELETE ON key_versions BEGIN SELECT RAISE(ABORT, 'key_versions keeps its history'); END",
-    "CREATE TRIGGER credentials_no_delete BEFORE DELETE ON credentials BEGIN SELECT RAISE(ABORT, 'credentials keeps its history'); END",
-    "CREATE TRIGGER principals_no_delete BEFORE DELETE ON principals BEGIN SELECT RAISE(ABORT, 'principals keeps its history'); END",
-    "CREATE TRIGGER tenants_no_delete BEFORE DELETE ON tenants BEGIN SELECT RAISE(ABORT, 'tenants keeps its history'); END",
-    "CREATE TRIGGER key_versions_stay_gone BEFORE UPDATE OF state, sealed ON key_versions WHEN OLD.state IN ('destroyed-compromised', 'destroyed') AND (NEW.state NOT IN ('destroyed-compromised', 'destroyed') OR NEW.sealed IS NOT NULL) BEGIN SELECT RAISE(ABORT, 'a destroyed version stays destroyed'); END",
+# The log is append-only, history is not deleted, and what is destroyed stays destroyed.
+_GUARDED = (
+    ("segments", ("UPDATE", "DELETE"), "is append-only"),
+    ("log_tiles", ("UPDATE", "DELETE"), "is append-only"),
+    ("checkpoints", ("UPDATE", "DELETE"), "is append-only"),
+    ("keys", ("DELETE",), "keeps its history"),
+    ("key_versions", ("DELETE",), "keeps its history"),
+    ("credentials", ("DELETE",), "keeps its history"),
+    ("principals", ("DELETE",), "keeps its history"),
+    ("tenants", ("DELETE",), "keeps its history"),
+)
+_STAY_GONE = (
+    "CREATE TRIGGER key_versions_stay_gone BEFORE UPDATE OF state, sealed ON key_versions "
+    "WHEN OLD.state IN ('destroyed', 'destroyed-compromised') "
+    "AND (NEW.state NOT IN ('destroyed', 'destroyed-compromised') OR NEW.sealed IS NOT NULL) "
+    "BEGIN SELECT RAISE(ABORT, 'a destroyed version stays destroyed'); END"
 )
 
 
@@ -170,7 +172,8 @@ def upgrade() -> None:
         sa.CheckConstraint("origin IN ('generated', 'imported')", name=op.f("ck_key_versions_origin")),
         sa.CheckConstraint("state <> 'active' OR activated_at IS NOT NULL", name=op.f("ck_key_versions_active_has_its_date")),
         sa.CheckConstraint(
-            "state IN ('pre-active', 'active', 'suspended', 'deactivated', 'archived', 'compromised', 'destroyed', 'destroyed-compromised')",
+            "state IN ('pre-active', 'active', 'suspended', 'deactivated', 'archived', 'compromised', "
+            "'destroyed', 'destroyed-compromised')",
             name=op.f("ck_key_versions_state"),
         ),
         sa.CheckConstraint("(destroy_at IS NULL) = (destroy_by IS NULL)", name=op.f("ck_key_versions_scheduled_by_somebody")),
@@ -187,8 +190,11 @@ def upgrade() -> None:
             postgresql_where=sa.text("is_primary"),
         )
     if op.get_bind().dialect.name == "sqlite":
-        for guard in _SQLITE_GUARDS:
-            op.execute(guard)
+        for table, verbs, why in _GUARDED:
+            for verb in verbs:
+                act = f"BEGIN SELECT RAISE(ABORT, '{table} {why}'); END"
+                op.execute(f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} {act}")
+        op.execute(_STAY_GONE)
 
 
 def downgrade() -> None:
