@@ -13,24 +13,24 @@ from keyclave_cli.main import cli
 _HEAD = """\
 # The command line
 
-`keyclave` speaks to a server, encrypts files on this machine, and verifies the record. This page is made from the commands themselves:
-`python -m keyclave_cli.reference > docs/cli.md`; a test keeps it current.
+`keyclave` speaks to a server, encrypts files on this machine, and verifies the record. This page is made from the commands
+themselves: `python -m keyclave_cli.reference > docs/cli.md`; a test keeps it current.
 
 ## What all commands share
 
-**Which server, and as whom.** In this order: the options `--url`, `--token-file`, `--ca-file`; the profile that `--profile` names; the
-variables `KEYCLAVE_URL`, `KEYCLAVE_TOKEN_FILE`, `KEYCLAVE_CA_FILE`; the profile in use (`KEYCLAVE_PROFILE`, or `keyclave profile use`). A
-profile lends its credential and CA to its own server only. No option takes a token: other processes and the shell's history would see it.
-`KEYCLAVE_TOKEN` is accepted where a file is impossible, and `keyclave doctor` warns of it. These options stand before or behind the
-command's name.
+**Which server, and as whom.** In this order: the options `--url`, `--token-file`, `--ca-file`; the profile that `--profile`
+names; the variables `KEYCLAVE_URL`, `KEYCLAVE_TOKEN_FILE`, `KEYCLAVE_CA_FILE`; the profile in use (`KEYCLAVE_PROFILE`, or
+`keyclave profile use`). A profile lends its credential and CA to its own server only. No option takes a token: other
+processes and the shell's history would see it. `KEYCLAVE_TOKEN` is accepted where a file is impossible, and `keyclave doctor`
+warns of it. These options stand before or behind the command's name.
 
-**Profiles** are JSON files that only their owner reads, in `<home>/profiles/` of a local server (`--home`, `KEYCLAVE_HOME`) or in
-`~/.config/keyclave/profiles/`:
+**Profiles** are JSON files that only their owner reads, in `<home>/profiles/` of a local server (`--home`, `KEYCLAVE_HOME`)
+or in `~/.config/keyclave/profiles/`:
 
     {"url": "https://kms.hospital.example:8443", "ca_file": "ca.pem", "token_file": "operator.token"}
 
-**Output** is a table at a terminal, tab-separated lines in a pipe, and JSON with `--json`. Results go to stdout, everything else to
-stderr; errors end with what to do next, and with `--json` are `{"error": {"code", "detail", "hint", "event"}}`.
+**Output** is a table at a terminal, tab-separated lines in a pipe, and JSON with `--json`. Results go to stdout, everything
+else to stderr; errors end with what to do next, and with `--json` are `{"error": {"code", "detail", "hint", "event"}}`.
 
 **Exit codes**
 
@@ -58,9 +58,9 @@ def page() -> str:
 
 
 def _describe(command: click.Command, path: str) -> list[str]:
-    parts = [f"### `{path}`\n", _text(command), _usage(command, path), _options(command)]
+    parts = [f"### `{path}`\n"]
+    parts += [_text(command)] if isinstance(command, click.Group) else [_usage(command, path), _text(command), _options(command)]
     if isinstance(command, click.Group):
-        parts = parts[:2]
         context = click.Context(command, info_name=path)
         for name in command.list_commands(context):
             below = command.get_command(context, name)
@@ -87,8 +87,8 @@ def _usage(command: click.Command, path: str) -> str:
 
 def _options(command: click.Command) -> str:
     context = click.Context(command, info_name="keyclave")
-    rows = [record for parameter in command.get_params(context) if (record := parameter.get_help_record(context)) is not None]
-    rows = [row for row in rows if row[0] not in ("-h, --help", "--json")]
+    named = [parameter for parameter in command.get_params(context) if parameter.name not in ("help", "json", "arguments")]
+    rows = [record for parameter in named if (record := parameter.get_help_record(context)) is not None]
     if not rows:
         return ""
     lines = [f"| `{names.replace('|', chr(92) + '|')}` | {text.replace('|', chr(92) + '|')} |" for names, text in rows]

@@ -93,12 +93,21 @@ class Session:
             sources.append(_of_profile(find_profile(self.profile, self.local_home())))
         sources.append(
             Source(
-                "KEYCLAVE_TOKEN", environment("KEYCLAVE_URL"), environment("KEYCLAVE_CA_FILE"), environment("KEYCLAVE_TOKEN_FILE"),
+                "KEYCLAVE_TOKEN",
+                environment("KEYCLAVE_URL"),
+                environment("KEYCLAVE_CA_FILE"),
+                environment("KEYCLAVE_TOKEN_FILE"),
                 environment("KEYCLAVE_TOKEN"),
             )
-        )  # fmt: skip
+        )
         if not self.profile:
-            chosen = profile_in_use(self.local_home())
+            try:
+                chosen = profile_in_use(self.local_home())
+            except Stop:
+                # a broken profile is no reason to stop where another source names the server
+                if not any(source.url for source in sources):
+                    raise
+                chosen = None
             if chosen is not None:
                 sources.append(_of_profile(chosen))
         return sources

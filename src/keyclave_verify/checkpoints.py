@@ -58,11 +58,11 @@ class Checkpoint:
     label: str  # what to call it in a fault
 
     def time(self, trust: Trust) -> int | None:
-        """Return the POSIX seconds in the first timestamped signature by a trusted key, or None where there is none."""
+        """Return the POSIX seconds in the first timestamped signature by a trusted key; None when none states a time."""
         for key in trust.keys:
             for name, key_id, payload in self.signatures:
                 if key.type != 0x01 and (name, key_id) == (key.name, key.id) and len(payload) > 8:
-                    return int.from_bytes(payload[:8], "big")
+                    return int.from_bytes(payload[:8], "big") or None  # 0 claims no time (tlog-cosignature)
         return None
 
 

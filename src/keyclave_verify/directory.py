@@ -16,7 +16,7 @@ from pathlib import Path
 from keyclave_verify.merkle import HASH, HEIGHT, WIDTH
 from keyclave_verify.report import Unusable
 
-_PATH = re.compile(r"tile/(entries|0|[1-9][0-9]?)/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
+_PATH = re.compile(r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 ENTRIES = -1  # the "level" of entry bundles
 
 

@@ -352,9 +352,7 @@ def test_a_file_larger_than_memory(tmp_path: Path) -> None:
         for at in marks:
             file.seek(at)
             file.write(at.to_bytes(8, "big")[: size - at])
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED.format(root=str(ROOT))], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", LIMITED.format(root=str(ROOT))], cwd=tmp_path, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["limited", str(size + 300 * wire.TAG + 198)]

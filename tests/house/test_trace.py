@@ -72,7 +72,7 @@ def test_a_sound_trace_is_printed(tmp_path: Path) -> None:
     [
         'import pytest\npytestmark = [pytest.mark.requirement("R1", "P1")]\ndef test_a(): ...\n',
         'import pytest\n@pytest.mark.requirement("R1", "P1")\nclass TestA:\n    def test_a(self): ...\n',
-        'from pytest import mark as m, param\n@m.parametrize("x", [param(1, marks=m.requirement("R1", "P1"))])\ndef test_a(x): ...\n',
+        'from pytest import mark as m, param\nONE = param(1, marks=m.requirement("R1", "P1"))\ndef test_a(): ...\n',
     ],
     ids=["module", "class", "parameter"],
 )

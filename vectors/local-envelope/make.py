@@ -54,9 +54,7 @@ class Maker:
         info = item(b"keyclave/local/1") + item(self.name) + item(MESSAGE_ID) + item(encoded)
         out = hmac.new(key, b"\0\0\0\1" + info, "sha512").digest()
         self.body_key, self.commitment = out[:32], out[32:]
-        self.aad = (
-            item(b"keyclave/local-aad/1") + item(self.name) + item(MESSAGE_ID) + item(encoded) + item(self.commitment)
-        )
+        self.aad = item(b"keyclave/local-aad/1") + item(self.name) + item(MESSAGE_ID) + item(encoded) + item(self.commitment)
 
     def header(self, wrapped: bytes = WRAPPED) -> bytes:
         """Return the header."""

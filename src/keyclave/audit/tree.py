@@ -142,6 +142,10 @@ class Tree:
         """Return the partial tiles as they stand: what must be served for a checkpoint of this size, besides the full tiles."""
         return [Tile(n, part.full, b"".join(part.hashes)) for n, part in enumerate(self._levels) if part.hashes]
 
+    def edge(self) -> list[bytes]:
+        """Return the roots of the perfect subtrees, left to right, as `CompactRange` keeps them."""
+        return [node for part in reversed(self._levels) for node in part.edge.edge]
+
     def root(self) -> bytes:
         """Return the root over all leaves so far: 32 bytes."""
         root = None

@@ -11,8 +11,8 @@ import functools
 import hmac
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import NoReturn
 
 import cryptography
 from cryptography.exceptions import InvalidTag
@@ -35,22 +35,16 @@ _SHA512 = hashes.SHA512()
 _DIGEST = {MacAlgorithm.HMAC_SHA_256: "sha256", MacAlgorithm.HMAC_SHA_384: "sha384", MacAlgorithm.HMAC_SHA_512: "sha512"}
 _KEY_CHECK = b"keyclave/key-check/1"
 
-P = ParamSpec("P")
-T = TypeVar("T")
+_SERVICES = (
+    "random", "random_slot", "seal", "open_slot", "kwp_wrap", "kwp_unwrap", "message_sealer", "open_message", "derive", "mac",
+    "verify_mac", "key_check", "generate_pair", "load_pair", "sign", "verify", "encrypt_public", "decrypt_private", "agree",
+    "encapsulate", "decapsulate",
+)  # fmt: skip
+"""What the error state takes away: everything that computes."""
 
 
-def guarded(call: Callable[P, T]) -> Callable[P, T]:
-    """Refuse every service once a self-test has failed (the error state of FIPS 140-3)."""
-
-    @functools.wraps(call)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
-        if args[0]._failed:  # type: ignore[attr-defined]
-            raise Broken(
-                "the cryptographic module failed its self-test", "do not use this machine's keys until it is understood why"
-            )
-        return call(*args, **kwargs)
-
-    return checked
+def _refuse(*_arguments: object, **_options: object) -> NoReturn:
+    raise Broken("the cryptographic module failed its self-test", "use no keys on this machine until it is understood why")
 
 
 def _derive_into(key: Slot, info: bytes, out: memoryview) -> None:
@@ -99,7 +93,6 @@ class PycaModule:
     """CryptoModule by the `cryptography` wheel."""
 
     def __init__(self) -> None:
-        self._failed = False
         self._self_tested_at = 0
         self._scratch = _Scratch()
 
@@ -115,17 +108,16 @@ class PycaModule:
         try:
             run(self, full=full)
         except Exception as fault:
-            self._failed = True
+            for service in _SERVICES:
+                setattr(self, service, _refuse)  # the latch: for this object, for good (FIPS 140-3 section 7.10)
             raise Broken(f"self-test failed: {fault}", "the server stops: see docs/threat-model.md") from None
         self._self_tested_at = time.time_ns() // 1000
 
     # ---- randomness -------------------------------------------------------------------------------------------------------
-    @guarded
     def random(self, count: int) -> bytes:
         """Return random bytes of OpenSSL's DRBG (SP 800-90A) that are not secret keys."""
         return _random(count)
 
-    @guarded
     def random_slot(self, count: int) -> Slot:
         """Return fresh key bytes."""
         slot = Slot(count)
@@ -133,13 +125,11 @@ class PycaModule:
         return slot
 
     # ---- wrapping ---------------------------------------------------------------------------------------------------------
-    @guarded
     def seal(self, key: Slot, secret: Slot | Buffer, aad: bytes) -> bytes:
         """Return IV, ciphertext, tag (AES-256-GCM, random IV of 96 bits: SP 800-38D section 8.2.2)."""
         iv = _random(_IV)
         return iv + AESGCM(key.view()).encrypt(iv, secret.view() if isinstance(secret, Slot) else secret, aad)
 
-    @guarded
     def open_slot(self, key: Slot, sealed: bytes, aad: bytes) -> Slot:
         """Open what `seal` made; on failure the target is wiped, since OpenSSL has already written to it."""
         length = len(sealed) - _IV - _TAG
@@ -153,12 +143,10 @@ class PycaModule:
             raise Undecipherable from None
         return slot
 
-    @guarded
     def kwp_wrap(self, key: Slot, secret: Slot) -> bytes:
         """AES-KWP (SP 800-38F section 6.3, RFC 5649)."""
         return keywrap.aes_key_wrap_with_padding(key.view(), secret.view())
 
-    @guarded
     def kwp_unwrap(self, key: Slot, wrapped: bytes) -> Slot:
         """Open an AES-KWP wrapping."""
         try:
@@ -168,7 +156,6 @@ class PycaModule:
         return _taken(plain)
 
     # ---- messages ---------------------------------------------------------------------------------------------------------
-    @guarded
     def message_sealer(self, key: Slot, info: bytes) -> PycaSealer:
         """Derive a message key and its commitment."""
         scratch = self._scratch
@@ -177,7 +164,6 @@ class PycaModule:
         scratch.view[:] = _ZERO
         return sealer
 
-    @guarded
     def open_message(self, key: Slot, info: bytes, commitment: bytes, iv: bytes, sealed: Buffer, aad: bytes) -> bytes:
         """Return the plaintext if commitment and tag hold."""
         scratch = self._scratch
@@ -192,73 +178,60 @@ class PycaModule:
             scratch.view[:] = _ZERO
 
     # ---- derivation and MACs ----------------------------------------------------------------------------------------------
-    @guarded
     def derive(self, key: Slot, info: bytes, count: int) -> Slot:
         """SP 800-108 into a fresh slot."""
         slot = Slot(count)
         _derive_into(key, info, slot.view())
         return slot
 
-    @guarded
     def mac(self, key: Slot, algorithm: MacAlgorithm, message: Buffer) -> bytes:
         """HMAC (FIPS 198-1)."""
         return hmac.digest(key.view(), message, _DIGEST[algorithm])
 
-    @guarded
     def verify_mac(self, key: Slot, algorithm: MacAlgorithm, message: Buffer, mac: bytes) -> None:
         """Compare in constant time; raise `InvalidSignature` if it is another."""
         asymmetric.require(hmac.compare_digest(hmac.digest(key.view(), message, _DIGEST[algorithm]), mac))
 
-    @guarded
     def key_check(self, key: Slot) -> str:
         """Return 8 hex digits that tell this key from others, and nothing else of it."""
         return hmac.digest(key.view(), _KEY_CHECK, "sha256")[:4].hex()
 
     # ---- pairs ------------------------------------------------------------------------------------------------------------
-    @guarded
     def generate_pair(self, spec: KeySpec) -> KeyPair:
         """Make a key pair."""
         return asymmetric.generate(spec)
 
-    @guarded
     def load_pair(self, spec: KeySpec, private: Slot) -> KeyPair:
         """Check an imported private key in full and return the pair."""
         return asymmetric.load(spec, private)
 
-    @guarded
     def sign(self, private: Slot, spec: KeySpec, algorithm: SignatureAlgorithm, message: Buffer, *, digested: bool) -> bytes:
         """Sign."""
         return asymmetric.sign(private, spec, algorithm, message, digested=digested)
 
-    @guarded
     def verify(
         self, public: bytes, spec: KeySpec, algorithm: SignatureAlgorithm, message: Buffer, signature: bytes, *, digested: bool
     ) -> None:
         """Verify, or raise `InvalidSignature`."""
         asymmetric.verify(public, spec, algorithm, message, signature, digested=digested)
 
-    @guarded
     def encrypt_public(self, public: bytes, spec: KeySpec, plaintext: Buffer) -> bytes:
         """RSA-OAEP."""
         return asymmetric.encrypt(public, spec, plaintext)
 
-    @guarded
     def decrypt_private(self, private: Slot, spec: KeySpec, ciphertext: bytes) -> Slot:
         """RSA-OAEP."""
         return _taken(asymmetric.decrypt(private, spec, ciphertext))
 
-    @guarded
     def agree(self, private: Slot, spec: KeySpec, peer_public: bytes) -> Slot:
         """ECDH."""
         return _taken(asymmetric.agree(private, spec, peer_public))
 
-    @guarded
     def encapsulate(self, public: bytes, spec: KeySpec) -> tuple[Slot, bytes]:
         """ML-KEM."""
         secret, ciphertext = asymmetric.encapsulate(public, spec)
         return _taken(secret), ciphertext
 
-    @guarded
     def decapsulate(self, private: Slot, spec: KeySpec, ciphertext: bytes) -> Slot:
         """ML-KEM."""
         return _taken(asymmetric.decapsulate(private, spec, ciphertext))

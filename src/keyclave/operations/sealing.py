@@ -18,19 +18,18 @@ from keyclave.operations.keyring import Handle, LoadedKey
 class Sealing:
     """Seals the messages of one attempt."""
 
-    __slots__ = ("_attempt", "_module", "_number", "_sealers", "batch")
+    __slots__ = ("_attempt", "_module", "_number", "_sealers")
 
     def __init__(self, attempt: Attempt, *, batch: bool) -> None:
         self._attempt = attempt
         self._module = attempt.desk.module
-        self.batch = batch
-        self._sealers: dict[tuple[Handle, int], tuple[MessageSealer, bytes]] = {}
+        self._sealers: dict[tuple[Handle, int], tuple[MessageSealer, bytes]] | None = {} if batch else None
         self._number = 0
 
     def seal(self, handle: Handle, kind: int, plaintext: Buffer, context: bytes) -> bytes:
         """Return the envelope of `plaintext` under the key version."""
-        if self.batch:
-            sealer, head = self._shared(handle, kind)
+        if self._sealers is not None:
+            sealer, head = self._shared(self._sealers, handle, kind)
             self._number += 1
             iv = self._number.to_bytes(IV, "big")
         else:
@@ -40,10 +39,12 @@ class Sealing:
         header = head + iv
         return header + sealer.seal(iv, plaintext, authenticated(header, context))
 
-    def _shared(self, handle: Handle, kind: int) -> tuple[MessageSealer, bytes]:
-        found = self._sealers.get((handle, kind))
+    def _shared(
+        self, sealers: dict[tuple[Handle, int], tuple[MessageSealer, bytes]], handle: Handle, kind: int
+    ) -> tuple[MessageSealer, bytes]:
+        found = sealers.get((handle, kind))
         if found is None:
-            found = self._sealers[handle, kind] = self._new(handle, kind, self._module.random(ID))
+            found = sealers[handle, kind] = self._new(handle, kind, self._module.random(ID))
         return found
 
     def _new(self, handle: Handle, kind: int, message_id: bytes) -> tuple[MessageSealer, bytes]:

@@ -54,7 +54,7 @@ def issue(
     """Issue a credential to a principal; its token is seen once.
 
     \b
-    keyclave credential issue ward-3-viewer --ttl 8h -o unwrap -o decrypt -k 'patient-*' -c purpose=treatment --save-token ward-3.token
+    keyclave credential issue ward-3-viewer --ttl 8h -o unwrap -k 'patient-*' -c purpose=treatment --save-token ward-3.token
     """
     from keyclave_cli import profiles
 

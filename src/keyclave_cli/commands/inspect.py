@@ -35,7 +35,8 @@ def inspect(ctx: click.Context, paths: tuple[str, ...], summary: bool) -> None:
         except (Malformed, OSError) as error:
             if found.explicit or not isinstance(error, Malformed):
                 problem = describe(error)
-                assert problem is not None
+                if problem is None:
+                    raise
                 problem.detail = problem.detail if found.path in problem.detail else f"{found.path}: {problem.detail}"
                 show(problem, as_json=session.json)
                 failed = True

@@ -32,7 +32,7 @@ class MoveRow(NamedTuple):
 TABLE = (
     MoveRow("activate", "activated", "Begin the use of a version, and make it primary."),
     MoveRow("rotate", "rotated", "Make a new version the primary one.",
-            "Older versions only open what they protected, so data keeps opening. `keyclave rewrap` then moves files to the new version.", versions=False),
+            "Older ones only open what they protected. `keyclave rewrap` then moves files to the new one.", versions=False),
     MoveRow("suspend", "suspended", "Stop every use for a time.", reason=True),
     MoveRow("resume", "resumed", "End a suspension."),
     MoveRow("deactivate", "deactivated", "End protection; what was protected still opens."),
@@ -40,11 +40,12 @@ TABLE = (
     MoveRow("archive", "archived", "Put a deactivated version away, out of use."),
     MoveRow("recover", "recovered", "Bring a version back from the archive."),
     MoveRow("schedule-destruction", "scheduled the destruction of", "Set the day of a destruction.",
-            "After it the version may be destroyed. Every use stops until then, so that whoever still depends on it notices in time. It can be cancelled.",
+            "Every use stops until then, so that whoever still depends on the version notices in time. It can be cancelled.",
             one=True, reason=True),
     MoveRow("cancel-destruction", "cancelled the destruction of", "Stop a scheduled destruction."),
     MoveRow("destroy", "destroyed", "Destroy a version for ever.",
-            "Its waiting period must be over. Another custodian than the one who scheduled it does this. What is still encrypted under it is lost.",
+            "Its waiting period must be over, and another custodian than the one who scheduled it does this. What is still\n"
+            "encrypted under it is lost.",
             one=True, certain=True),
 )  # fmt: skip
 

@@ -28,7 +28,7 @@ def _become(program: str, arguments: list[str], home: str | None) -> None:
     os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell
 
 
-@click.command(context_settings=_PASSED_ON)
+@click.command(context_settings=_PASSED_ON, options_metavar="")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[OPTION]...")
 @click.pass_context
 def init(ctx: click.Context, arguments: tuple[str, ...]) -> None:
@@ -44,7 +44,7 @@ def init(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     _become("init", list(arguments), ctx.ensure_object(Session).local_home())
 
 
-@click.command(context_settings=_PASSED_ON)
+@click.command(context_settings=_PASSED_ON, options_metavar="")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[OPTION]...")
 @click.pass_context
 def serve(ctx: click.Context, arguments: tuple[str, ...]) -> None:

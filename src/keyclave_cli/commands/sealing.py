@@ -11,7 +11,7 @@ import click
 
 from keyclave_cli import output
 from keyclave_cli.parameters import RemoteCommand
-from keyclave_cli.problems import FAILED, USAGE, Stop, describe, show
+from keyclave_cli.problems import USAGE, Stop, describe, show
 from keyclave_cli.session import Session
 
 if TYPE_CHECKING:
@@ -73,7 +73,6 @@ def unseal(ctx: click.Context, share_files: tuple[str, ...], open_with: str) -> 
                 _tell_open(session)
                 return
             _tell(session, at)
-    ctx.exit(FAILED)
 
 
 def _tell(session: Session, at: Unsealing) -> None:
@@ -81,6 +80,7 @@ def _tell(session: Session, at: Unsealing) -> None:
         output.write_json(at)
     else:
         output.say(f"{at.received} of {at.threshold}: the server is still sealed")
+        output.note("  next: the other custodians give theirs; `keyclave status` says how far it is")
 
 
 def _tell_open(session: Session) -> None:

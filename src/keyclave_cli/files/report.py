@@ -58,11 +58,7 @@ def _as_object(outcome: Outcome) -> dict[str, Any]:
 def _tell(outcomes: Sequence[Outcome], aside: Sequence[tuple[str, str]], verb: str, seconds: float) -> None:
     for path, why in aside:
         output.note(f"left aside: {path} ({why})")
-    for outcome in outcomes:
-        if outcome.problem is not None:
-            said = outcome.problem
-            named = said.detail if outcome.item.source in said.detail else f"{outcome.item.source}: {said.detail}"
-            show(Problem(said.code, named, said.hint, said.exit_code, said.event), as_json=False)
+    _tell_problems(outcomes)
     done = [outcome for outcome in outcomes if outcome.fate is Fate.DONE]
     size = output.size_text(sum(outcome.item.size for outcome in done))
     parts = [f"{verb} {output.count_text(len(done), 'file')} ({size}) in {seconds:.1f} s"]
@@ -71,6 +67,22 @@ def _tell(outcomes: Sequence[Outcome], aside: Sequence[tuple[str, str]], verb: s
     output.say(", ".join(parts))
     if counts[Fate.FAILED] or counts[Fate.NOT_TRIED]:
         output.note("  next: correct what failed and run the same command again; what is done is not done twice")
+
+
+def _tell_problems(outcomes: Sequence[Outcome]) -> None:
+    """Show what failed; where many files met the same, the first of them speaks for the rest."""
+    alike: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.problem is not None:
+            alike.setdefault((outcome.problem.code, outcome.problem.detail), []).append(outcome)
+    for first, *others in alike.values():
+        said = first.problem
+        if said is None:
+            continue
+        named = said.detail if first.item.source in said.detail else f"{first.item.source}: {said.detail}"
+        if others:
+            named += f" (and so for {output.count_text(len(others), 'more file')})"
+        show(Problem(said.code, named, said.hint, said.exit_code, said.event), as_json=False)
 
 
 def _exit_code(outcomes: Sequence[Outcome]) -> int:

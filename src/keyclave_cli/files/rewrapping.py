@@ -6,8 +6,8 @@ which either the old or the new wrapped key stands there; both open.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from keyclave_cli.files.finished import Context
@@ -43,46 +43,63 @@ class Rewrapping:
         self._client = client
         self._context = context
         self._to_key = to_key
-        self._newest: dict[str, tuple[str, int | None]] = {}
+        self._newest: dict[str, wire.WrappedBy] = {}
 
     def run(self, items: Sequence[Item], bars: Bars) -> list[Outcome]:
         """Return each item's outcome, in the items' order."""
         outcomes = [Outcome(item, Fate.NOT_TRIED) for item in items]
-        by_key: dict[str, list[Place]] = defaultdict(list)
+        by_key: dict[str, deque[Place]] = defaultdict(deque)
         for number, item in enumerate(items):
             try:
                 place = read_place(number, item.source)
-                if self._is_newest(place):
-                    outcomes[number] = Outcome(item, Fate.ALREADY, f"{place.key} version {place.version}")
-                    bars.finish(item.size)
-                else:
-                    by_key[place.key].append(place)
             except Exception as error:
-                if self._failed(outcomes, number, error, bars):
-                    return outcomes
+                self._failed(outcomes, number, error, bars)
+            else:
+                by_key[place.key].append(place)
         for key, places in by_key.items():
-            for batch in self._batches(places):
-                if self._move(key, batch, outcomes, bars):
-                    return outcomes
+            try:
+                self._look_up(self._to_key or key)
+                # where the newest version is not to be learnt, the first answer tells it, and what has it need not be touched
+                size = self._batch_size(places) if self._target(key) else 1
+                while places:
+                    batch = self._take(places, size, outcomes, bars)
+                    size = self._batch_size(places) if places else 1
+                    if batch and self._move(key, batch, outcomes, bars):
+                        return outcomes
+            except Exception as error:
+                self._failed(outcomes, places[0].number, error, bars)
+                return outcomes
         return outcomes
 
-    def _is_newest(self, place: Place) -> bool:
-        """Tell whether there is nothing to do. Whoever may not read the key's description has everything rewrapped."""
-        target = self._to_key or place.key
-        if target not in self._newest:
-            try:
-                view = self._client.get_key(target)
-                self._newest[target] = (view.id, view.primary)
-            except (Refused, Unknown):
-                self._newest[target] = (target, None)
-        return self._newest[target] == (place.key, place.version)
+    def _look_up(self, target: str) -> None:
+        """Learn the newest version of a key, if this credential may read its description."""
+        try:
+            view = self._client.get_key(target)
+        except (Refused, Unknown):
+            return
+        if view.primary is not None:
+            self._newest[target] = wire.WrappedBy(view.id, view.primary)
 
-    def _batches(self, places: Sequence[Place]) -> Iterator[Sequence[Place]]:
+    def _target(self, key: str) -> wire.WrappedBy | None:
+        return self._newest.get(self._to_key or key)
+
+    def _take(self, places: deque[Place], size: int, outcomes: list[Outcome], bars: Bars) -> list[Place]:
+        """Take the next batch, setting aside what is at the newest version already."""
+        batch: list[Place] = []
+        while places and len(batch) < size:
+            place = places.popleft()
+            if (place.key, place.version) != self._target(place.key):
+                batch.append(place)
+                continue
+            item = outcomes[place.number].item
+            outcomes[place.number] = Outcome(item, Fate.ALREADY, f"{place.key} version {place.version}")
+            bars.finish(item.size)
+        return batch
+
+    def _batch_size(self, places: Sequence[Place]) -> int:
         context = sum(len(name.encode()) + len(value.encode()) for name, value in self._context.items())
         each = 2 * (max(len(place.wrapped) for place in places) + 3 * context) + 256  # base64 and escapes at their worst
-        count = max(1, min(BATCH, _BATCH_BYTES // each))
-        for at in range(0, len(places), count):
-            yield places[at : at + count]
+        return max(1, min(BATCH, _BATCH_BYTES // each))
 
     def _move(self, key: str, batch: Sequence[Place], outcomes: list[Outcome], bars: Bars) -> bool:
         """Rewrap one batch; return whether the run must stop."""
@@ -103,9 +120,14 @@ class Rewrapping:
     def _put_back(self, item: Item, place: Place, answer: Any) -> Outcome:
         if isinstance(answer, KeyclaveError):
             raise answer
+        now = wire.wrapped_by(answer.ciphertext)
+        if now is not None:
+            self._newest.setdefault(self._to_key or place.key, now)
+            if now == (place.key, place.version):
+                return Outcome(item, Fate.ALREADY, f"{place.key} version {place.version}")
         encryptor = Encryptor(_Answered({place.wrapped: answer.ciphertext}))
         seen = encryptor.rewrap_file(place.path, self._context, to_key=self._to_key)
-        return Outcome(item, Fate.DONE, f"{seen.key} version {place.version} to {seen.version}")
+        return Outcome(item, Fate.DONE, f"{place.key} version {place.version} to {seen.key} version {seen.version}")
 
     def _failed(self, outcomes: list[Outcome], number: int, error: Exception, bars: Bars) -> bool:
         problem: Problem | None = describe(error)

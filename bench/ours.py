@@ -1,0 +1,106 @@
+"""Keyclave as it is measured: a home made by the real ceremony, the real server process, durable audit, one process.
+
+Nothing is switched off for the measurement but, for the plain rows, TLS; the peer does without there too.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import ssl
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from load import Work
+from processes import Process, free_port
+
+_SOURCE = str(Path(__file__).resolve().parent.parent / "src")
+ENVIRONMENT = {"PYTHONPATH": os.environ.get("PYTHONPATH") or _SOURCE}
+KEY = "bench"
+
+
+class Keyclave:
+    """One home and its server. `token` is an application's; keys are created with the custodian's."""
+
+    name = "Keyclave"
+
+    def __init__(self, folder: Path, name: str, *, tls: bool) -> None:
+        self.home = folder / name
+        self.port = free_port()
+        made = folder / f"{name}.json"
+        program = [sys.executable, "-m", "keyclave.app"]
+        init = [*program, "init", "--home", str(self.home), "--port", str(self.port), "--out-json", str(made)]
+        subprocess.run(init, check=True, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL)
+        self.made: dict[str, Any] = json.loads(made.read_text())
+        self.ca_file = self.made["ca_file"]
+        self.url = self.made["url"]
+        if not tls:
+            self.url = self.url.replace("https:", "http:")
+            settings = self.home / "keyclave.toml"
+            settings.write_text(settings.read_text().replace("[listen]\n", "[listen]\ntls = false\n"))
+        self._serve = [*program, "serve", "--home", str(self.home), "--port", str(self.port)]
+        self._log = folder / f"{name}.log"
+        self._trust = ssl.create_default_context(cafile=self.ca_file)
+        self.token = ""
+        self.process: Process | None = None
+
+    def start(self) -> float:
+        """Start the server; return the seconds to its first answer, sealed as it is."""
+        self.process = Process(self._serve, self._log, ENVIRONMENT)
+        return self.process.wait_until(self.url + "/v1/health", answers=(200, 503))
+
+    def unseal(self) -> None:
+        """Open it with as many shares as it takes."""
+        for share in self.made["shares"]:
+            if not self.post("/v1/unseal", None, {"share": share})["sealed"]:
+                return
+
+    def furnish(self) -> None:
+        """Make the key that is measured and a credential for what uses it."""
+        custodian, operator = (self.made["credentials"][role] for role in ("custodian", "operator"))
+        self.post("/v1/keys", custodian, {"name": KEY, "owner": "bench"})
+        scope = {"operations": ["encrypt", "decrypt", "data-key", "unwrap", "re-encrypt"], "keys": ["*"]}
+        asked = {"principal": "bench", "role": "application", "ttl_seconds": 36_000, "scope": scope}
+        self.token = self.post("/v1/credentials", operator, asked)["token"]
+
+    def post(self, path: str, token: str | None, body: Any) -> dict[str, Any]:
+        """POST a JSON body."""
+        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=30, context=self._trust if self.url.startswith("https") else None) as answer:
+            return dict(json.load(answer))
+
+    def header(self, work: Work) -> tuple[str, str]:
+        """Return the header that carries the credential for this work."""
+        token = self.made["credentials"]["custodian"] if work.counted else self.token
+        return "Authorization", f"Bearer {token}"
+
+    def stop(self) -> None:
+        """End the server."""
+        if self.process is not None:
+            self.process.stop()
+
+
+def encrypt(plaintext: bytes) -> Work:
+    """One plaintext."""
+    return Work(f"/v1/keys/{KEY}/encrypt", json.dumps({"plaintext": base64.b64encode(plaintext).decode()}))
+
+
+def encrypt_batch(plaintext: bytes, items: int) -> Work:
+    """The same plaintext many times in one request."""
+    item = {"plaintext": base64.b64encode(plaintext).decode()}
+    return Work(f"/v1/keys/{KEY}/encrypt/batch", json.dumps({"items": [item] * items}), items)
+
+
+def data_key() -> Work:
+    """A data key of 32 bytes, plain and wrapped."""
+    return Work(f"/v1/keys/{KEY}/data-key", "{}")
+
+
+def create_key() -> Work:
+    """A new AES-256 key with each request."""
+    return Work("/v1/keys", json.dumps({"name": "k-@", "owner": "bench"}))

@@ -1,0 +1,93 @@
+"""The health records that the demonstration protects: FHIR R4 bundles and DICOM images from the sample (PROVENANCE.md).
+
+Every record says itself whose it is: the Patient resource of a bundle, the PatientID of an image. Both are read here, because
+the encryption context binds each ciphertext to its patient.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from demo import dicom
+
+SAMPLE = Path(__file__).parent / "sample.tar.xz"
+FHIR, DICOM = "fhir-bundle", "dicom"
+TELLING = 6  # bytes: a shorter word stands somewhere in tens of megabytes of random bytes by chance, and proves nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One file: its name in the folder, what it is, whose it is, and the words in it that would betray that patient."""
+
+    name: str
+    size: int
+    sha256: str
+    kind: str  # FHIR or DICOM
+    patient: str
+    person: str  # for people to read
+    words: frozenset[bytes]
+
+    @property
+    def context(self) -> dict[str, str]:
+        """Return the encryption context: what the ciphertext is bound to, and what must be said again to open it."""
+        return {"patient": self.patient, "purpose": "treatment", "resource": self.kind}
+
+
+def sample() -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of each file of the sample, in order."""
+    with lzma.open(SAMPLE) as packed, tarfile.open(fileobj=packed, mode="r|") as tar:
+        for member in tar:
+            opened = tar.extractfile(member)
+            if opened is None or ".." in PurePosixPath(member.name).parts or PurePosixPath(member.name).is_absolute():
+                raise ValueError(f"{SAMPLE.name} holds {member.name!r}, which is no plain file below it")
+            yield member.name, opened.read()
+
+
+def read(name: str, data: bytes) -> Record:
+    """Return the record in a file."""
+    kind = FHIR if name.endswith(".json") else DICOM
+    patient, person, words = _of_bundle(data) if kind == FHIR else _of_image(data)
+    telling = frozenset(word for word in words if len(word) >= TELLING and word in data)
+    if not telling:
+        raise ValueError(f"{name} holds nothing that would betray its patient")
+    return Record(name, len(data), hashlib.sha256(data).hexdigest(), kind, patient, person, telling)
+
+
+def patient_resource(bundle: dict[str, Any]) -> dict[str, Any]:
+    """Return the Patient resource of a FHIR bundle that is about one patient."""
+    patients = [entry["resource"] for entry in bundle["entry"] if entry["resource"]["resourceType"] == "Patient"]
+    if bundle["resourceType"] != "Bundle" or len(patients) != 1:
+        raise ValueError("not a FHIR bundle of one patient")
+    found: dict[str, Any] = patients[0]
+    return found
+
+
+def record_number(patient: dict[str, Any]) -> str:
+    """Return the medical record number of a Patient resource (identifier type MR of HL7 table 0203)."""
+    for one in patient["identifier"]:
+        if any(coding["code"] == "MR" for coding in one.get("type", {}).get("coding", ())):
+            return str(one["value"])
+    raise ValueError("the patient has no medical record number")
+
+
+def _of_bundle(data: bytes) -> tuple[str, str, list[bytes]]:
+    patient = patient_resource(json.loads(data))
+    names = [part for known in patient["name"] for part in (known["family"], *known["given"])]
+    written = [json.dumps(part, ensure_ascii=ascii).encode() for part in names for ascii in (True, False)]  # with their quotes
+    words = [patient["id"].encode(), record_number(patient).encode(), *written]
+    return patient["id"], " ".join((*patient["name"][0]["given"], patient["name"][0]["family"])), words
+
+
+def _of_image(data: bytes) -> tuple[str, str, list[bytes]]:
+    header = dicom.read_header(data)
+    number, name, study = header.get(dicom.PATIENT_ID, b""), header.get(dicom.PATIENT_NAME, b""), header[dicom.STUDY]
+    # PatientID may be empty (PS3.3, type 2): such a report is bound to its study, which is always there (type 1)
+    patient = number or b"study " + study
+    return patient.decode("ascii"), name.decode("latin-1").replace("^", " "), [number, name, study]

@@ -1,0 +1,66 @@
+"""The words everything else is written in: ids, canonical encoding, the clock that does not go back."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyclave.core.canonical import canonical, canonical_map
+from keyclave.core.clock import SystemClock, to_text
+from keyclave.core.errors import Unknown
+from keyclave.core.ids import from_id, to_id
+from keyclave.envelope.header import authenticated, key_info
+
+FIELD = st.one_of(st.binary(max_size=20), st.text(max_size=10), st.integers(0, 2**64 - 1))
+
+
+@given(st.lists(FIELD, max_size=4), st.lists(FIELD, max_size=4))
+def test_two_lists_of_fields_never_share_an_encoding(a: list[bytes | str | int], b: list[bytes | str | int]) -> None:
+    def plain(fields: list[bytes | str | int]) -> list[bytes]:
+        return [f.encode() if isinstance(f, str) else f.to_bytes(8, "big") if isinstance(f, int) else f for f in fields]
+
+    assert (canonical("x", *a) == canonical("x", *b)) == (plain(a) == plain(b))
+
+
+@given(st.dictionaries(st.text(max_size=8), st.text(max_size=8)), st.dictionaries(st.text(max_size=8), st.text(max_size=8)))
+def test_two_maps_never_share_an_encoding(a: dict[str, str], b: dict[str, str]) -> None:
+    assert (canonical_map(a) == canonical_map(b)) == (a == b)
+    assert canonical_map(dict(reversed(a.items()))) == canonical_map(a)
+
+
+@given(
+    st.binary(min_size=16, max_size=16), st.integers(1, 2**32 - 1), st.binary(min_size=16, max_size=16), st.sampled_from([1, 2])
+)
+def test_the_quick_encodings_are_the_canonical_ones(key_id: bytes, version: int, message_id: bytes, kind: int) -> None:
+    assert key_info(kind, key_id, version, message_id) == canonical(
+        "keyclave/message/1", bytes((1, kind)), key_id, version, message_id
+    )
+    header = bytes(85)
+    assert authenticated(header, b"context") == canonical("keyclave/aad/1", header, b"context")
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_ids_go_both_ways(raw: bytes) -> None:
+    assert from_id("key", to_id("key", raw)) == raw
+
+
+@given(st.text(max_size=40))
+def test_what_is_no_id_is_unknown(text: str) -> None:
+    try:
+        raw = from_id("key", text)
+    except Unknown:
+        return
+    assert to_id("key", raw) == text
+
+
+def test_the_clock_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SystemClock()
+    first = clock.now()
+    monkeypatch.setattr(time, "time_ns", lambda: (first - 3_600_000_000) * 1000)
+    assert clock.now() == first
+    assert clock.behind() == 3_600_000_000
+    assert SystemClock(floor=first).now() == first
+    assert to_text(1_795_580_809_482_226) == "2026-11-25T04:26:49.482226Z"
