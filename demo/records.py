@@ -12,10 +12,12 @@ import lzma
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from demo import dicom
+from demo.fhir import patient_of, record_number
+from demo.variations import vary
 
 SAMPLE = Path(__file__).parent / "sample.tar.xz"
 FHIR, DICOM = "fhir-bundle", "dicom"
@@ -40,6 +42,21 @@ class Record:
         return {"patient": self.patient, "purpose": "treatment", "resource": self.kind}
 
 
+def unpack(folder: Path, patients: int) -> Iterator[Record]:
+    """Write the records of `patients` FHIR patients, and all images, below `folder`; yield each as it is written.
+
+    Patients beyond those of the sample are variations of them.
+    """
+    bundles = 0
+    for name, data in chain(sample(), _variations(patients)):
+        bundles += name.endswith(".json")
+        if bundles <= patients or not name.endswith(".json"):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            yield read(name, data)
+
+
 def sample() -> Iterator[tuple[str, bytes]]:
     """Yield name and bytes of each file of the sample, in order."""
     with lzma.open(SAMPLE) as packed, tarfile.open(fileobj=packed, mode="r|") as tar:
@@ -48,6 +65,13 @@ def sample() -> Iterator[tuple[str, bytes]]:
             if opened is None or ".." in PurePosixPath(member.name).parts or PurePosixPath(member.name).is_absolute():
                 raise ValueError(f"{SAMPLE.name} holds {member.name!r}, which is no plain file below it")
             yield member.name, opened.read()
+
+
+def _variations(patients: int) -> Iterator[tuple[str, bytes]]:
+    """Yield what is missing to `patients`, going round through the sample's bundles."""
+    originals = [data for name, data in sample() if name.endswith(".json")] if patients else []
+    for number in range(patients - len(originals)):
+        yield vary(originals[number % len(originals)], 1 + number // len(originals))
 
 
 def read(name: str, data: bytes) -> Record:
@@ -60,25 +84,8 @@ def read(name: str, data: bytes) -> Record:
     return Record(name, len(data), hashlib.sha256(data).hexdigest(), kind, patient, person, telling)
 
 
-def patient_resource(bundle: dict[str, Any]) -> dict[str, Any]:
-    """Return the Patient resource of a FHIR bundle that is about one patient."""
-    patients = [entry["resource"] for entry in bundle["entry"] if entry["resource"]["resourceType"] == "Patient"]
-    if bundle["resourceType"] != "Bundle" or len(patients) != 1:
-        raise ValueError("not a FHIR bundle of one patient")
-    found: dict[str, Any] = patients[0]
-    return found
-
-
-def record_number(patient: dict[str, Any]) -> str:
-    """Return the medical record number of a Patient resource (identifier type MR of HL7 table 0203)."""
-    for one in patient["identifier"]:
-        if any(coding["code"] == "MR" for coding in one.get("type", {}).get("coding", ())):
-            return str(one["value"])
-    raise ValueError("the patient has no medical record number")
-
-
 def _of_bundle(data: bytes) -> tuple[str, str, list[bytes]]:
-    patient = patient_resource(json.loads(data))
+    patient = patient_of(json.loads(data))
     names = [part for known in patient["name"] for part in (known["family"], *known["given"])]
     written = [json.dumps(part, ensure_ascii=ascii).encode() for part in names for ascii in (True, False)]  # with their quotes
     words = [patient["id"].encode(), record_number(patient).encode(), *written]

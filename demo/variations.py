@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
-from demo.records import patient_resource
+from demo.fhir import patient_of
 
 GIVEN = {
     "female": ("Aurelia", "Benedikta", "Cosima", "Dorothea", "Elowen", "Fenella", "Ginevra", "Hedwig", "Isolde", "Jessamy", "Katarina"),
@@ -37,22 +37,21 @@ _NOTE = re.compile(r'("contentType": "text/plain[^"]*",\s*"data": ")([A-Za-z0-9+
 
 def vary(bundle: bytes, number: int) -> tuple[str, bytes]:
     """Return the file name and the bytes of variation `number` of a bundle."""
-    parsed = json.loads(bundle)
-    change = _change(parsed, number)
+    change = _change(json.loads(bundle), number)
 
     def note(match: re.Match[str]) -> str:
         text = base64.b64decode(match[2]).decode()
         return match[1] + base64.b64encode(change(text).encode()).decode() + match[3]
 
-    varied = change(_NOTE.sub(note, json.dumps(parsed, indent=2, ensure_ascii=False)))
-    patient = patient_resource(json.loads(varied))
+    varied = change(_NOTE.sub(note, bundle.decode()))
+    patient = patient_of(json.loads(varied))
     name = patient["name"][0]
     return f"fhir/{name['given'][0]}_{name['family']}_{patient['id'][:8]}.json", varied.encode()
 
 
 def _change(bundle: dict[str, Any], number: int) -> Callable[[str], str]:
     """Return what turns any text of the bundle into the variation's."""
-    patient = patient_resource(bundle)
+    patient = patient_of(bundle)
     chance = _Chance(f"{patient['id']}/{number}")
     words = _new_words(patient, chance)
     staff = {entry["resource"]["id"] for entry in bundle["entry"] if entry["resource"]["resourceType"] in _STAFF}
@@ -88,7 +87,7 @@ def _new_words(patient: dict[str, Any], chance: _Chance) -> dict[str, str]:
     for address in patient["address"]:
         for line in address["line"]:
             words[line] = f"{1 + chance.below(9999)} {chance.of(FAMILY)} Street"
-    return words
+    return words | {json.dumps(old)[1:-1]: new for old, new in words.items()}  # as they are, and as JSON in ASCII has them
 
 
 class _Chance:

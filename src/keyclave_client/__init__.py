@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from keyclave_client.client import Client
     from keyclave_client.errors import KeyclaveError
     from keyclave_client.local.cache import DEFAULT_CACHE, NO_CACHE, CacheLimits
-    from keyclave_client.local.datakey import DataKey, DataKeySource, ServerKeys
+    from keyclave_client.local.datakey import DataKey as DataKey
+    from keyclave_client.local.datakey import DataKeySource, ServerKeys
     from keyclave_client.local.encryptor import Encryptor
     from keyclave_client.local.inspection import Inspection, inspect, inspect_file
 
@@ -30,7 +31,6 @@ __all__ = [
     "NO_CACHE",
     "CacheLimits",
     "Client",
-    "DataKey",
     "DataKeySource",
     "Encryptor",
     "Inspection",

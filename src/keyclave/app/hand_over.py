@@ -66,9 +66,8 @@ def _show(made: Made, home: Path, *, in_files: bool) -> None:
     say(f"\nKeyclave is initialised in {home}\n")
     if made.development:
         say("\n  DEVELOPMENT: the root opens by itself. Never keep real patient data here.\n")
-    say(
-        f"\nShares of the recovery key: any {made.threshold} of {len(made.shares)} unseal the server. Give each custodian one; keep no copy.\n"
-    )
+    say(f"\nShares of the recovery key: any {made.threshold} of {len(made.shares)} unseal the server.\n")
+    say("Give each custodian one, and keep no copy.\n")
     for number, share in enumerate(made.shares, 1):
         say(f"  {number}. {share}\n")
     if in_files:

@@ -144,13 +144,15 @@ class Slot:
 
     __slots__ = ("__weakref__", "_arena", "_cells", "_first", "_view")
 
+    _home = _ARENAS  # held by the class: at the interpreter's end the module's names go first
+
     def __init__(self, length: int) -> None:
         """Take room for `length` bytes, all zero."""
         self._view: memoryview | None = None
         if not 0 < length <= LARGEST:
             raise Malformed(f"a secret has 1 to {LARGEST} bytes", "this is none")
         self._cells = -(-length // CELL)
-        self._arena, self._first = _ARENAS.take(self._cells)
+        self._arena, self._first = self._home.take(self._cells)
         self._view = self._arena.piece(self._first, length)
 
     def view(self) -> memoryview:
@@ -174,7 +176,7 @@ class Slot:
             view.release()
         except BufferError:
             return  # a view of it is still out: the cells stay taken, wiped, for good
-        _ARENAS.give_back(self._arena, self._first, self._cells)
+        self._home.give_back(self._arena, self._first, self._cells)
 
     def __len__(self) -> int:
         return len(self.view())

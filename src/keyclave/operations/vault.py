@@ -11,8 +11,7 @@ from keyclave.core.errors import LimitReached, Malformed, Undecipherable, WrongS
 from keyclave.crypto.arena import Slot
 from keyclave.crypto.module import CryptoModule
 from keyclave.crypto.shares import Share, combine
-from keyclave.roots.root import Root
-from keyclave.roots.software import SoftwareRoot
+from keyclave.roots.root import Root, SealableRoot
 
 _FIRST_WAIT = MICROSECONDS  # after the first failure; doubled by each further one
 _LONGEST_WAIT = 60 * MICROSECONDS
@@ -22,9 +21,9 @@ class Vault:
     """Holds the root, and the shares on their way to it."""
 
     def __init__(
-        self, root: SoftwareRoot, module: CryptoModule, clock: Clock, sealed_root: bytes, check: str, threshold: int
+        self, root: SealableRoot, module: CryptoModule, clock: Clock, sealed_root: bytes, check: str, threshold: int
     ) -> None:
-        self._software = root
+        self._root = root
         self._module = module
         self._clock = clock
         self._sealed_root = sealed_root
@@ -37,12 +36,12 @@ class Vault:
     @property
     def root(self) -> Root:
         """The root, for what must be protected or recovered."""
-        return self._software
+        return self._root
 
     @property
     def sealed(self) -> bool:
         """Tell whether the root key is absent."""
-        return self._software.sealed
+        return self._root.sealed
 
     @property
     def received(self) -> int:
@@ -88,11 +87,11 @@ class Vault:
 
     def open_with(self, recovery: Slot) -> None:
         """Open the root with the recovery key itself (the development file; the ceremony's own test)."""
-        self._software.open(recovery, self._sealed_root)
+        self._root.open(recovery, self._sealed_root)
 
     def seal(self) -> None:
         """Wipe the root key and the shares that wait."""
         for share in self._shares:
             share.wipe()
         self._shares = []
-        self._software.seal()
+        self._root.seal()

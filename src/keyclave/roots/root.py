@@ -23,3 +23,20 @@ class Root(Protocol):
     def health(self) -> None:
         """Do a real round trip; raise what is wrong."""
         ...
+
+
+class SealableRoot(Root, Protocol):
+    """A root that must be opened by its custodians and can be sealed again."""
+
+    @property
+    def sealed(self) -> bool:
+        """Tell whether the root's key is absent."""
+        ...
+
+    def open(self, recovery: Slot, sealed_root: bytes) -> None:
+        """Take the root key out of its wrapping; a recovery key that is not the one raises `Undecipherable`."""
+        ...
+
+    def seal(self) -> None:
+        """Wipe the key."""
+        ...

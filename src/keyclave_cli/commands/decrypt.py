@@ -53,9 +53,10 @@ def decrypt(
             raise Stop(f"{path} is not called {SUFFIX}, so its result has no name", "say where with --out", USAGE)
         return name if explicit else None
 
+    todo = plan(paths, out, naming)
     with session.client() as client:
         work = Decryption(client, key, context, force=force)
-        done = carry_out(work, plan(paths, out, naming), ("decrypting", "decrypted"), jobs=jobs, as_json=session.json)
+        done = carry_out(work, todo, ("decrypting", "decrypted"), jobs=jobs, as_json=session.json)
     ctx.exit(done)
 
 

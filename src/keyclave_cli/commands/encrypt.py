@@ -54,12 +54,11 @@ def encrypt(
             raise Stop(f"{path} is encrypted already", "to change its key or context use `keyclave rewrap`", USAGE)
         return None
 
+    todo = plan(paths, out, naming)
     hopeless = GONE | {"refused", "unknown", "wrong_state", "limit_reached"}  # one key, one context: the next file meets them too
     with session.client() as client:
-        work = Encryption(client, key, context, force=force, remove=remove_source)
-        done = carry_out(
-            work, plan(paths, out, naming), ("encrypting", "encrypted"), jobs=jobs, as_json=session.json, hopeless=hopeless
-        )
+        work = Encryption(client, key, context, len(todo.items), force=force, remove=remove_source)
+        done = carry_out(work, todo, ("encrypting", "encrypted"), jobs=jobs, as_json=session.json, hopeless=hopeless)
     ctx.exit(done)
 
 

@@ -6,24 +6,26 @@ import os
 import threading
 from collections.abc import Iterator
 
+from keyclave_cli.files.data_keys import AheadOfTime
 from keyclave_cli.files.finished import Context, opened_already, remove_source, sealed_already
 from keyclave_cli.files.plan import Item, make_folder
 from keyclave_cli.files.running import Fate, Progress
 from keyclave_cli.problems import Stop
 from keyclave_client import Client, Encryptor, inspect_file
+from keyclave_client.errors import Undecipherable
 from keyclave_client.local.landing import landing, open_source
 
 
 class Encryption:
-    """Encrypts files under one key, bound to one context."""
+    """Encrypts files under one key, bound to one context. `files`: how many there are, as far as is known."""
 
-    def __init__(self, client: Client, key: str, context: Context, *, force: bool, remove: bool) -> None:
+    def __init__(self, client: Client, key: str, context: Context, files: int, *, force: bool, remove: bool) -> None:
         self._client = client
         self._key = key
         self._context = context
         self._force = force
         self._remove = remove
-        self._encryptor = client.encryptor(key)
+        self._encryptor = Encryptor(AheadOfTime(client, key, files))
         self._lock = threading.Lock()
         self._key_id: str | None = None
 
@@ -99,16 +101,31 @@ class Rebinding:
         self._to_context = to_context
 
     def __call__(self, item: Item, progress: Progress) -> tuple[Fate, str | None]:
-        """Replace one object by the same data under the other context."""
+        """Replace one object by the same data under the other context, unless that was done before."""
         old = self._keys.encryptor(item.source)
         new = old if self._to_key is None else self._keys.encryptor_of(self._to_key)
+        try:
+            self._replace(item, old, new, progress)
+        except Undecipherable:
+            if self._done_before(old, item.source):
+                return Fate.ALREADY, None
+            raise
+        seen = inspect_file(item.dest)
+        return Fate.DONE, f"{seen.key} version {seen.version}"
+
+    def _replace(self, item: Item, old: Encryptor, new: Encryptor, progress: Progress) -> None:
         with open_source(item.source, follow_symlinks=False) as file:
             mode = os.fstat(file.fileno()).st_mode
             with landing(item.dest, mode, overwrite=True) as out:
-                plain = _Pieces(old.decrypt_chunks(file, self._context))
-                new.encrypt_stream(plain, out, self._to_context, progress=progress)
-        seen = inspect_file(item.dest)
-        return Fate.DONE, f"{seen.key} version {seen.version}"
+                new.encrypt_stream(_Pieces(old.decrypt_chunks(file, self._context)), out, self._to_context, progress=progress)
+
+    def _done_before(self, encryptor: Encryptor, path: str) -> bool:
+        """Tell whether the object opens in the context it is to have: the data key and its first piece say so."""
+        with open_source(path, follow_symlinks=False) as file:
+            try:
+                return next(encryptor.decrypt_chunks(file, self._to_context), None) is not None
+            except Undecipherable:
+                return False
 
 
 class _Pieces:

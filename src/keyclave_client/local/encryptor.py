@@ -40,9 +40,7 @@ class Encryptor:
     inspect = staticmethod(inspect)
     inspect_file = staticmethod(inspect_file)
 
-    def __init__(
-        self, source: DataKeySource, *, cache: CacheLimits = DEFAULT_CACHE, file_cache: CacheLimits = NO_CACHE
-    ) -> None:
+    def __init__(self, source: DataKeySource, *, cache: CacheLimits = DEFAULT_CACHE, file_cache: CacheLimits = NO_CACHE) -> None:
         self._source = source
         self._messages = DataKeyCache(source, cache)
         self._files = DataKeyCache(source, file_cache)
