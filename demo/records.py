@@ -47,14 +47,15 @@ def unpack(folder: Path, patients: int) -> Iterator[Record]:
 
     Patients beyond those of the sample are variations of them.
     """
-    bundles = 0
-    for name, data in chain(sample(), _variations(patients)):
-        bundles += name.endswith(".json")
-        if bundles <= patients or not name.endswith(".json"):
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-            yield read(name, data)
+    files = list(sample())
+    images = [file for file in files if not file[0].endswith(".json")]
+    bundles = [file for file in files if file[0].endswith(".json")]
+    further = (vary(bundles[at % len(bundles)][1], at // len(bundles)) for at in range(len(bundles), patients))
+    for name, data in chain(images, bundles[:patients], further):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        yield read(name, data)
 
 
 def sample() -> Iterator[tuple[str, bytes]]:
@@ -65,13 +66,6 @@ def sample() -> Iterator[tuple[str, bytes]]:
             if opened is None or ".." in PurePosixPath(member.name).parts or PurePosixPath(member.name).is_absolute():
                 raise ValueError(f"{SAMPLE.name} holds {member.name!r}, which is no plain file below it")
             yield member.name, opened.read()
-
-
-def _variations(patients: int) -> Iterator[tuple[str, bytes]]:
-    """Yield what is missing to `patients`, going round through the sample's bundles."""
-    originals = [data for name, data in sample() if name.endswith(".json")] if patients else []
-    for number in range(patients - len(originals)):
-        yield vary(originals[number % len(originals)], 1 + number // len(originals))
 
 
 def read(name: str, data: bytes) -> Record:

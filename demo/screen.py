@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -48,7 +48,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Explain, in a quiet voice."""
-        self._console.print(f"    [dim]{escape(text)}[/]")
+        self._line("", f"[dim]{escape(text)}[/]")
 
     def command(self, words: str) -> None:
         """Show a command that is run now, as a person would type it."""
@@ -59,7 +59,7 @@ class Screen:
         if not holds:
             raise Unproven(claim)
         self._proofs += 1
-        self._console.print(f"    [green]✓[/] {escape(claim)}")
+        self._line("[green]✓[/]", escape(claim))
 
     def result(self, text: str) -> None:
         """Say in a few words, for the summary, what the chapter came to."""
@@ -69,10 +69,10 @@ class Screen:
         """Show rows; columns whose title ends in # stand to the right."""
         made = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for column in columns:
-            made.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left", no_wrap=True)
+            made.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left", no_wrap=column != columns[-1])
         for row in rows:
             made.add_row(*(escape(str(cell)) for cell in row))
-        self._console.print(_indented(made))
+        self._line("", made)
 
     def track(self, items: Sequence[T], doing: str) -> Iterator[T]:
         """Yield the items while a bar shows how far it is; the bar goes when all is done."""
@@ -101,20 +101,19 @@ class Screen:
             self._console.print(f"    {escape(words)}", soft_wrap=True)
         self._console.print()
 
+    def _line(self, mark: str, content: RenderableType) -> None:
+        """Print with a mark in the margin; what is longer than a line goes on below its own beginning."""
+        frame = Table.grid(padding=(0, 1, 0, 0))
+        frame.add_column(width=5, justify="right", no_wrap=True)
+        frame.add_column()
+        frame.add_row(mark, content)
+        self._console.print(frame)
+
     def fail(self, title: str, text: str, details: str = "") -> None:
         """Show what went wrong and where."""
         parts = [f"[bold]{escape(text)}[/]"] + ([escape(details)] if details else [])
         self._console.print()
         self._console.print(Panel(Group(*parts), title=f"[bold red]{escape(title)}[/]", border_style="red"))
-
-
-def _indented(made: Table) -> Table:
-    """Return the table, four columns to the right."""
-    frame = Table.grid(padding=(0, 0, 0, 0))
-    frame.add_column(width=4)
-    frame.add_column()
-    frame.add_row("", made)
-    return frame
 
 
 def many(count: int, thing: str) -> str:

@@ -9,6 +9,7 @@ They lie in `<home>/profiles/` of a local server and in the user's configuration
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -136,6 +137,14 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
         if replace:
             os.replace(partial, path)
         else:
-            os.link(partial, path)
+            _take_name(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _take_name(partial: Path, path: Path) -> None:
+    """Give the file its name only if that is free: a rename would silently replace."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None

@@ -32,10 +32,11 @@ class Record:
         return self._bytes(f"/v1/log/tile/entries/{tile_path(index, width)}")
 
     def events(
-        self, start: int = 0, *, key: str | None = None, actor: str | None = None, operation: str | None = None, page: int = 500
-    ) -> Iterator[LoggedEvent]:
-        """Yield events from log index `start` on, those of one key, actor or operation if asked."""
-        query = {"key": key, "actor": actor, "operation": operation}
+        self, start: int = 0, *, key: str | None = None, actor: str | None = None, operation: str | None = None,
+        outcome: str | None = None, page: int = 500,
+    ) -> Iterator[LoggedEvent]:  # fmt: skip
+        """Yield events from log index `start` on, those of one key id, actor, operation or outcome if asked."""
+        query = {"key": key, "actor": actor, "operation": operation, "outcome": outcome}
         wanted = {name: value for name, value in query.items() if value is not None}
         at: int | None = start
         while at is not None:
@@ -43,7 +44,8 @@ class Record:
                 Request("GET", "/v1/audit/events", query={**wanted, "from": str(at), "limit": str(page)}, repeatable=True)
             )
             for item in part(got, "events"):
-                yield decode(LoggedEvent, item)
+                fields = {name: value for name, value in item.items() if name != "index"} if isinstance(item, dict) else None
+                yield decode(LoggedEvent, {**item, "leaf": fields} if fields is not None else item)
             at = got.get("next")
 
     def receipt(self, event: str) -> Receipt:

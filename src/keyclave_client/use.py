@@ -40,6 +40,7 @@ VERBS: dict[str, Verb] = {
     "verify": Verb("verify", frozenset({"message", "signature"}), answers.Verified),
     "mac": Verb("mac", frozenset({"message"}), answers.Mac),
     "verify_mac": Verb("verify-mac", frozenset({"message", "mac"}), answers.Verified),
+    "open": Verb("open", frozenset({"ciphertext"}), answers.Decrypted),
     "derive_shared_secret": Verb("derive-shared-secret", frozenset(), answers.SharedSecret),
     "encapsulate": Verb("encapsulate", frozenset(), answers.SharedSecret),
     "decapsulate": Verb("decapsulate", frozenset({"ciphertext"}), answers.SharedSecret),
@@ -111,17 +112,24 @@ class KeyUse:
         """Verify a MAC; one that does not verify raises `InvalidSignature`."""
         return self._use(answers.Verified, "verify_mac", key, message=message, mac=mac, algorithm=algorithm, version=version)
 
-    def derive_shared_secret(self, key: str, peer_public_key: str) -> answers.SharedSecret:
-        """Agree on a secret with the holder of `peer_public_key` (PEM)."""
-        return self._use(answers.SharedSecret, "derive_shared_secret", key, peer_public_key=peer_public_key)
+    def open(self, key: str, ciphertext: Bytes, *, version: int | None = None) -> answers.Decrypted:
+        """Decrypt what was encrypted to the public half of the key (RSA-OAEP with SHA-256)."""
+        return self._use(answers.Decrypted, "open", key, ciphertext=ciphertext, version=version)
+
+    def derive_shared_secret(
+        self, key: str, peer_public_key: str, label: str, *, version: int | None = None
+    ) -> answers.SharedSecret:
+        """Agree on 32 secret bytes with the holder of `peer_public_key` (PEM, same curve); both sides use the same `label`."""
+        given = {"peer_public_key": peer_public_key, "label": label, "version": version}
+        return self._use(answers.SharedSecret, "derive_shared_secret", key, **given)
 
     def encapsulate(self, key: str) -> answers.SharedSecret:
         """Make a shared secret and the ciphertext that carries it to the holder of the key (ML-KEM)."""
         return self._use(answers.SharedSecret, "encapsulate", key)
 
-    def decapsulate(self, key: str, ciphertext: Bytes) -> answers.SharedSecret:
+    def decapsulate(self, key: str, ciphertext: Bytes, *, version: int | None = None) -> answers.SharedSecret:
         """Recover the shared secret of an encapsulation."""
-        return self._use(answers.SharedSecret, "decapsulate", key, ciphertext=ciphertext)
+        return self._use(answers.SharedSecret, "decapsulate", key, ciphertext=ciphertext, version=version)
 
     def random(self, size: int) -> bytes:
         """Return up to 1024 random bytes from the server's generator."""

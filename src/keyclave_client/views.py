@@ -11,16 +11,23 @@ from keyclave_client.answers import BASE64
 
 @dataclass(frozen=True, slots=True)
 class KeyVersion:
-    """One version of a key: its state, its dates (RFC 3339, UTC), its key-check value and where it came from."""
+    """One version of a key: its state, its dates (RFC 3339, UTC), its key-check value, where it came from, what may follow."""
 
     version: int
     state: str
+    primary: bool = False
     created_at: str | None = None
     activated_at: str | None = None
+    protect_until: str | None = None
+    process_until: str | None = None
+    suspended_at: str | None = None
     deactivated_at: str | None = None
+    archived_at: str | None = None
     compromised_at: str | None = None
-    destroyed_at: str | None = None
     destroy_at: str | None = None
+    destroy_by: str | None = None
+    destroyed_at: str | None = None
+    moves: tuple[str, ...] = ()
     kcv: str | None = None
     origin: str | None = None
     public_key: str | None = None
@@ -76,6 +83,7 @@ class Credential:
     principal: str | None = None
     role: str | None = None
     created_at: str | None = None
+    created_by: str | None = None
     expires_at: str | None = None
     revoked_at: str | None = None
     scope: Mapping[str, Any] = field(default_factory=dict)
@@ -99,6 +107,7 @@ class Tenant:
     """A new tenant and the credentials of its first people."""
 
     tenant: str
+    name: str | None = None
     credentials: tuple[FirstCredential, ...] = field(default=(), metadata={"each": FirstCredential})
     event: str | None = None
 
@@ -156,7 +165,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """An event of the record at its place in the log."""
+    """An event of the record at its place in the log: the fields of the leaf, of which `Receipt.leaf` has the exact bytes."""
 
     index: int
     leaf: Mapping[str, Any]

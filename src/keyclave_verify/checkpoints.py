@@ -108,7 +108,7 @@ def parse_trust(text: str) -> Trust:
         document = json.loads(text)
         origin, lines = str(document["origin"]), [str(line) for line in document["vkeys"]]
     else:
-        lines = [line.strip() for line in text.splitlines()]
+        lines = [line.strip(" \t\r") for line in text.split("\n")]
     keys = tuple(dict.fromkeys(parse_vkey(line) for line in lines if line and not line.startswith("#")))
     if not keys:
         raise ValueError("it holds no key")

@@ -95,12 +95,12 @@ class LogDirectory:
             raise KeyError(tile_path(level, index, width))
         return data[: width * HASH]
 
-    def surplus(self, size: int) -> list[str]:
-        """Return the files that hold more than a log of `size` entries has, and those that are no tile at all."""
-        beyond = [
-            tile_path(level, index, width)
-            for (level, index), widths in self.tiles.items()
-            for width in widths
-            if index * WIDTH + width > count_at(level, size)
-        ]
-        return sorted(beyond + self.strays)
+    def surplus(self, size: int) -> list[tuple[str, int]]:
+        """Return the files that a log of `size` entries does not have, each with the entry it reaches to; 0 = no tile at all."""
+        beyond = [(path, 0) for path in self.strays]
+        for (level, index), widths in self.tiles.items():
+            for width in widths:
+                end = index * WIDTH + width
+                if end > count_at(level, size):
+                    beyond.append((tile_path(level, index, width), end << (HEIGHT * max(0, level))))
+        return sorted(beyond)

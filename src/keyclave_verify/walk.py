@@ -143,8 +143,9 @@ class Walk:
     # ---- files that should not be there, or are older -----------------------------------------------------------------
     def surplus(self) -> None:
         """Name what lies beyond the size, and older partial files that are not the beginning of the newer one."""
-        for path in self._directory.surplus(self._size):
-            self._fault("length", "surplus", f"{path} does not belong to a log of {self._size} entries")
+        for path, end in self._directory.surplus(self._size):
+            reason = f"goes on to {end} but the checkpoint says {self._size}" if end else "is no part of a log"
+            self._fault("length", "surplus", f"{path} {reason}")
         for (level, index), widths in self._directory.tiles.items():
             for narrow, wide in pairwise(widths):
                 self._check_partial(level, tile_path(level, index, narrow), tile_path(level, index, wide), narrow)

@@ -6,6 +6,7 @@ Order of acts, and what is true if we die after each:
     3  shares combined again, the root opened with them and tried  -> only then
     4  database               complete in one transaction, or the home is worthless and says so
     5  shares and first credentials handed over: the one time they are seen
+    6  keyclave.toml          only now can the home be served
 """
 
 from __future__ import annotations
@@ -74,7 +75,6 @@ def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
             _write(home / wiring.DEVELOPMENT_ROOT, lend(recovery))
     credentials = _database(home, module, root, sealed_root, shares, wishes)
     root.seal()
-    _write(home / FILE, _configuration(wishes).encode())
     made = Made(
         url=f"https://{wishes.host}:{wishes.port}",
         ca_file=str(home / "tls/ca.pem"),
@@ -85,6 +85,11 @@ def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
         credentials=credentials,
     )
     return made, shares
+
+
+def conclude(home: Path, wishes: Wishes) -> None:
+    """Make the home one that can be served, once its shares and credentials are with their people."""
+    _write(home / FILE, _configuration(wishes).encode())
 
 
 def _proven_root(module: CryptoModule, shares: ShareSet, wishes: Wishes, sealed_root: bytes) -> SoftwareRoot:
@@ -116,6 +121,7 @@ def _database(
         settings = {
             wiring.ROOT_SEALED: sealed_root,
             wiring.ROOT_CHECK: shares.check.encode(),
+            wiring.ROOT_SET: shares.set_id,
             wiring.ROOT_THRESHOLD: str(wishes.threshold).encode(),
             LOG_SEED: sealed_seed,
         }
@@ -169,7 +175,9 @@ def _write(path: Path, content: bytes | memoryview) -> None:
     """Write a new file that only its owner reads, durable before the ceremony goes on."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(descriptor, content)
+        at = 0
+        while at < len(content):
+            at += os.write(descriptor, content[at:])
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

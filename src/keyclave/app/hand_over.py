@@ -6,10 +6,11 @@ import getpass
 import os
 import sys
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
-from keyclave.app.ceremony import Made, Wishes, hold
+from keyclave.app.ceremony import Made, Wishes, conclude, hold
 from keyclave.app.wiring import new_module
 from keyclave.core.errors import Malformed
 from keyclave.crypto.custody import open_with_key, open_with_passphrase, protect_to_key, protect_to_passphrase
@@ -26,6 +27,7 @@ def init(home: Path, wishes: Wishes, public_keys: list[Path], out_json: Path | N
         )
     phrases = [_new_passphrase(i + 1) for i in range(wishes.custodians)] if passphrases else []
     pems = [_read(path) for path in public_keys]
+    out = None if out_json is None else _reserve(out_json)  # before the ceremony: what it makes must have somewhere to go
     made, shares = hold(home, wishes)
     protected = _protect(shares, pems, phrases)
     if protected:
@@ -36,10 +38,14 @@ def init(home: Path, wishes: Wishes, public_keys: list[Path], out_json: Path | N
             path = folder / f"share-{number}.txt"
             path.write_text(text)
             made.shares.append(str(path))
-    if out_json is not None:
-        _write_once(out_json, msgspec.json.encode(made))
+    if out is not None:
+        with out:
+            out.write(msgspec.json.encode(made))
+            out.flush()
+            os.fsync(out.fileno())
     else:
         _show(made, home, in_files=bool(protected))
+    conclude(home, wishes)
     return 0
 
 
@@ -96,7 +102,9 @@ def _read(path: Path) -> bytes:
         raise Malformed(f"{path}: {fault.strerror}", "name a file that can be read") from None
 
 
-def _write_once(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+def _reserve(path: Path) -> IO[bytes]:
+    """Open a new file that only its owner reads."""
+    try:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    except OSError as fault:
+        raise Malformed(f"{path}: {fault.strerror}", "name a new file in a folder that exists") from None

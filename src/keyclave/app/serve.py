@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import logging
 import resource
@@ -10,14 +11,14 @@ import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import uvicorn
 import uvloop
 
 from keyclave.app.config import Config, load
 from keyclave.app.wiring import build, loop_hooks
-from keyclave.core.errors import KeyclaveError, Malformed
+from keyclave.core.errors import Malformed, Unavailable
 from keyclave.crypto.arena import lock_down
 from keyclave.operations.desk import Desk
 from keyclave.operations.table import OPERATIONS
@@ -32,6 +33,7 @@ from keyclave.store.sqlite import SqliteStore
 logger = logging.getLogger("keyclave")
 
 _TIDY_SECONDS = 5
+_NOTICEABLE = 1.0  # seconds: less is the ordinary slewing of a clock
 _WORKERS = 4
 
 
@@ -40,10 +42,21 @@ def serve(home: Path, host: str | None, port: int | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     config = load(home)
     lock_down()
+    alone = _only_server(home)  # noqa: F841 - held for the life of the process
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     uvloop.run(_serve(config, home, host or config.listen.host, config.listen.port if port is None else port))
+
+
+def _only_server(home: Path) -> IO[bytes]:
+    """Lock the home: a second server would not see what the first one revokes."""
+    file = (home / "server.lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise Unavailable(f"another server serves {home}", "stop that one first") from None
+    return file
 
 
 async def _serve(config: Config, home: Path, host: str, port: int) -> None:
@@ -60,9 +73,11 @@ async def _serve(config: Config, home: Path, host: str, port: int) -> None:
             await server.serve()
         finally:
             clockwork.cancel()
-            store.flush()
-            close_house(desk)
-            store.close()
+            try:
+                store.flush()
+                close_house(desk)
+            finally:
+                store.close()
 
 
 def _server(config: Config, home: Path, host: str, port: int, desk: Desk) -> uvicorn.Server:
@@ -108,21 +123,27 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, server: 
     refusals: Any = server.config.http.refusals  # type: ignore[union-attr]
     while True:
         await asyncio.sleep(config.log.checkpoint_seconds)
+        now = time.monotonic()
         try:
             refusals.tell()
+            for connection in list(server.server_state.connections):
+                if isinstance(connection, FastLane):
+                    connection.sweep(now)
+            said_behind = _look_at_clock(desk, said_behind=said_behind)
             desk.log.tick()
-        except KeyclaveError as error:
-            logger.error("no checkpoint: %s", error.detail)
-        now = time.monotonic()
-        for connection in list(server.server_state.connections):
-            if isinstance(connection, FastLane):
-                connection.sweep(now)
-        behind = desk.clock.behind()
-        if behind and not said_behind:
-            logger.warning(
-                "the machine's clock is %.1f s behind the log's last time: time stands until it has caught up", behind / 1e6
-            )
-        said_behind = behind > 0
+        except Unavailable as fault:
+            logger.error("no checkpoint: %s", fault.detail)
+        except Exception:
+            logger.exception("what goes by the clock failed, and is tried again")
         if now >= next_tidy:
             next_tidy = now + _TIDY_SECONDS
             await loop.run_in_executor(None, store.tidy)
+
+
+def _look_at_clock(desk: Desk, *, said_behind: bool) -> bool:
+    behind = desk.clock.behind() / 1e6
+    if behind > _NOTICEABLE and not said_behind:
+        logger.warning(
+            "the machine's clock was set back %.0f s: time goes on from the latest shown, and no expiry is put off", behind
+        )
+    return behind > _NOTICEABLE

@@ -29,6 +29,7 @@ logger = logging.getLogger("keyclave")
 DEVELOPMENT_ROOT = "root.development"
 ROOT_SEALED = "root.sealed"
 ROOT_CHECK = "root.check"
+ROOT_SET = "root.set"
 ROOT_THRESHOLD = "root.threshold"
 
 
@@ -80,13 +81,12 @@ def _last_event_time(store: SqliteStore) -> int:
 
 
 def _vault(store: SqliteStore, module: CryptoModule, clock: SystemClock, *, development: bool) -> Vault:
-    sealed, check, threshold = store.read(
-        lambda conn: tuple(records.read_meta(conn, name) for name in (ROOT_SEALED, ROOT_CHECK, ROOT_THRESHOLD))
-    )
-    if sealed is None or check is None or threshold is None:
+    names = (ROOT_SEALED, ROOT_CHECK, ROOT_SET, ROOT_THRESHOLD)
+    sealed, check, set_id, threshold = store.read(lambda conn: tuple(records.read_meta(conn, name) for name in names))
+    if sealed is None or check is None or set_id is None or threshold is None:
         raise Broken("the database has no root", "the ceremony was cut short: run `keyclave init` in another home")
     root = SoftwareRoot(module, development=development)
-    return Vault(root, module, clock, sealed, check.decode(), int(threshold))
+    return Vault(root, module, clock, sealed, check.decode(), set_id, int(threshold))
 
 
 def _open_development_root(desk: Desk, home: Path) -> None:

@@ -1,7 +1,6 @@
-"""Time: whole microseconds since 1970-01-01 UTC, never going back within a process.
+"""Time: whole microseconds since 1970-01-01 UTC, never going back and never standing still.
 
-The order of events is the order of the log, not of the clock; yet an expiry must not be extended by setting the clock back,
-so the clock holds at the largest time it has shown until the machine's clock has caught up.
+The order of events is the order of the log, not of the clock; yet an expiry must not be extended by setting the clock back.
 """
 
 from __future__ import annotations
@@ -26,25 +25,28 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock, held from going back; `floor` is the latest time known from before the start (the log's last
-    event)."""
+    """The machine's clock, carried on by the monotonic one when it is set back.
+
+    Set back an hour, time goes on at its own pace from where it was; set forward, it jumps along. `floor` is the latest time
+    known from before the start (the log's last event).
+    """
 
     def __init__(self, floor: int = 0) -> None:
-        self._latest = floor
+        self._ahead = floor - _steady()  # how far the time is ahead of the monotonic clock: it only ever grows
 
     def now(self) -> int:
         """Return microseconds since the epoch."""
-        now = time.time_ns() // 1000
-        self._latest = max(self._latest, now)
-        return self._latest
-
-    def raise_floor(self, floor: int) -> None:
-        """Never show a time before `floor` from now on."""
-        self._latest = max(self._latest, floor)
+        steady = _steady()
+        self._ahead = max(self._ahead, time.time_ns() // 1000 - steady)
+        return steady + self._ahead
 
     def behind(self) -> int:
-        """Return by how many microseconds the machine's clock is behind what was already shown (0 when it is not)."""
-        return max(0, self._latest - time.time_ns() // 1000)
+        """Return by how many microseconds the machine's clock is behind the time (0 when it is not)."""
+        return max(0, self.now() - time.time_ns() // 1000)
+
+
+def _steady() -> int:
+    return time.monotonic_ns() // 1000
 
 
 def to_text(at: int) -> str:

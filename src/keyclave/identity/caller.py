@@ -29,7 +29,7 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
 class Caller:
     """A credential together with the decisions already made for it. Dropped whole when the credential changes."""
 
-    __slots__ = ("allowed", "credential", "expires_at", "id", "principal", "role", "scope", "tenant")
+    __slots__ = ("allowed", "credential", "expires_at", "id", "live", "principal", "role", "scope", "tenant")
 
     def __init__(self, credential: Credential) -> None:
         self.credential = credential
@@ -39,4 +39,5 @@ class Caller:
         self.role = credential.role
         self.scope = credential.scope
         self.expires_at = credential.expires_at
+        self.live = True  # until the credential changes: whoever still holds this object must look again
         self.allowed: dict[tuple[str, str], bool] = {}

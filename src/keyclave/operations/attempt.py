@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Reply = Callable[["Attempt"], None]
 Change = Callable[[Connection], Any]
 
-VALUES_PER_EVENT = 1_200  # recorded context values of about 30 bytes: well under the 65,535 bytes of an entry
+EVENT_BYTES = 40_000  # of recorded context in one event: well under the 65,535 bytes of an entry
 
 
 class DryRun(KeyclaveError):
@@ -38,8 +38,9 @@ class Attempt:
 
     __slots__ = (
         "answer", "at", "caller", "change_fn", "changes", "context", "count", "desk", "detail", "dry_run", "error", "event",
-        "events", "failed", "idempotency", "if_match", "key_id", "op", "outcome", "reason", "ref",
-        "replayed", "reply", "request", "reservations", "source", "tags", "touches", "version",
+        "events", "failed", "idempotency", "if_match", "key_id", "op", "outcome", "parts", "reason",
+        "ref", "replayed", "reply", "request", "reservations", "several", "source",
+        "touches", "version",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, op: str, caller: Caller, source: str, reply: Reply) -> None:
@@ -54,7 +55,8 @@ class Attempt:
         self.change_fn: Change | None = None
         self.changes = False
         self.context: dict[str, list[str]] | None = None
-        self.tags = 0
+        self.several = False
+        self.parts: list[dict[str, list[str]]] = []
         self.count = 1
         self.failed = 0
         self.detail: dict[str, str | int] | None = None
@@ -79,18 +81,19 @@ class Attempt:
         recorded = self.context
         if recorded is None:
             self.context = {name: [tag(self.caller.tenant, name, context[name])] for name in sorted(context)}
-            self.tags = len(context)
             return
         for name, value in context.items():
             tagged = tag(self.caller.tenant, name, value)
             values = recorded.setdefault(name, [])
             if not values or (values[-1] != tagged and tagged not in values[-64:]):
                 values.append(tagged)
-                self.tags += 1
+                self.several = True
 
     def settle(self) -> None:
         """Say how many events this will be, before it is enqueued."""
-        self.events = 1 + max(0, self.tags - 1) // VALUES_PER_EVENT
+        if self.several and self.context is not None:
+            self.parts = _parts(self.context)
+            self.events = len(self.parts)
 
     # ---- the unit -----------------------------------------------------------------------------------------------------
     def change(self, transaction: Connection, first: int) -> list[bytes]:
@@ -125,12 +128,9 @@ class Attempt:
     def leaves(self, first: int, outcome: str) -> list[bytes]:
         """Return the encoded events, numbered from `first`."""
         if self.events == 1:
-            context = self.context
-            if self.count != 1 and context:
-                context = dict(sorted(context.items()))
+            context = self.parts[0] if self.parts else self.context
             return [encode(self._event(first, outcome, context, 0))]
-        parts = list(_parts(self.context or {}, self.events))
-        return [encode(self._event(first + i, outcome, part, i + 1)) for i, part in enumerate(parts)]
+        return [encode(self._event(first + i, outcome, part, i + 1)) for i, part in enumerate(self.parts)]
 
     def _event(self, number: int, outcome: str, context: dict[str, list[str]] | None, part: int) -> Event:
         caller = self.caller
@@ -155,13 +155,15 @@ class Attempt:
         )
 
 
-def _parts(context: dict[str, list[str]], count: int) -> list[dict[str, list[str]]]:
-    """Share out the values over exactly `count` events."""
-    flat = [(name, value) for name in sorted(context) for value in context[name]]
-    out: list[dict[str, list[str]]] = []
-    for i in range(count):
-        part: dict[str, list[str]] = {}
-        for name, value in flat[i * VALUES_PER_EVENT : (i + 1) * VALUES_PER_EVENT]:
-            part.setdefault(name, []).append(value)
-        out.append(part)
-    return out
+def _parts(context: dict[str, list[str]]) -> list[dict[str, list[str]]]:
+    """Share out recorded values over as many events as they need: `EVENT_BYTES` each, names sorted."""
+    parts: list[dict[str, list[str]]] = [{}]
+    room = EVENT_BYTES
+    for name in sorted(context):
+        for value in context[name]:
+            room -= len(value.encode()) + len(name) + 8
+            if room < 0:
+                parts.append({})
+                room = EVENT_BYTES - len(value.encode()) - len(name) - 8
+            parts[-1].setdefault(name, []).append(value)
+    return parts

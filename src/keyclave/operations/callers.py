@@ -35,6 +35,7 @@ class Callers:
             if len(self._by_digest) >= _CAPACITY:
                 self._by_digest.clear()
                 self._digest_of.clear()
+                flush first
             caller = self._by_digest[digest] = Caller(credential)
             self._digest_of[credential.id] = digest
         if self._clock.now() >= caller.expires_at:
@@ -44,8 +45,14 @@ class Callers:
     def forget(self, credential: str) -> None:
         """Drop a credential: it has changed."""
         digest = self._digest_of.pop(credential, None)
-        if digest is not None:
-            self._by_digest.pop(digest, None)
+        caller = None if digest is None else self._by_digest.pop(digest, None)
+        if caller is not None:
+            caller.live = False
+
+    def check_live(self, caller: Caller) -> None:
+        """Refuse a caller whose credential has changed or run out since they were authenticated."""
+        if not caller.live or (caller.id and self._clock.now() >= caller.expires_at):
+            raise _nobody()
 
 
 def _nobody() -> Unauthenticated:

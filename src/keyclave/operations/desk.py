@@ -76,11 +76,10 @@ class Desk:
     # ---- the way of an attempt ----------------------------------------------------------------------------------------
     def perform(self, op: Operation, attempt: Attempt, ref: str, request: Any) -> None:
         """Run `op` for the attempt's caller on the key `ref` (empty where the operation names none)."""
-        if self._pending:
-            self._settle_pending(attempt.caller, ref)
         attempt.request, attempt.ref = request, ref
         try:
-            if self.replay(attempt):
+            self._check_live(attempt.caller)
+            if attempt.idempotency is not None and self.replay(attempt):
                 self.enqueue(attempt)
                 return
             key = self.admit(op, attempt, ref)
@@ -96,15 +95,29 @@ class Desk:
         """Ask policy: the duty of the role, then the reach of the credential on this key."""
         caller = attempt.caller
         check_duty(caller, op.name)
-        if self.vault.sealed and op.needs_root:
+        if op.needs_root and self.vault.sealed:
             raise Sealed
         if not op.on_key:
             return None
-        key = self.keyring.find(caller.tenant, ref)  # found before it is judged: unknown and forbidden take the same path
+        key = self.find(caller.tenant, ref)  # found before it is judged: unknown and forbidden take the same path
         if not reaches(caller, op.name, key.key.id, key.key.name):
             raise unknown_key()
         attempt.key_id = key.key.id
         return key
+
+    def find(self, tenant: str, ref: str) -> LoadedKey:
+        """Return a key, after committing a change of it that waits: an event after `suspend` must not show a use."""
+        key = self.keyring.find(tenant, ref)
+        if self._pending and key.key.id in self._pending:
+            self.store.flush()
+            key = self.keyring.find(tenant, ref)
+        return key
+
+    def _check_live(self, caller: Caller) -> None:
+        """Refuse a caller whose credential was revoked meanwhile, even if the revocation still waits for its commit."""
+        if self._pending and caller.id in self._pending:
+            self.store.flush()
+        self.callers.check_live(caller)
 
     def _run(self, op: Operation, attempt: Attempt, key: LoadedKey | None, request: Any) -> None:
         result = op.run(self, attempt, key, request)
@@ -127,16 +140,24 @@ class Desk:
         self._on_loop(self._worked, op, attempt, key)
 
     def _worked(self, op: Operation, attempt: Attempt, key: LoadedKey | None) -> None:
-        """Back on the loop: the key may have been suspended meanwhile, so it is asked again before anything leaves."""
-        if key is not None and attempt.error is None and not op.changes:
-            try:
-                now = self.keyring.find(attempt.caller.tenant, key.key.id)
-                if now is not key and now.key.rev != key.key.rev:
+        """Back on the loop: the caller, the root and the key are asked again before anything leaves.
+
+        Meanwhile the credential may have been revoked, the server sealed, the key suspended. A change is held to the key's
+        revision by the store; a use of a key that has changed is done over.
+        """
+        try:
+            self._check_live(attempt.caller)
+            if op.needs_root and self.vault.sealed:
+                raise Sealed
+            if key is not None and attempt.error is None and not op.changes:
+                now = self.find(attempt.caller.tenant, key.key.id)
+                if now.key.rev != key.key.rev:
                     attempt.answer = None
                     self.perform(op, attempt, now.key.id, attempt.request)
                     return
-            except KeyclaveError as error:
-                attempt.answer, attempt.error = None, error
+        except KeyclaveError as error:
+            attempt.answer, attempt.error = None, error
+            attempt.change_fn, attempt.changes = None, False
         self.enqueue(attempt)
 
     def enqueue(self, attempt: Attempt) -> None:
@@ -146,15 +167,6 @@ class Desk:
             for name in attempt.touches:
                 self._pending[name] = self._pending.get(name, 0) + 1
         self.store.enqueue(attempt)
-
-    def _settle_pending(self, caller: Caller, ref: str) -> None:
-        """Commit changes that wait on what this attempt uses: an event after `suspend` must not show a use."""
-        names = [caller.id, ref]
-        loaded = self.keyring.known(caller.tenant, ref)
-        if loaded is not None:
-            names.append(loaded.key.id)
-        if any(name in self._pending for name in names):
-            self.store.flush()
 
     def settled(self, attempt: Attempt, *, failed: bool) -> None:
         """The attempt's group is decided: drop from memory what it changed, before anybody is answered."""

@@ -103,10 +103,6 @@ class Keyring:
             loaded = self._load(tenant, ref)
         return loaded
 
-    def known(self, tenant: str, ref: str) -> LoadedKey | None:
-        """Return the key if it is in memory."""
-        return self._keys.get((tenant, ref))
-
     def _load(self, tenant: str, ref: str) -> LoadedKey:
         key = self._store.read(lambda conn: records.read_key(conn, tenant, ref))
         if key is None:

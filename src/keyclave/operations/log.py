@@ -21,7 +21,7 @@ from keyclave.audit.receipt import encode_receipt
 from keyclave.audit.tiles import HASH, WIDTH, Tile, encode_bundle, tile_width
 from keyclave.audit.tree import CompactRange, Tree
 from keyclave.core.clock import MICROSECONDS, Clock
-from keyclave.core.errors import Broken, Sealed, Unknown
+from keyclave.core.errors import Broken, Sealed, Unavailable, Unknown
 from keyclave.crypto.digest import leaf_hash
 
 logger = logging.getLogger("keyclave.log")
@@ -130,8 +130,12 @@ class Log:
 
     def seal(self) -> None:
         """Sign a last checkpoint and let go of the keys."""
-        self.tick()
-        self._signer = None
+        try:
+            self.tick()
+        except Unavailable as fault:
+            logger.warning("sealed without a last checkpoint: %s", fault.detail)
+        finally:
+            self._signer = None
 
     def complain(self, fault: BaseException) -> None:
         """Write an unexpected fault to the process's own log."""

@@ -59,7 +59,7 @@ def re_encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: ReEncryptR
 def _target(desk: Desk, attempt: Attempt, ref: str) -> LoadedKey:
     """Find the other key; the credential must reach it for encryption too."""
     caller = attempt.caller
-    target = desk.keyring.find(caller.tenant, ref)
+    target = desk.find(caller.tenant, ref)
     if not reaches(caller, "re-encrypt", target.key.id, target.key.name):
         raise unknown_key()
     return target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from keyclave import __version__
-from keyclave.core.errors import KeyclaveError, Malformed
+from keyclave.core.errors import KeyclaveError, LimitReached, Malformed
 from keyclave.crypto.log_keys import LogSigner
 from keyclave.identity.caller import Caller, Credential
 from keyclave.identity.roles import Role
@@ -85,6 +85,8 @@ def offer_share(desk: Desk, source: str, request: UnsealRequest, reply: Reply) -
         if vault.offer(request.share):
             open_house(desk)
         attempt.answer = UnsealAnswer(sealed=vault.sealed, threshold=vault.threshold, received=vault.received)
+    except LimitReached:
+        raise  # not even looked at: an event for each would let anybody write the log full
     except KeyclaveError as error:
         attempt.error = error
     attempt.detail = {"received": vault.received, "sealed": int(vault.sealed), "threshold": vault.threshold}
@@ -108,10 +110,12 @@ def seal(desk: Desk, _attempt: Attempt, _key: LoadedKey | None, _request: Empty)
 
 def close_house(desk: Desk) -> None:
     """Let go of everything secret."""
-    desk.log.seal()
-    desk.keyring.seal()
-    desk.forget_tags()
-    desk.vault.seal()
+    try:
+        desk.log.seal()
+    finally:  # a full disk keeps the last checkpoint from being signed, not the keys from being wiped
+        desk.keyring.seal()
+        desk.forget_tags()
+        desk.vault.seal()
 
 
 def status(desk: Desk) -> Status:

@@ -21,13 +21,21 @@ class Vault:
     """Holds the root, and the shares on their way to it."""
 
     def __init__(
-        self, root: SealableRoot, module: CryptoModule, clock: Clock, sealed_root: bytes, check: str, threshold: int
+        self,
+        root: SealableRoot,
+        module: CryptoModule,
+        clock: Clock,
+        sealed_root: bytes,
+        check: str,
+        set_id: bytes,
+        threshold: int,
     ) -> None:
         self._root = root
         self._module = module
         self._clock = clock
         self._sealed_root = sealed_root
         self._check = check
+        self._set_id = set_id
         self.threshold = threshold
         self._shares: list[Share] = []
         self._failures = 0
@@ -72,8 +80,8 @@ class Vault:
     def _accept(self, share: Share) -> None:
         if any(s.index == share.index and s.set_id == share.set_id for s in self._shares):
             raise Malformed("this share was given already", "another custodian gives another one")
-        if self._shares and self._shares[0].set_id != share.set_id:
-            raise Malformed("this share belongs to another set", "collect the shares of one ceremony")
+        if share.set_id != self._set_id:
+            raise Malformed("this share belongs to another set", "give one of this server's ceremony")
         self._shares.append(share)
 
     def _open(self) -> None:

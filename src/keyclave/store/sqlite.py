@@ -7,8 +7,8 @@ company, a crowd shares one sync). Then, inline on the loop's thread:
     each change          inside a savepoint: a refusal undoes itself and leaves its refusal event instead
     INSERT segment       all events of the group in one row, numbered without gaps
     COMMIT               one fdatasync; die right after: kept though unanswered, which is what idempotency keys are for
-    done(None)           only now do answers leave
     follow               the log's tree takes the leaves; start-up does the same from the same rows
+    done(None)           only now do answers leave
 
 A failed COMMIT may have reached the disk all the same. So after any failure the store reads back where the log ends before it
 numbers anything again, and what it finds there is followed like at start-up.
@@ -67,7 +67,9 @@ class SqliteStore:
             self._readers.put(reader)
         self._queue: list[Unit] = []
         self._waiting = 0  # how many waited at the last turn
+        self._scheduled = False
         self._flushing = False
+        self._unsure = False  # whether a failed commit left the end of the log unknown
         self._next = self._head()
         self._followed = self._next
         self.follow: Callable[[int, list[bytes]], None] = lambda first, entries: None
@@ -123,19 +125,18 @@ class SqliteStore:
         first = self._next
         self._next = first + unit.events
         self._queue.append(unit)
-        if self._later is not None and len(self._queue) == 1:
-            self._waiting = 0
+        if self._later is not None and not self._scheduled:
+            self._scheduled, self._waiting = True, 0
             self._later(self._turn)
         return first
 
     def _turn(self) -> None:
+        self._scheduled = False
         waiting = len(self._queue)
-        if waiting == 0:
-            return
-        if waiting > self._waiting and waiting < GROUP:
-            self._waiting = waiting
-            self._later(self._turn)  # type: ignore[misc]
-        else:
+        if self._waiting < waiting < GROUP and self._later is not None:
+            self._scheduled, self._waiting = True, waiting
+            self._later(self._turn)
+        elif waiting:
             self.flush()
 
     def flush(self) -> None:
@@ -152,8 +153,10 @@ class SqliteStore:
 
     def _commit(self, group: list[Unit]) -> None:
         entries: list[bytes] = []
-        first = self._next - sum(u.events for u in group) - sum(u.events for u in self._queue)
         try:
+            if self._unsure:
+                self._look_again(group)
+            first = self._next - sum(u.events for u in group) - sum(u.events for u in self._queue)
             self._raw.execute("BEGIN IMMEDIATE")
             for unit in group:
                 entries += self._run(unit, first + len(entries))
@@ -164,10 +167,10 @@ class SqliteStore:
             if not isinstance(fault, Exception):
                 raise
             return
+        self._followed = first + len(entries)
+        self.follow(first, entries)  # before anybody is answered: whoever asks for a receipt at once finds its leaf
         for unit in group:
             _tell(unit, None)
-        self._followed = first + len(entries)
-        self.follow(first, entries)
 
     def _run(self, unit: Unit, first: int) -> list[bytes]:
         if not unit.changes:
@@ -194,25 +197,32 @@ class SqliteStore:
         return unit.refused(error, first)
 
     def _failed(self, group: list[Unit], fault: BaseException) -> None:
-        """Undo what can be undone, find out where the log ends, and fail every unit that waits: their numbers are gone."""
-        logger.error("commit failed: %s", type(fault).__name__, exc_info=not isinstance(fault, DATABASE_FAULTS))
+        """Undo what can be undone, and fail every unit that waits: their numbers are gone."""
+        logger.error("commit failed: %s", fault, exc_info=not isinstance(fault, DATABASE_FAULTS))
         failure = (
             _unavailable(fault) if isinstance(fault, DATABASE_FAULTS) else Broken("the commit failed", "see the server's log")
         )
         lost, self._queue = group + self._queue, []
+        self._unsure = True
         try:
             if self._raw.in_transaction:
                 self._raw.execute("ROLLBACK")
-            self._next = self._head()
-            if self._next > self._followed:  # failed, but persisted
-                with self.reading() as conn:
-                    entries = _entries(conn, self._followed, self._next - self._followed)
-                self.follow(self._followed, entries)
-                self._followed = self._next
+            self._look_again([])
         except (*DATABASE_FAULTS, KeyclaveError) as worse:
             logger.error("the store does not answer: %s", worse)
         for unit in lost:
             _tell(unit, failure)
+
+    def _look_again(self, waiting: list[Unit]) -> None:
+        """Read where the log really ends, follow what was kept unnoticed, and number from there. `waiting` are renumbered."""
+        head = self._head()
+        if head > self._followed:  # a commit failed, but persisted
+            with self.reading() as conn:
+                entries = _entries(conn, self._followed, head - self._followed)
+            self.follow(self._followed, entries)
+            self._followed = head
+        self._next = head + sum(u.events for u in waiting) + sum(u.events for u in self._queue)
+        self._unsure = False
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` in a transaction of its own, for what leaves no event: tiles, checkpoints, the ceremony's first rows."""
@@ -354,7 +364,8 @@ def _unavailable(fault: BaseException) -> Unavailable:
     if "full" in str(fault):
         return Unavailable("the disk is full: nothing was done", "free space on the server's disk and repeat the request")
     return Unavailable(
-        "the database does not answer: nothing was done", "repeat the request; if it persists see `keyclave doctor`"
+        "the database does not answer: it is not known whether this was done",
+        "repeat the request with the same idempotency key; if it persists see `keyclave doctor`",
     )
 
 

@@ -33,11 +33,11 @@ def checkpoint(ctx: click.Context, out: str | None) -> None:
     Keep one where the server's operators cannot reach it: `keyclave-verify log --checkpoint` proves later that the
     log only grew.
     """
-    from keyclave_cli.record.export import read_served_checkpoint
+    from keyclave_cli.record.export import newest_checkpoint, read_served_checkpoint
 
     session = ctx.ensure_object(Session)
     with session.client(authenticated=False) as client:
-        raw = client.checkpoint()
+        raw = newest_checkpoint(client)
     said = read_served_checkpoint(raw)
     if out is not None:
         Path(out).write_bytes(raw)

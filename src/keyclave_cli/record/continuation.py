@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 
 from keyclave_cli.diagnosis.finding import Finding, fail, ok, skipped, warn
-from keyclave_cli.record.export import read_served_checkpoint
+from keyclave_cli.record.export import newest_checkpoint, read_served_checkpoint
 from keyclave_cli.record.trust import TrustedRecord
 from keyclave_client import Client
 from keyclave_client.errors import KeyclaveError, Refused, Sealed, Unauthenticated
@@ -21,7 +21,7 @@ def check_continuation(client: Client) -> Finding:
     """Return the finding on the served checkpoint; one that holds and is proven to continue is kept as the newest."""
     try:
         keys = client.log_keys()
-        raw = client.checkpoint()
+        raw = newest_checkpoint(client)
     except Sealed:
         return skipped(_CHECK, "a sealed server serves no checkpoint")
     record = TrustedRecord(keys.origin)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 from keyclave_cli.problems import Stop
 from keyclave_client import Client
+from keyclave_client.errors import Unknown
 from keyclave_verify.checkpoints import Checkpoint, parse_checkpoint
 from keyclave_verify.directory import ENTRIES, LogDirectory, count_at, tile_path
 from keyclave_verify.merkle import HASH, WIDTH
@@ -24,6 +26,8 @@ from keyclave_verify.report import Fault
 from keyclave_verify.walk import split_bundle
 
 _AT_ONCE = 4  # requests
+_FIRST_CHECKPOINT = 5.0  # seconds that a first checkpoint may take
+_LOOK_AGAIN = 0.1
 _QUEUE = 256  # tiles handed out before the first of them is written
 Told = Callable[[int, int], None]  # files fetched, files to fetch
 
@@ -50,6 +54,20 @@ class Exported(NamedTuple):
     there: int
 
 
+def newest_checkpoint(client: Client) -> bytes:
+    """Return the newest checkpoint as served; a server that has just begun its log signs the first one within moments."""
+    deadline = time.monotonic() + _FIRST_CHECKPOINT
+    while True:
+        try:
+            return client.checkpoint()
+        except Unknown:
+            if time.monotonic() > deadline:
+                raise Stop(
+                    "the server has signed no checkpoint yet", "it signs one a second once it is open: try again"
+                ) from None
+        time.sleep(_LOOK_AGAIN)
+
+
 def read_served_checkpoint(raw: bytes) -> Checkpoint:
     """Parse a checkpoint as served; nothing is verified yet."""
     try:
@@ -60,7 +78,7 @@ def read_served_checkpoint(raw: bytes) -> Checkpoint:
 
 def export_log(client: Client, folder: Path, told: Told = lambda _done, _all: None) -> Exported:
     """Bring `folder` up to the server's newest checkpoint."""
-    raw = client.checkpoint()
+    raw = newest_checkpoint(client)
     checkpoint = read_served_checkpoint(raw)
     keys = client.log_keys()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

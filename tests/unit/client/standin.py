@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from keyclave_client import DataKey
 from keyclave_client.canonical import canonical_map
 from keyclave_client.errors import Undecipherable
+from keyclave_client.local.datakey import DataKey
 
 KEY_ID = bytes(range(16))
 KEY = "key_aaaqeayeaudaocajbifqydiob4"

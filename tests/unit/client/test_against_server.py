@@ -6,15 +6,23 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from keyclave_client import NO_CACHE, Client, errors, inspect
 from tests.live import Live
 
 CONTEXT = {"patient": "p-17", "purpose": "treatment"}
-USES = ["encrypt", "decrypt", "re-encrypt", "data-key", "data-key-pair", "wrap", "unwrap", "sign", "verify", "mac", "verify-mac", "random"]
-ABOUT = {"owner": "cardiology", "environment": "production", "classification": "ephi"}
+USES = [
+    "encrypt", "decrypt", "re-encrypt", "data-key", "data-key-pair", "wrap", "unwrap", "sign", "verify", "mac", "verify-mac",
+    "random", "derive-shared-secret", "encapsulate", "decapsulate",
+]  # fmt: skip
+ABOUT: dict[str, Any] = {"owner": "cardiology", "environment": "production", "classification": "ephi"}
 
 
 def client_of(live: Live, role: str) -> Client:
@@ -48,23 +56,41 @@ def test_using_keys_in_place(custodian: Client, app: Client) -> None:
     key = app.data_key("sdk-use", 32, CONTEXT)
     assert app.unwrap("sdk-use", key.wrapped, CONTEXT).material == key.plaintext
     assert app.data_key("sdk-use", plaintext=False).plaintext is None
-    assert "PUBLIC KEY" in app.data_key_pair("sdk-use", "ec-p256", CONTEXT).public_key
+    assert "PUBLIC KEY" in app.data_key_pair("sdk-use", "ecdsa-p256", CONTEXT).public_key
     assert len(app.random(48)) == 48
 
 
 @pytest.mark.requirement("R14")
 def test_signing_and_macs(custodian: Client, app: Client) -> None:
-    custodian.create_key("sdk-sign", spec="ec-p256", purpose="sign", **ABOUT)
+    custodian.create_key("sdk-sign", spec="ecdsa-p256", purpose="sign", **ABOUT)
     signature = app.sign("sdk-sign", b"order")
     app.verify("sdk-sign", b"order", signature.signature)
     with pytest.raises(errors.InvalidSignature):
         app.verify("sdk-sign", b"another order", signature.signature)
-    assert "PUBLIC KEY" in app.public_key("sdk-sign").public_key if app_may_read(app) else True
-    custodian.create_key("sdk-mac", spec="hmac-256", purpose="mac", **ABOUT)
+    assert "PUBLIC KEY" in custodian.public_key("sdk-sign").public_key
+    custodian.create_key("sdk-mac", spec="hmac-sha-256", purpose="mac", **ABOUT)
     mac = app.mac("sdk-mac", b"order")
     app.verify_mac("sdk-mac", b"order", mac.mac)
     with pytest.raises(errors.InvalidSignature):
         app.verify_mac("sdk-mac", b"order", bytes(len(mac.mac)))
+
+
+@pytest.mark.requirement("R14")
+def test_agreeing_and_encapsulating(custodian: Client, app: Client) -> None:
+    for name in ("sdk-one", "sdk-two"):
+        custodian.create_key(name, spec="ecdh-p256", purpose="agree", **ABOUT)
+    one, two = (custodian.public_key(name).public_key for name in ("sdk-one", "sdk-two"))
+    agreed = app.derive_shared_secret("sdk-one", two, "pump-7").shared_secret
+    assert agreed == app.derive_shared_secret("sdk-two", one, "pump-7").shared_secret
+    assert agreed != app.derive_shared_secret("sdk-two", one, "pump-8").shared_secret
+    custodian.create_key("sdk-kem", spec="ml-kem-768", purpose="encapsulate", **ABOUT)
+    made = app.encapsulate("sdk-kem")
+    assert made.ciphertext and app.decapsulate("sdk-kem", made.ciphertext).shared_secret == made.shared_secret
+    custodian.create_key("sdk-rsa", spec="rsa-3072", purpose="decrypt", **ABOUT)
+    public = load_pem_public_key(custodian.public_key("sdk-rsa").public_key.encode())
+    assert isinstance(public, RSAPublicKey)
+    sealed = public.encrypt(b"a secret", OAEP(MGF1(SHA256()), SHA256(), None))
+    assert app.open("sdk-rsa", sealed).plaintext == b"a secret"
 
 
 @pytest.mark.requirement("R14")
@@ -184,10 +210,11 @@ def test_the_server_itself(live: Live) -> None:
 def test_sealing_and_unsealing(own_live: Live) -> None:
     with client_of(own_live, "custodian") as custodian:
         custodian.create_key("k", **ABOUT)
+        token = own_live.token(["encrypt"], ["k"])
         custodian.seal()
         assert custodian.health() == "sealed"
-        with pytest.raises(errors.Sealed):
-            custodian.get_key("k")
+        with client_of(own_live, token) as app, pytest.raises(errors.Sealed):
+            app.encrypt("k", b"x")
         progress = [custodian.unseal(share) for share in own_live.shares[: custodian.status().unseal["threshold"]]]
         assert [step.sealed for step in progress] == [True] * (len(progress) - 1) + [False]
         assert custodian.get_key("k").name == "k"

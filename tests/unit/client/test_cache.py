@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from keyclave_client import NO_CACHE, CacheLimits, DataKey, Encryptor
+from keyclave_client import NO_CACHE, CacheLimits, Encryptor
 from keyclave_client.canonical import canonical_map
 from keyclave_client.errors import Malformed, Refused, Undecipherable
 from keyclave_client.local.cache import UNKNOWN_SIZE, DataKeyCache
+from keyclave_client.local.datakey import DataKey
 from tests.unit.client.standin import LocalKeys
 
 CONTEXT = {"patient": "p-17"}

@@ -64,7 +64,9 @@ USES: list[tuple[str, Callable[[Client], Any], dict[str, Any], dict[str, Any], d
      {"message": B64, "signature": B64, "digested": False, "version": 2}, {"valid": True}, {}),
     ("mac", lambda c: c.mac("k/1", RAW), {"message": B64}, {"mac": B64, "algorithm": "hmac-sha-256", "version": 1}, {"mac": RAW}),
     ("verify-mac", lambda c: c.verify_mac("k/1", RAW, RAW), {"message": B64, "mac": B64}, {"valid": True}, {}),
-    ("derive-shared-secret", lambda c: c.derive_shared_secret("k/1", "PEM"), {"peer_public_key": "PEM"},
+    ("open", lambda c: c.open("k/1", RAW, version=4), {"ciphertext": B64, "version": 4},
+     {"plaintext": B64, **VERSIONED}, {"plaintext": RAW}),
+    ("derive-shared-secret", lambda c: c.derive_shared_secret("k/1", "PEM", "pump"), {"peer_public_key": "PEM", "label": "pump"},
      {"shared_secret": B64}, {"shared_secret": RAW}),
     ("encapsulate", lambda c: c.encapsulate("k/1"), {}, {"ciphertext": B64, "shared_secret": B64},
      {"ciphertext": RAW, "shared_secret": RAW}),
@@ -247,7 +249,7 @@ def test_the_record(server: ContractServer, client: Client) -> None:
         if "consistency" in asked.path:
             return Said(body={"from": 1, "to": 9, "proof": [B64]})
         first = "from=3" in asked.path
-        return Said(body={"events": [{"index": 3 if first else 8, "leaf": {"who": "x"}}], "next": 8 if first else None})
+        return Said(body={"events": [{"index": 3 if first else 8, "actor": "x"}], "next": 8 if first else None})
 
     server.script = script
 
@@ -258,7 +260,8 @@ def test_the_record(server: ContractServer, client: Client) -> None:
     assert client.log_keys().vkeys == ("a", "b")
     assert (client.receipt("evt_1").leaf, client.receipt("evt_1").proof) == (RAW, "text\n")
     assert client.consistency(1, 9) == [RAW]
-    assert [e.index for e in client.events(3, key="k", operation="encrypt")] == [3, 8]
+    events = list(client.events(3, key="k", operation="encrypt"))
+    assert [(event.index, event.leaf) for event in events] == [(3, {"actor": "x"}), (8, {"actor": "x"})]
     assert "key=k" in server.asked[-1].path and "operation=encrypt" in server.asked[-1].path
 
 

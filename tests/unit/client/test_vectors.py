@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from keyclave_client import DataKey, Encryptor
+from keyclave_client import Encryptor
 from keyclave_client.canonical import canonical_map
 from keyclave_client.errors import Undecipherable
 from keyclave_client.local import header as wire
 from keyclave_client.local.body import new_body, seal_bytes
+from keyclave_client.local.datakey import DataKey
 from keyclave_client.local.stream import filler, seal_chunks
 
 FOLDER = Path(__file__).parents[3] / "vectors" / "local-envelope"

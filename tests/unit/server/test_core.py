@@ -56,11 +56,23 @@ def test_what_is_no_id_is_unknown(text: str) -> None:
     assert to_id("key", raw) == text
 
 
-def test_the_clock_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.requirement("R33")
+def test_a_clock_set_back_puts_off_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall, steady = [1_000_000_000_000], [5_000_000]
+    monkeypatch.setattr(time, "time_ns", lambda: wall[0] * 1000)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: steady[0] * 1000)
     clock = SystemClock()
-    first = clock.now()
-    monkeypatch.setattr(time, "time_ns", lambda: (first - 3_600_000_000) * 1000)
-    assert clock.now() == first
+    assert (clock.now(), clock.behind()) == (wall[0], 0)
+    before = clock.now()
+    wall[0] -= 3_600_000_000  # an hour back, and two seconds later
+    wall[0] += 2_000_000
+    steady[0] += 2_000_000
+    assert clock.now() == before + 2_000_000
     assert clock.behind() == 3_600_000_000
-    assert SystemClock(floor=first).now() == first
+    wall[0] += 7_200_000_000  # set forward: it jumps along
+    assert clock.now() == wall[0]
+    assert SystemClock(floor=wall[0] + 9).now() == wall[0] + 9
+
+
+def test_times_as_text() -> None:
     assert to_text(1_795_580_809_482_226) == "2026-11-25T04:26:49.482226Z"

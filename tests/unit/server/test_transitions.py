@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,7 +75,7 @@ def test_no_walk_revives_what_is_over(moves: list[Move]) -> None:
             continue
         current = moved(current, move, at)
         seen.append(current.state)
-    for before, now in zip(seen, seen[1:], strict=False):
+    for before, now in itertools.pairwise(seen):
         if before in GONE:
             assert now in GONE
         if before is State.COMPROMISED:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from keyclave.audit.tiles import parse_path
 from keyclave.core import limits
-from keyclave.core.errors import KeyclaveError, Malformed, TooLarge, Unknown
+from keyclave.core.errors import KeyclaveError, LimitReached, Malformed, TooLarge, Unknown
 from keyclave.operations import read_log, unseal
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import encode_answer
@@ -47,7 +47,11 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
     async def offer(request: Request) -> Response:
         body = msgspec.json.decode(await _body(request), type=unseal.UnsealRequest)
         answered: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
-        unseal.offer_share(desk, _source(request), body, lambda attempt: _resolve(answered, attempt))
+        try:
+            unseal.offer_share(desk, _source(request), body, lambda attempt: _resolve(answered, attempt))
+        except LimitReached:
+            gateway.refused(_source(request), "unseal")
+            raise
         attempt = await answered
         if attempt.error is not None:
             return _problem(attempt.error, attempt.event)

@@ -65,9 +65,9 @@ def _dry_run(query: bytes) -> bool:
 class Gateway:
     """Admits requests to the desk."""
 
-    def __init__(self, desk: Desk, operations: list[Operation], refused: Callable[[str], None]) -> None:
+    def __init__(self, desk: Desk, operations: list[Operation], refused: Callable[[str, str], None]) -> None:
         self.desk = desk
-        self._refused = refused
+        self.refused = refused
         self._decoders: dict[int, msgspec.json.Decoder[Any]] = {
             id(op): msgspec.json.Decoder(op.request) for op in operations if op.request is not None
         }
@@ -79,7 +79,7 @@ class Gateway:
                 raise Unauthenticated("no live credential was presented", "send a current token as `Authorization: Bearer …`")
             return self.desk.callers.authenticate(authorization[7:].strip())
         except Unauthenticated:
-            self._refused(source)
+            self.refused(source, "authenticate")
             raise
 
     def submit(self, op: Operation, ref: str, head: Head, body: bytes | Mapping[str, str], source: str, respond: Respond) -> None:
@@ -95,6 +95,8 @@ class Gateway:
             request = self._request(op, body)
             if op.changes:
                 _options(op, ref, head, body, attempt)
+            elif head.dry_run:
+                raise Malformed("this operation changes no record, so it cannot be rehearsed", "leave dry_run out")
         except (msgspec.ValidationError, msgspec.DecodeError) as fault:
             attempt.error = malformed(fault)
         except KeyclaveError as error:

@@ -1,6 +1,6 @@
-"""Failed authentication, counted: each second one event for each address that failed, however often it did.
+"""Failed authentication and shares that came too fast, counted: each second one event for each address that failed.
 
-One event for every wrong token would let anybody on the network write the log full.
+One event for every wrong token or share would let anybody on the network write the log full.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ class Refusals:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._counts: dict[str, int] = {}
+        self._counts: dict[tuple[str, str], int] = {}
 
-    def note(self, source: str) -> None:
-        """Count a failed authentication from an address."""
-        if source not in self._counts and len(self._counts) >= _ADDRESSES:
-            source = "others"
-        self._counts[source] = self._counts.get(source, 0) + 1
+    def note(self, source: str, operation: str) -> None:
+        """Count a failed attempt from an address."""
+        asked = (source, operation)
+        if asked not in self._counts and len(self._counts) >= _ADDRESSES:
+            asked = ("others", operation)
+        self._counts[asked] = self._counts.get(asked, 0) + 1
 
     def tell(self) -> None:
         """Leave the events."""
         counts, self._counts = self._counts, {}
-        for source, count in counts.items():
-            attempt = Attempt(self._desk, "authenticate", Caller(_NOBODY), source, lambda _attempt: None)
+        for (source, operation), count in counts.items():
+            attempt = Attempt(self._desk, operation, Caller(_NOBODY), source, lambda _attempt: None)
             attempt.count = attempt.failed = count
-            attempt.outcome = "unauthenticated"
+            attempt.outcome = "unauthenticated" if operation == "authenticate" else "limit_reached"
             self._desk.enqueue(attempt)

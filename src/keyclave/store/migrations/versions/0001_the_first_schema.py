@@ -27,6 +27,11 @@ _STAY_GONE = (
     "AND (NEW.state NOT IN ('destroyed', 'destroyed-compromised') OR NEW.sealed IS NOT NULL) "
     "BEGIN SELECT RAISE(ABORT, 'a destroyed version stays destroyed'); END"
 )
+_NO_GAP = (
+    "CREATE TRIGGER segments_no_gap BEFORE INSERT ON segments "
+    "WHEN NEW.first <> coalesce((SELECT first + count FROM segments ORDER BY first DESC LIMIT 1), 0) "
+    "BEGIN SELECT RAISE(ABORT, 'segments leave no gap'); END"
+)
 
 
 def upgrade() -> None:
@@ -195,6 +200,7 @@ def upgrade() -> None:
                 act = f"BEGIN SELECT RAISE(ABORT, '{table} {why}'); END"
                 op.execute(f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} {act}")
         op.execute(_STAY_GONE)
+        op.execute(_NO_GAP)
 
 
 def downgrade() -> None:

@@ -1,0 +1,101 @@
+"""The demonstration from beginning to end: what happens, in which order, on whose behalf."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from demo import changing, opening, proving, sealing
+from demo.house import House
+from demo.screen import Screen, Unproven
+from keyclave_client.errors import KeyclaveError
+
+
+def tell(patients: int, keep: Path | None, port: int) -> int:
+    """Do the main job in a folder of its own; return 0 only if every claim held."""
+    screen = Screen()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with us, and the folder goes
+    if keep is not None and keep.exists() and any(keep.iterdir()):
+        screen.fail("Not begun", f"{keep} is not empty", "Name a new folder: what is there may hold keys, and is never touched.")
+        return 2
+    with _folder(keep) as folder, House(folder, port, screen) as house:
+        try:
+            _play(house, patients, screen)
+        except Unproven as claim:
+            screen.fail("NOT PROVEN", str(claim), house.said())
+            return 1
+        except (KeyclaveError, RuntimeError, OSError, ValueError) as error:
+            screen.fail("The demonstration broke off", f"{type(error).__name__}: {error}", house.said())
+            return 1
+    screen.summary(_where_next(keep))
+    return 0
+
+
+def _play(house: House, patients: int, screen: Screen) -> None:
+    folder = house.folder
+    with screen.chapter("The records"):
+        records = opening.lay_out(folder, patients, screen)
+    with screen.chapter("The ceremony"):
+        tokens = opening.hold_ceremony(house, screen)
+        proving.keep_trust(house, screen)
+    with screen.chapter("Everyone their part"):
+        people = opening.give_duties(house, tokens, screen)
+    with screen.chapter("Encrypt the folder"):
+        objects = sealing.seal(people, records, folder, screen)
+    with screen.chapter("Look for anything readable"):
+        sealing.search(objects, screen)
+    with screen.chapter("Decrypt and compare"):
+        sealing.restore(people.application, objects, folder, screen)
+    with screen.chapter("Try what must not work"):
+        refusal = sealing.refuse(people.application, people.job, objects, folder, screen)
+    with screen.chapter("Rotate the key"):
+        changing.rotate(people, objects, folder, screen)
+    with screen.chapter("Rewrap every object"):
+        changing.rewrap(people, objects, folder, screen)
+    with screen.chapter("Revoke a credential"):
+        changing.revoke(people, objects, screen)
+    with screen.chapter("Search the server's own files"):
+        proving.search_database(house, objects, screen)
+    with screen.chapter("Check the record, offline"):
+        proving.check_record(house, people, refusal, screen)
+    with screen.chapter("Forge the record"):
+        proving.forge(house, people, refusal, screen)
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """Give the folder to work in: the one to keep, or one that goes again."""
+    if keep is not None:
+        keep.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield keep.resolve()
+        return
+    folder = Path(tempfile.mkdtemp(prefix="keyclave-demo-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _where_next(keep: Path | None) -> list[tuple[str, str]]:
+    """Return what a curious person does next: purposes with commands."""
+    if keep is None:
+        return [
+            ("All of it was in a temporary folder, which is gone. To keep server, ciphertexts and log, and play on:", 'make demo ARGS="--keep .keyclave-demo"'),
+            ("To have a server for your own experiments:", "make serve"),
+            ("To see why this holds:", "docs/philosophy.md, docs/life-of-a-request.md, docs/threat-model.md"),
+        ]
+    home = shlex.quote(str(keep / "home"))
+    share = shlex.quote(str(keep / "custodians"))
+    return [
+        ("Serve it again, and open it with two shares:", f".venv/bin/keyclave serve --home {home}"),
+        ("", f".venv/bin/keyclave --home {home} --profile operator unseal --share-file {share}/share-1.txt --share-file {share}/share-3.txt"),
+        ("Look at the key, and at what depends on it:", f".venv/bin/keyclave --home {home} --profile operator key show {opening.KEY}"),
+        ("", f".venv/bin/keyclave inspect {shlex.quote(str(keep / 'sealed'))} --summary"),
+        ("Read the record:", f".venv/bin/keyclave --home {home} --profile auditor audit events"),
+    ]

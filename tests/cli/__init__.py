@@ -1,0 +1,1 @@
+"""The command line: readable transcripts of sessions, and tests of what a transcript cannot show."""

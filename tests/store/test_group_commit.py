@@ -1,0 +1,240 @@
+"""Group commit: one sync for many, in order, numbered without gaps, and nobody is told before it is durable."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from keyclave.core.errors import Broken, Conflict, KeyclaveError, WrongState
+from keyclave.store.sqlite import GROUP, SqliteStore
+from tests.store.units import Note, kept, new_store, no_gaps, remember, remembered, segments, wired
+
+
+@pytest.mark.requirement("P1", "R5")
+def test_nobody_is_told_before_the_commit_returned(store: SqliteStore) -> None:
+    wire = wired(store)
+    for name in ("a", "b", "c"):
+        store.enqueue(Note(name, diary=wire.diary))
+    assert not any(line.startswith("done") for line in wire.diary)
+    store.flush()
+    assert wire.diary == ["BEGIN IMMEDIATE", "INSERT INTO", "COMMIT", "done a", "done b", "done c"]
+
+
+@pytest.mark.requirement("P1")
+def test_every_connection_syncs_fully(store: SqliteStore) -> None:
+    """FULL syncs the write-ahead log at each commit: NORMAL would lose acknowledged commits when the power goes."""
+    for conn in (store._raw, *(r.connection.driver_connection for r in store._open)):
+        assert conn is not None
+        settings = {name: conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode", "foreign_keys", "secure_delete")}
+        assert settings == {"synchronous": 2, "journal_mode": "wal", "foreign_keys": 1, "secure_delete": 1}
+
+
+def test_a_group_is_one_segment_in_the_order_of_arrival(store: SqliteStore) -> None:
+    units = [Note(f"u{i}", events=1 + i % 3) for i in range(50)]
+    told = [store.enqueue(unit) for unit in units]
+    store.flush()
+    assert [unit.first for unit in units] == told
+    assert segments(store) == [(0, sum(unit.events for unit in units))]
+    assert kept(store) == [f"{u.first + i} {u.name} ok" for u in units for i in range(u.events)]
+    assert no_gaps(store)
+
+
+def test_a_crowd_beyond_one_group_is_committed_in_several(store: SqliteStore) -> None:
+    units = [Note(f"u{i}") for i in range(2 * GROUP + 7)]
+    for unit in units:
+        store.enqueue(unit)
+    store.flush()
+    assert [count for _, count in segments(store)] == [GROUP, GROUP, 7]
+    assert all(unit.told == [None] for unit in units)
+    assert no_gaps(store)
+
+
+def test_what_arrives_while_answers_leave_gets_the_next_numbers(store: SqliteStore) -> None:
+    class Chain(Note):
+        def done(self, failure: Exception | None) -> None:
+            super().done(failure)
+            if len(later) < 5:
+                later.append(Note(f"later{len(later)}"))
+                store.enqueue(later[-1])
+                store.flush()  # must not commit inside the group that is being answered
+
+    later: list[Note] = []
+    for i in range(3):
+        store.enqueue(Chain(f"c{i}"))
+    store.flush()
+    assert [n.told for n in later] == [[None]] * 3
+    assert [line.split()[1] for line in kept(store)] == ["c0", "c1", "c2", "later0", "later1", "later2"]
+    assert no_gaps(store)
+
+
+def test_one_whose_answer_fails_does_not_keep_the_others_from_theirs(store: SqliteStore) -> None:
+    class Gone(Note):
+        def done(self, failure: Exception | None) -> None:
+            raise ConnectionResetError("the client is gone")
+
+    followed: list[tuple[int, list[bytes]]] = []
+    store.follow = lambda first, entries: followed.append((first, entries))
+    last = Note("last")
+    for unit in (Note("first"), Gone("gone"), last):
+        store.enqueue(unit)
+    store.flush()
+    assert last.told == [None]
+    assert [first for first, _ in followed] == [0]
+    assert len(followed[0][1]) == 3
+
+
+def test_the_log_is_given_each_group_once_after_its_answers(store: SqliteStore) -> None:
+    diary: list[str] = []
+    store.follow = lambda first, entries: diary.append(f"follow {first} {len(entries)}")
+    for i in range(4):
+        store.enqueue(Note(f"u{i}", diary=diary))
+        store.flush()
+    assert diary == [line for i in range(4) for line in (f"done u{i}", f"follow {i} 1")]
+
+
+# ---- when a group is committed --------------------------------------------------------------------------------------------
+class Loop:
+    """An event loop whose turns the test takes."""
+
+    def __init__(self) -> None:
+        self.ready: list[Callable[[], None]] = []
+
+    def later(self, fn: Callable[[], None]) -> None:
+        self.ready.append(fn)
+
+    def turn(self) -> None:
+        now, self.ready = self.ready, []
+        for fn in now:
+            fn()
+
+
+def test_a_lone_unit_waits_for_one_quiet_turn_and_a_crowd_for_its_end(tmp_path: Path) -> None:
+    loop = Loop()
+    store = new_store(tmp_path, later=loop.later)
+    lone = Note("lone")
+    store.enqueue(lone)
+    loop.turn()
+    loop.turn()
+    assert lone.told == [None]
+    crowd = [Note(f"c{i}") for i in range(3)]
+    for unit in crowd:
+        store.enqueue(unit)
+        loop.turn()
+    loop.turn()
+    assert [unit.told for unit in crowd] == [[None]] * 3
+    assert segments(store) == [(0, 1), (1, 3)]
+    store.close()
+
+
+def test_a_turn_after_somebody_flushed_does_nothing(tmp_path: Path) -> None:
+    loop = Loop()
+    store = new_store(tmp_path, later=loop.later)
+    store.enqueue(Note("a"))
+    store.flush()
+    loop.turn()
+    assert segments(store) == [(0, 1)]
+    store.close()
+
+
+# ---- refusals -------------------------------------------------------------------------------------------------------------
+def _refuse(error: Exception) -> Callable[[Connection], None]:
+    def act(conn: Connection) -> None:
+        remember("half", b"done")(conn)
+        raise error
+
+    return act
+
+
+@pytest.mark.requirement("P1", "R5")
+@pytest.mark.parametrize(
+    ("raised", "seen"),
+    [
+        (WrongState("not now"), WrongState),
+        (sqlite3.IntegrityError("UNIQUE constraint failed"), Conflict),
+        (ZeroDivisionError("a fault of ours"), Broken),
+    ],
+    ids=["refusal", "constraint", "fault"],
+)
+def test_a_refused_change_is_undone_alone_and_leaves_its_refusal(
+    store: SqliteStore, raised: Exception, seen: type[KeyclaveError]
+) -> None:
+    before, refused, after = Note("before", act=remember("b", b"1")), Note("refused", act=_refuse(raised)), Note("after", act=remember("a", b"1"))
+    for unit in (before, refused, after):
+        store.enqueue(unit)
+    store.flush()
+    assert type(refused.refusal) is seen
+    assert [unit.told for unit in (before, refused, after)] == [[None]] * 3
+    assert (remembered(store, "half"), remembered(store, "b"), remembered(store, "a")) == (None, b"1", b"1")
+    assert kept(store) == ["0 before ok", "1 refused refused", "2 after ok"]
+
+
+def test_a_real_constraint_is_a_conflict_for_its_unit_alone(store: SqliteStore) -> None:
+    one, two = Note("one", act=remember("same", b"1")), Note("two", act=remember("same", b"2"))
+    store.enqueue(one)
+    store.enqueue(two)
+    store.flush()
+    assert remembered(store, "same") == b"1"
+    assert isinstance(two.refusal, Conflict)
+    assert kept(store) == ["0 one ok", "1 two refused"]
+
+
+def test_a_unit_that_leaves_another_number_of_events_than_it_said_fails_before_it_is_kept(store: SqliteStore) -> None:
+    """Its neighbours have been told numbers that would not be theirs."""
+
+    class Liar(Note):
+        def _leaves(self, outcome: str, first: int) -> list[bytes]:
+            return [*super()._leaves(outcome, first), b"one more"]
+
+    store.enqueue(Note("a"))
+    store.enqueue(Liar("liar", act=remember("x", b"1")))
+    store.flush()
+    store.enqueue(Note("b"))
+    store.flush()
+    assert kept(store) == ["0 b ok"]
+    assert remembered(store, "x") is None
+
+
+# ---- reading back ---------------------------------------------------------------------------------------------------------
+def test_entries_are_read_back_from_any_place_over_any_number_of_segments(store: SqliteStore) -> None:
+    for size in (1, 2, 3, 5, 8, 13):
+        for i in range(size):
+            store.enqueue(Note(f"s{size}-{i}"))
+        store.flush()
+    everything = kept(store)
+    assert len(everything) == 32
+    for first in range(34):
+        for count in (0, 1, 2, 7, 40):
+            read = [bytes(e).decode() for e in store.read_entries(first, count)]
+            assert read == everything[first : first + count], (first, count)
+
+
+def test_an_entry_may_be_as_long_as_a_bundle_allows_and_hold_any_bytes(store: SqliteStore) -> None:
+    class Long(Note):
+        def _leaves(self, outcome: str, first: int) -> list[bytes]:
+            return [bytes(range(256)) * 255 + bytes(255)]
+
+    store.enqueue(Long("long"))
+    store.enqueue(Note("next"))
+    store.flush()
+    long, following = store.read_entries(0, 2)
+    assert (len(long), long[:256], following) == (65_535, bytes(range(256)), b"1 next ok")
+
+
+def test_a_store_that_is_opened_again_goes_on_where_it_ended(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    for i in range(3):
+        store.enqueue(Note(f"u{i}", events=2))
+    store.flush()
+    store.close()
+    again = new_store(tmp_path)
+    assert (again.next_event, again.node) == (6, "0badcafe")
+    assert again.enqueue(Note("later")) == 6
+    again.close()
+    third = new_store(tmp_path)
+    assert kept(third)[-1] == "6 later ok"
+    assert no_gaps(third)
+    third.close()

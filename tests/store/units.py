@@ -1,0 +1,124 @@
+"""Units for the store's tests, and a connection that fails where the test says."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from keyclave.store import sqlite
+from keyclave.store.sqlite import SqliteStore
+
+Change = Callable[[Connection], None]
+
+FULL = "database or disk is full"
+
+
+@dataclass
+class Note:
+    """A unit that leaves `events` events saying its name, after its change, and remembers what became of it."""
+
+    name: str
+    events: int = 1
+    act: Change | None = None
+    diary: list[str] | None = None
+    told: list[Exception | None] = field(default_factory=list)
+    first: int = -1
+    refusal: Exception | None = None
+
+    @property
+    def changes(self) -> bool:
+        return self.act is not None
+
+    def change(self, transaction: Connection, first: int) -> list[bytes]:
+        self.first = first
+        if self.act is not None:
+            self.act(transaction)
+        return self._leaves("ok", first)
+
+    def refused(self, error: Exception, first: int) -> list[bytes]:
+        self.refusal = error
+        return self._leaves("refused", first)
+
+    def done(self, failure: Exception | None) -> None:
+        self.told.append(failure)
+        if self.diary is not None:
+            self.diary.append(f"done {self.name}")
+
+    def _leaves(self, outcome: str, first: int) -> list[bytes]:
+        return [f"{first + i} {self.name} {outcome}".encode() for i in range(self.events)]
+
+
+class Wire:
+    """Stands before the store's writing connection: writes a diary of its statements and lets some of them fail."""
+
+    def __init__(self, real: sqlite3.Connection) -> None:
+        self.real = real
+        self.diary: list[str] = []
+        self.fail: dict[str, list[Exception]] = {}  # beginning of a statement -> errors instead of running it
+        self.fail_after: dict[str, list[Exception]] = {}  # … -> errors after it ran
+
+    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        self.diary.append(" ".join(statement.split()[:2]))
+        self._raise(self.fail, statement)
+        cursor = self.real.execute(statement, *parameters)
+        self._raise(self.fail_after, statement)
+        return cursor
+
+    @staticmethod
+    def _raise(planned: dict[str, list[Exception]], statement: str) -> None:
+        for beginning, errors in planned.items():
+            if statement.startswith(beginning) and errors:
+                raise errors.pop(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+def new_store(folder: Path, **more: Any) -> SqliteStore:
+    """Make a database below `folder` and open it."""
+    path = folder / "keyclave.db"
+    if not path.exists():
+        sqlite.create(path, "0badcafe")
+    return SqliteStore(path, **more)
+
+
+def wired(store: SqliteStore) -> Wire:
+    """Put a `Wire` before the store's writing connection."""
+    wire = Wire(store._raw)
+    store._raw = wire  # type: ignore[assignment]
+    return wire
+
+
+def kept(store: SqliteStore) -> list[str]:
+    """Return everything in the log, as text."""
+    return [bytes(entry).decode() for entry in store.read_entries(0, 1_000_000)]
+
+
+def segments(store: SqliteStore) -> list[tuple[int, int]]:
+    """Return (first, count) of each commit."""
+    return store.read(lambda conn: [(r[0], r[1]) for r in conn.exec_driver_sql("SELECT first, count FROM segments ORDER BY first")])
+
+
+def no_gaps(store: SqliteStore) -> bool:
+    """Tell whether the events are numbered from 0 without gaps, each under the number it was told."""
+    expected = 0
+    for first, count in segments(store):
+        if first != expected:
+            return False
+        expected += count
+    return all(int(entry.split()[0]) == number for number, entry in enumerate(kept(store))) and len(kept(store)) == expected
+
+
+def remember(name: str, value: bytes) -> Change:
+    """Return a change that writes a setting."""
+    return lambda conn: conn.exec_driver_sql("INSERT INTO meta (name, value) VALUES (?, ?)", (name, value)) and None
+
+
+def remembered(store: SqliteStore, name: str) -> bytes | None:
+    """Return a setting."""
+    return store.read(lambda conn: conn.exec_driver_sql("SELECT value FROM meta WHERE name = ?", (name,)).scalar())
