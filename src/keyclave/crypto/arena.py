@@ -39,12 +39,12 @@ class _Byte(ctypes.Union):
     _fields_ = (("value", ctypes.c_ubyte),)
 
 
-def _give_back(piece: Any, memset: Callable[..., Any] = ctypes.memset, sizeof: Callable[[Any], int] = ctypes.sizeof) -> None:
+def _give_back(piece: Any) -> None:
     """Wipe a piece that nobody can reach any more and return its cells. No lock: the collector may run this at any moment."""
-    arena = piece.arena
+    arena, first, cells = piece.place
     if arena.here:
-        memset(piece.address, 0, sizeof(piece))
-        arena.returned.append((piece.first, piece.cells))
+        arena.whole[first * CELL : (first + cells) * CELL] = bytes(cells * CELL)
+        arena.returned.append((first, cells))
 
 
 @functools.cache
@@ -60,6 +60,7 @@ class Arena:
         self._mapping = Mapping(size, secret=secret)
         self.secret = self._mapping.secret
         self.here = True  # False in a forked child, where the memory is not mapped
+        self.whole = self._mapping.view
         self.returned: deque[tuple[int, int]] = deque()
         self._taken = bytearray(size // CELL)
         self._hint = 0
@@ -78,9 +79,8 @@ class Arena:
         self._taken[first : first + cells] = b"\x01" * cells
         if cells == 1:
             self._hint = first + 1
-        address = self._mapping.address + first * CELL
-        piece = _piece_type(cells).from_address(address)
-        piece.arena, piece.first, piece.cells, piece.address = self, first, cells, address
+        piece = _piece_type(cells).from_address(self._mapping.address + first * CELL)
+        piece.place = self, first, cells
         return piece
 
     def free(self) -> int:
@@ -138,7 +138,7 @@ class Slot:
         if not 0 < length <= LARGEST:
             raise Malformed(f"a secret has 1 to {LARGEST} bytes, not {length}", "send a secret of such a length")
         piece = _ARENAS.take(-(-length // CELL))
-        self._arena: Arena = piece.arena
+        self._arena: Arena = piece.place[0]
         self._view = memoryview(piece)[:length]
 
     def view(self) -> memoryview:

@@ -39,6 +39,7 @@ class Mapping:
         self._memory = memory or _map_anonymous(size)
         self._first = ctypes.c_char.from_buffer(self._memory)  # holds the mapping open
         self.address = ctypes.addressof(self._first)
+        self.view = memoryview(self._memory)
         if self.secret:
             # WIPEONFORK does not exist for shared mappings, and these pages are the parent's own: the child gets no mapping
             # at all

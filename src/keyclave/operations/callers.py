@@ -35,7 +35,6 @@ class Callers:
             if len(self._by_digest) >= _CAPACITY:
                 self._by_digest.clear()
                 self._digest_of.clear()
-                flush first
             caller = self._by_digest[digest] = Caller(credential)
             self._digest_of[credential.id] = digest
         if self._clock.now() >= caller.expires_at:
