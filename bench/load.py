@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from processes import Process
+from bench.processes import Process
 
 _SCRIPT = """\
 wrk.method = "POST"

@@ -15,8 +15,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from load import Work
-from processes import Process, free_port
+from bench.load import Work
+from bench.processes import Process, free_port
 
 _SOURCE = str(Path(__file__).resolve().parent.parent / "src")
 ENVIRONMENT = {"PYTHONPATH": os.environ.get("PYTHONPATH") or _SOURCE}

@@ -16,8 +16,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from load import Work
-from processes import Process, free_port
+from bench.load import Work
+from bench.processes import Process, free_port
 
 KEY = "bench"
 _POLICY = 'path "transit/*" { capabilities = ["create", "read", "update"] }'

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
 
-import ours
-import peer
-from load import Failed, Sample, Work, Wrk
-from processes import Process
+from bench import ours, peer
+from bench.load import Failed, Sample, Work, Wrk
+from bench.processes import Process
 
 SMALL = bytes(range(64))
 LARGE = bytes(i * 7 % 256 for i in range(4096))

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from demo.opening import JOB, KEY, APPLICATION, People
+from demo.opening import APPLICATION, JOB, KEY, People
 from demo.sealing import INDEX, INDEX_CONTEXT, Object
 from demo.screen import Screen, many
 from keyclave_client import Client, inspect_file
@@ -20,7 +20,9 @@ def rotate(people: People, objects: list[Object], folder: Path, screen: Screen) 
     """Give the key a new version. Nothing is lost: the old one opens what it protected, and protects nothing more."""
     before = people.operator.get_key(KEY)
     after = people.operator.move(KEY, "rotate", reason="the demonstration")
-    screen.prove((before.primary, after.primary) == (1, 2), "version 2 protects from now on; version 1 only opens what it protected")
+    screen.prove(
+        (before.primary, after.primary) == (1, 2), "version 2 protects from now on; version 1 only opens what it protected"
+    )
     dependents(people.operator, folder, screen)
     encryptor = people.application.encryptor(KEY)
     old = objects[0]
@@ -28,7 +30,7 @@ def rotate(people: People, objects: list[Object], folder: Path, screen: Screen) 
     screen.prove(hashlib.sha256(opened).hexdigest() == old.record.sha256, "what version 1 protected still opens")
     new = encryptor.inspect(encryptor.encrypt(b"a new note", old.record.context))
     screen.prove(new.version == after.primary, "what is encrypted now depends on version 2")
-    screen.result("version 1 → version 2, nothing re-encrypted yet")
+    screen.result("version 2 protects, version 1 opens")
 
 
 def dependents(operator: Client, folder: Path, screen: Screen) -> Counter[int | None]:
@@ -55,11 +57,13 @@ def rewrap(people: People, objects: list[Object], folder: Path, screen: Screen) 
         exchanged += end - PRELUDE
     count = dependents(people.operator, folder, screen)
     screen.prove(count == {2: len(contexts)}, f"all {many(len(contexts), 'object')} depend on version 2, none on version 1")
-    screen.prove(kept == len(contexts), f"only the wrapped keys were exchanged, {exchanged:,} bytes in all; no data was decrypted")
+    screen.prove(
+        kept == len(contexts), f"only the wrapped keys were exchanged, {exchanged:,} bytes in all; by {JOB}, which cannot read"
+    )
     reader = people.application.encryptor(KEY)
     opened = [hashlib.sha256(reader.decrypt(one.path.read_bytes(), one.record.context)).hexdigest() for one in objects]
     screen.prove(opened == [one.record.sha256 for one in objects], "and every file still opens, byte for byte")
-    screen.result(f"{many(len(contexts), 'object')} moved by {JOB}; version 1 has no dependents")
+    screen.result(f"{many(len(contexts), 'object')} moved, {count[1]} left behind")
 
 
 def revoke(people: People, objects: list[Object], screen: Screen) -> None:
@@ -75,7 +79,9 @@ def revoke(people: People, objects: list[Object], screen: Screen) -> None:
         refusal = error
     waited = (time.perf_counter() - revoked) * 1000
     screen.prove(len(before) == objects[0].record.size, f"{APPLICATION} reads a file")
-    screen.prove(isinstance(refusal, Unauthenticated), f"its credential is revoked, and its next request is refused, {waited:.0f} ms later")
+    screen.prove(
+        isinstance(refusal, Unauthenticated), f"its credential is revoked, and its next request is refused, {waited:.0f} ms later"
+    )
     if refusal is not None:
         screen.say(f"it is told: {refusal}")
-    screen.result("the next request was refused")
+    screen.result("its next request is refused")

@@ -32,6 +32,7 @@ class House:
     def __init__(self, folder: Path, port: int, screen: Screen) -> None:
         self.folder = folder
         self.home = folder / "home"
+        self.log = folder / "server.log"
         self.port = port or free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         self._screen = screen
@@ -68,7 +69,7 @@ class House:
         """Start the server and return when it answers."""
         self._screen.command("keyclave serve --home home &")
         command = [sys.executable, "-m", "keyclave_cli", "serve", "--home", str(self.home), "--port", str(self.port)]
-        with self._log().open("wb") as log:
+        with self.log.open("wb") as log:
             self._server = subprocess.Popen(command, env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         client, deadline = self.client(), time.monotonic() + _START_SECONDS
         while True:
@@ -100,11 +101,7 @@ class House:
 
     def said(self) -> str:
         """Return the end of what the server wrote to its log."""
-        log = self._log()
-        return log.read_text(errors="replace")[-2000:].strip() if log.exists() else ""
-
-    def _log(self) -> Path:
-        return self.folder / "server.log"
+        return self.log.read_text(errors="replace")[-2000:].strip() if self.log.exists() else ""
 
     def _environment(self) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("KEYCLAVE_")}

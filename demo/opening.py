@@ -7,21 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.house import House, read_once, write_private
-from demo.records import Record, unpack
+from demo.records import FHIR, SAMPLE_PATIENTS, Record, unpack
 from demo.screen import Screen, many, megabytes
 from keyclave_client import Client
 from keyclave_client.errors import KeyclaveError, Refused, Sealed
 
 KEY = "patient-records"
 APPLICATION, JOB = "records-app", "rewrap-job"
-_ALL = 1 << 30
 
 
 @dataclass(frozen=True)
 class People:
     """Who takes part, each by a client with a credential of their own."""
 
-    custodian: Client
     operator: Client
     auditor: Client
     application: Client
@@ -36,16 +34,19 @@ def lay_out(folder: Path, patients: int, screen: Screen) -> list[Record]:
     size = sum(record.size for record in records)
     screen.say("Synthetic patients and public test images: nobody in these records exists. demo/PROVENANCE.md says more.")
     count = Counter(record.kind for record in records)
-    rows = [(kind, count[kind], megabytes(sum(r.size for r in records if r.kind == kind)), _some(records, kind)) for kind in count]
+    rows = [
+        (kind, count[kind], megabytes(sum(r.size for r in records if r.kind == kind)), _some(records, kind)) for kind in count
+    ]
     screen.table(("Kind", "Files#", "Size#", "Patients"), rows)
-    if count["fhir-bundle"] > SAMPLE_PATIENTS:
-        screen.say(f"{count['fhir-bundle'] - SAMPLE_PATIENTS} of the patients are variations: a sample's history under another identity.")
-    screen.prove(all(record.words for record in records), "every file holds words that would betray its patient: they are searched for later")
+    if count[FHIR] > SAMPLE_PATIENTS:
+        screen.say(
+            f"{count[FHIR] - SAMPLE_PATIENTS} of the patients are variations: a history of the sample under another identity."
+        )
+    screen.prove(
+        all(record.words for record in records), "every file holds words that betray its patient; they are looked for later"
+    )
     screen.result(f"{many(len(records), 'file')} of {many(people, 'patient')}, {megabytes(size)}")
     return records
-
-
-SAMPLE_PATIENTS = 20
 
 
 def _some(records: list[Record], kind: str) -> str:
@@ -60,7 +61,17 @@ def hold_ceremony(house: House, screen: Screen) -> dict[str, str]:
     """
     made = house.folder / "ceremony.json"
     house.keyclave(
-        "init", "--home", str(house.home), "--threshold", "2", "--custodians", "3", "--port", str(house.port), "--out-json", str(made)
+        "init",
+        "--home",
+        str(house.home),
+        "--threshold",
+        "2",
+        "--custodians",
+        "3",
+        "--port",
+        str(house.port),
+        "--out-json",
+        str(made),
     )
     house.keyclave("--home", str(house.home), "profile", "add", "--from-init", str(made))
     said = read_once(made)
@@ -68,7 +79,10 @@ def hold_ceremony(house: House, screen: Screen) -> dict[str, str]:
     for number, share in enumerate(shares, 1):
         write_private(house.folder / "custodians" / f"share-{number}.txt", share + "\n")
         screen.say(f"custodian {number} takes home {share[:12]}…{share[-4:]}")
-    screen.prove(len(set(shares)) == 3 and not said["development"], "what opens the root key is shared among three custodians; the server keeps none of it")
+    screen.prove(
+        len(set(shares)) == 3 and not said["development"],
+        "what opens the root key is shared among three custodians; the server keeps none of it",
+    )
     house.start()
     client, waiting = house.client(), house.client(said["credentials"]["custodian"])
     screen.prove(client.status().sealed and _refused(Sealed, waiting), "the server starts sealed, and does nothing for anybody")
@@ -76,7 +90,7 @@ def hold_ceremony(house: House, screen: Screen) -> dict[str, str]:
     screen.prove(one.sealed and _refused(Sealed, waiting), "one share opens nothing")
     two = client.unseal(shares[2])
     screen.prove(not two.sealed and client.health() == "ok", "two of three shares open it")
-    screen.result(f"shares of 3 custodians, any 2 open the server; {client.status().module['name']}, TLS 1.3")
+    screen.result("3 custodians, any 2 open the server")
     return dict(said["credentials"])
 
 
@@ -102,9 +116,8 @@ def give_duties(house: House, tokens: dict[str, str], screen: Screen) -> People:
     screen.say(f"the operator lets {APPLICATION} encrypt and decrypt for the purpose of treatment, and {JOB} rewrap")
     for who, client in (("custodian", custodian), ("operator", operator)):
         screen.prove(_cannot_use(client), f"the {who}, who manages the key, cannot use it")
-    screen.result(f"1 key, {key.spec}; who manages it cannot use it")
+    screen.result("who manages the key cannot use it")
     return People(
-        custodian=custodian,
         operator=operator,
         auditor=house.client(tokens["auditor"]),
         application=house.client(reading.token),

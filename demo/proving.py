@@ -11,7 +11,7 @@ from demo.house import House
 from demo.opening import APPLICATION, KEY, People
 from demo.records import TELLING
 from demo.sealing import Object
-from demo.screen import Screen, many
+from demo.screen import Screen
 from keyclave_client import Client
 from keyclave_client.errors import KeyclaveError, Unknown
 
@@ -51,7 +51,7 @@ def _signed(client: Client) -> int:
 
 def search_database(house: House, objects: list[Object], screen: Screen) -> None:
     """Search the server's database, with its write-ahead log, for the patients whose keys it has made hundreds of times."""
-    files = sorted(path for path in house.home.iterdir() if path.name.startswith("keyclave.db"))
+    files = [*sorted(house.home.glob("keyclave.db*")), house.log]
     content = b"".join(path.read_bytes() for path in files)
     values = {value for one in objects for name, value in one.record.context.items() if name != "purpose"}
     telling = sorted(value for value in values if len(value) >= TELLING)
@@ -62,31 +62,33 @@ def search_database(house: House, objects: list[Object], screen: Screen) -> None
         "the search works: it finds the key's name, the caller, and the purpose, which policy marks as plain",
     )
     screen.prove(not found, f"{len(telling)} context values that the server was given: {len(found)} of them stand in its files")
-    screen.result(f"{len(telling)} patients' ids and other values searched, 0 found")
+    screen.result(f"{len(telling)} context values, {len(found)} found")
 
 
-def check_record(house: House, people: People, refusal: KeyclaveError, screen: Screen) -> int:
-    """Export the log and verify it offline, with the keys kept apart; then prove one event by its receipt. Return its index."""
+def check_record(house: House, people: People, refusal: KeyclaveError, screen: Screen) -> None:
+    """Export the log and verify it offline, with the keys kept apart; then prove one event by its receipt."""
     _covering(house)
     home, log, auditor = house.home, house.folder / "log", house.folder / "auditor"
     house.keyclave("--home", str(home), "--profile", "auditor", "audit", "export", str(log))
     code, report = house.verify(
         "log", str(log), "--vkey-file", str(auditor / KEYS), "--checkpoint", str(auditor / FIRST_CHECKPOINT), "--strict"
     )
-    screen.prove(code == 0 and report["good"], f"{report['size']:,} events: signatures, tree, order, and nothing taken back since the first day")
+    screen.prove(
+        code == 0 and report["good"],
+        f"{report['size']:,} events: signed, whole, in order, and a continuation of the first checkpoint",
+    )
     receipt = house.folder / "receipt.json"
     event = str(refusal.event)
     house.keyclave("--home", str(home), "--profile", "auditor", "audit", "receipt", event, "--out", str(receipt))
     code, _ = house.verify("receipt", str(receipt), "--vkey-file", str(auditor / KEYS))
-    leaf = json.loads(people.auditor.receipt(event).leaf)
     screen.prove(code == 0, "a receipt proves one of them by itself: the attempt to open a record as another patient's")
-    screen.say(f"it says {', '.join(f'{name} {leaf[name]}' for name in ('actor', 'op', 'outcome'))}, and for the patient {leaf['context']['patient'][0]}")
+    leaf = json.loads(people.auditor.receipt(event).leaf)
+    screen.say(f"it says: {leaf['actor']}, {leaf['op']}, {leaf['outcome']}, patient {leaf['context']['patient'][0]}")
     screen.prove(
         (leaf["actor"], leaf["outcome"]) == (APPLICATION, "undecipherable") and leaf["context"]["patient"][0].startswith("h:"),
         "it names who tried and what became of it, and of the patient only a keyed hash",
     )
-    screen.result(f"{report['size']:,} events verified offline, 1 receipt")
-    return people.auditor.receipt(event).index
+    screen.result(f"{report['size']:,} events and a receipt verified")
 
 
 def forge(house: House, people: People, refusal: KeyclaveError, screen: Screen) -> None:
@@ -94,16 +96,20 @@ def forge(house: House, people: People, refusal: KeyclaveError, screen: Screen) 
     receipt = people.auditor.receipt(str(refusal.event))
     forged = house.folder / "forged-log"
     shutil.copytree(house.folder / "log", forged)
-    bundle = next(path for path in sorted((forged / "tile" / "entries").rglob("*")) if path.is_file() and receipt.leaf in path.read_bytes())
+    bundle = next(
+        path for path in sorted((forged / "tile" / "entries").rglob("*")) if path.is_file() and receipt.leaf in path.read_bytes()
+    )
     data = bytearray(bundle.read_bytes())
     at = data.index(receipt.leaf) + receipt.leaf.index(APPLICATION.encode())
     data[at] ^= 1
     bundle.write_bytes(data)
-    screen.say(f"one bit of {bundle.relative_to(house.folder)}: {APPLICATION} becomes {data[at : at + len(APPLICATION)].decode()}")
+    screen.say(
+        f"one bit of {bundle.relative_to(house.folder)}: {APPLICATION} becomes {data[at : at + len(APPLICATION)].decode()}"
+    )
     code, report = house.verify("log", str(forged), "--vkey-file", str(house.folder / "auditor" / KEYS))
     details = [fault["detail"] for fault in report["faults"]]
     screen.prove(code == 1 and not report["good"], "the forgery is found")
     for detail in details:
         screen.say(f"it is told: {detail}")
     screen.prove(any(f"entry {receipt.index} " in detail for detail in details), f"and named: it is entry {receipt.index}")
-    screen.result(f"1 bit of {many(report['size'], 'event')}: found, and named as entry {receipt.index}")
+    screen.result(f"1 bit changed: found, at entry {receipt.index}")

@@ -20,6 +20,7 @@ from demo.fhir import patient_of, record_number
 from demo.variations import vary
 
 SAMPLE = Path(__file__).parent / "sample.tar.xz"
+SAMPLE_PATIENTS = 20
 FHIR, DICOM = "fhir-bundle", "dicom"
 TELLING = 6  # bytes: a shorter word stands somewhere in tens of megabytes of random bytes by chance, and proves nothing
 

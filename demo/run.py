@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -13,11 +14,18 @@ from demo.story import tell  # noqa: E402 - the path above is what makes this fo
 
 def main() -> int:
     """Read the command line and tell the story; exit code 0 only if every step proved itself."""
-    parser = argparse.ArgumentParser(description="Keyclave's main job on synthetic health records, from the ceremony to the proof.")
-    parser.add_argument("--patients", type=_count, default=20, metavar="N", help="how many FHIR patients; above 20, variations [20]")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep server, ciphertexts and log in this new folder, to play on")
+    parser = argparse.ArgumentParser(
+        description="Keyclave's main job on synthetic health records, from the ceremony to the proof."
+    )
+    parser.add_argument(
+        "--patients", type=_count, default=20, metavar="N", help="how many FHIR patients; above 20, variations [20]"
+    )
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep server, ciphertexts and log in this new folder, to play on"
+    )
     parser.add_argument("--port", type=int, default=0, help="port of the server [a free one]")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server ends with us, and what was temporary goes
     return tell(chosen.patients, chosen.keep, chosen.port)
 
 

@@ -69,7 +69,9 @@ class Screen:
         """Show rows; columns whose title ends in # stand to the right."""
         made = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for column in columns:
-            made.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left", no_wrap=column != columns[-1])
+            made.add_column(
+                column.rstrip("#"), justify="right" if column.endswith("#") else "left", no_wrap=column != columns[-1]
+            )
         for row in rows:
             made.add_row(*(escape(str(cell)) for cell in row))
         self._line("", made)
@@ -83,7 +85,7 @@ class Screen:
         with bar:
             yield from bar.track(items)
 
-    def summary(self, where_next: Sequence[tuple[str, str]]) -> None:
+    def summary(self, where_next: Sequence[tuple[str, Sequence[str]]]) -> None:
         """Show everything on one screen: each chapter with its result and time, and where to go next."""
         made = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
         made.add_column("Done")
@@ -95,10 +97,11 @@ class Screen:
         total = sum(done.seconds for done in self._done)
         made.add_row("[bold]All of it[/]", f"[bold]{self._proofs} claims, each of them checked[/]", f"[bold]{total:.1f} s[/]")
         self._console.print()
-        self._console.print(Panel(made, title="[bold]What was just proven[/]", border_style="green"))
-        for purpose, words in where_next:
+        self._console.print(Panel(made, title="[bold]Keyclave: what was just proven[/]", border_style="green"))
+        for purpose, commands in where_next:
             self._console.print(f"  [dim]{escape(purpose)}[/]")
-            self._console.print(f"    {escape(words)}", soft_wrap=True)
+            for words in commands:
+                self._console.print(f"    {escape(words)}", soft_wrap=True)
         self._console.print()
 
     def _line(self, mark: str, content: RenderableType) -> None:

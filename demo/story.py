@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from keyclave_client.errors import KeyclaveError
 def tell(patients: int, keep: Path | None, port: int) -> int:
     """Do the main job in a folder of its own; return 0 only if every claim held."""
     screen = Screen()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with us, and the folder goes
     if keep is not None and keep.exists() and any(keep.iterdir()):
         screen.fail("Not begun", f"{keep} is not empty", "Name a new folder: what is there may hold keys, and is never touched.")
         return 2
@@ -60,7 +58,7 @@ def _play(house: House, patients: int, screen: Screen) -> None:
         changing.rewrap(people, objects, folder, screen)
     with screen.chapter("Revoke a credential"):
         changing.revoke(people, objects, screen)
-    with screen.chapter("Search the server's own files"):
+    with screen.chapter("Search the server's files"):
         proving.search_database(house, objects, screen)
     with screen.chapter("Check the record, offline"):
         proving.check_record(house, people, refusal, screen)
@@ -82,20 +80,38 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _where_next(keep: Path | None) -> list[tuple[str, str]]:
+def _where_next(keep: Path | None) -> list[tuple[str, list[str]]]:
     """Return what a curious person does next: purposes with commands."""
     if keep is None:
         return [
-            ("All of it was in a temporary folder, which is gone. To keep server, ciphertexts and log, and play on:", 'make demo ARGS="--keep .keyclave-demo"'),
-            ("To have a server for your own experiments:", "make serve"),
-            ("To see why this holds:", "docs/philosophy.md, docs/life-of-a-request.md, docs/threat-model.md"),
+            (
+                "All of it was in a temporary folder, which is gone. To keep it and play on:",
+                ['make demo ARGS="--keep .keyclave-demo"'],
+            ),
+            ("A development server for your own experiments:", ["make serve"]),
+            ("Why it holds:", ["docs/philosophy.md  docs/life-of-a-request.md  docs/threat-model.md"]),
         ]
-    home = shlex.quote(str(keep / "home"))
-    share = shlex.quote(str(keep / "custodians"))
+    folder = shlex.quote(str(keep))
     return [
-        ("Serve it again, and open it with two shares:", f".venv/bin/keyclave serve --home {home}"),
-        ("", f".venv/bin/keyclave --home {home} --profile operator unseal --share-file {share}/share-1.txt --share-file {share}/share-3.txt"),
-        ("Look at the key, and at what depends on it:", f".venv/bin/keyclave --home {home} --profile operator key show {opening.KEY}"),
-        ("", f".venv/bin/keyclave inspect {shlex.quote(str(keep / 'sealed'))} --summary"),
-        ("Read the record:", f".venv/bin/keyclave --home {home} --profile auditor audit events"),
+        (
+            "Serve it again, and open it with two shares:",
+            [
+                f"export KEYCLAVE_HOME={folder}/home PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
+                f"keyclave serve >>{folder}/server.log 2>&1 &",
+                f"keyclave --profile operator unseal --share-file {folder}/custodians/share-1.txt --share-file {folder}/custodians/share-3.txt",
+            ],
+        ),
+        (
+            "Read the index of the records, with a credential of your own:",
+            [
+                f"keyclave --profile operator credential issue you --ttl 1h -o unwrap -k {opening.KEY} -c purpose=treatment --save-profile you",
+                f"keyclave --profile you decrypt {folder}/sealed/{sealing.INDEX} -k {opening.KEY}"
+                + "".join(f" -c {name}={value}" for name, value in sealing.INDEX_CONTEXT.items())
+                + f" --out {folder}/opened",
+            ],
+        ),
+        (
+            "See what depends on which version, and what is on record about it:",
+            [f"keyclave inspect {folder}/sealed --summary", "keyclave --profile auditor audit events --limit 20"],
+        ),
     ]

@@ -19,8 +19,32 @@ from typing import Any
 from demo.fhir import patient_of
 
 GIVEN = {
-    "female": ("Aurelia", "Benedikta", "Cosima", "Dorothea", "Elowen", "Fenella", "Ginevra", "Hedwig", "Isolde", "Jessamy", "Katarina"),
-    "male": ("Ambrose", "Bartholomew", "Cornelius", "Dietrich", "Evander", "Florian", "Gideon", "Horatio", "Ignatius", "Jasper", "Konrad"),
+    "female": (
+        "Aurelia",
+        "Benedikta",
+        "Cosima",
+        "Dorothea",
+        "Elowen",
+        "Fenella",
+        "Ginevra",
+        "Hedwig",
+        "Isolde",
+        "Jessamy",
+        "Katarina",
+    ),
+    "male": (
+        "Ambrose",
+        "Bartholomew",
+        "Cornelius",
+        "Dietrich",
+        "Evander",
+        "Florian",
+        "Gideon",
+        "Horatio",
+        "Ignatius",
+        "Jasper",
+        "Konrad",
+    ),
 }
 FAMILY = (
     "Abendroth", "Birkenfeld", "Castellane", "Dunwoody", "Eichendorff", "Fairweather", "Goldberry", "Hollingworth", "Ironside",

@@ -62,11 +62,11 @@ class Report:
         """Return the report for a terminal."""
         green, red, dim, plain = (_GREEN, _RED, _DIM, _PLAIN) if color else ("", "", "", "")
         failed = {fault.check for fault in self.faults}
-        lines = [self.subject]
+        lines = [_printable(self.subject)]
         for name, covered in self.checks.items():
             mark = f"{red}✗{plain}" if name in failed else f"{green}✓{plain}"
-            lines.append(f"  {mark} {name:<11} {dim}{covered}{plain}")
-        lines += [f"  {red}fault{plain}  {fault.detail}" for fault in self.faults[:_MOST_SHOWN]]
+            lines.append(f"  {mark} {name:<11} {dim}{_printable(covered)}{plain}")
+        lines += [f"  {red}fault{plain}  {_printable(fault.detail)}" for fault in self.faults[:_MOST_SHOWN]]
         if self.fault_count > _MOST_SHOWN:
             lines.append(f"  … and {self.fault_count - _MOST_SHOWN:,} more faults (--json lists them)")
         if self.good:
@@ -77,3 +77,8 @@ class Report:
                 f"{red}{count} found. Do not rely on this copy: keep it as evidence, and compare with another copy.{plain}"
             )
         return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Return text that is safe on a terminal: what a tampered file says could otherwise steer the screen it is shown on."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

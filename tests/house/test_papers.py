@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,3 +81,9 @@ def test_the_rule_lets_a_sound_tree_pass(rule: Rule, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("rule", "changes", "count"), CASES, ids=[f"{r.__name__}-{min(c)}" for r, c, _ in CASES])
 def test_the_rule_finds_each_planted_breach(rule: Rule, changes: dict[str, str], count: int, tmp_path: Path) -> None:
     assert len(rule(plant(tmp_path, {**SOUND, **changes}))) == count
+
+
+def test_the_life_of_a_key_is_printed_from_the_table(repository: Path) -> None:
+    """The page shows the table that the code runs, not a copy that drifts."""
+    command = [sys.executable, str(repository / "scripts/print_life.py"), "--check"]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(repository / "src")})

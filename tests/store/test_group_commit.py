@@ -87,13 +87,34 @@ def test_one_whose_answer_fails_does_not_keep_the_others_from_theirs(store: Sqli
     assert len(followed[0][1]) == 3
 
 
-def test_the_log_is_given_each_group_once_after_its_answers(store: SqliteStore) -> None:
+def test_the_log_has_a_group_before_its_callers_ask_for_receipts(store: SqliteStore) -> None:
     diary: list[str] = []
     store.follow = lambda first, entries: diary.append(f"follow {first} {len(entries)}")
     for i in range(4):
         store.enqueue(Note(f"u{i}", diary=diary))
         store.flush()
-    assert diary == [line for i in range(4) for line in (f"done u{i}", f"follow {i} 1")]
+    assert diary == [line for i in range(4) for line in (f"follow {i} 1", f"done u{i}")]
+
+
+@pytest.mark.requirement("P1")
+def test_what_is_durable_is_answered_and_followed_even_if_the_log_stumbled(store: SqliteStore) -> None:
+    """The rows are the truth: the tree is built from them, again if need be."""
+    stumbles = [Broken("the log is elsewhere")]
+    seen: list[bytes] = []
+
+    def follow(first: int, entries: list[bytes]) -> None:
+        if stumbles:
+            raise stumbles.pop()
+        assert first == len(seen)
+        seen.extend(entries)
+
+    store.follow = follow
+    units = [Note("one"), Note("two")]
+    for unit in units:
+        store.enqueue(unit)
+        store.flush()
+    assert [unit.told for unit in units] == [[None], [None]]
+    assert [bytes(e).decode() for e in seen] == kept(store) == ["0 one ok", "1 two ok"]
 
 
 # ---- when a group is committed --------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 
-from keyclave_client import Client, DataKey, ServerKeys
+from keyclave_client import Client, ServerKeys
+from keyclave_client.local.datakey import DataKey
 from keyclave_client.errors import KeyclaveError
 
 AT_ONCE = 64  # data keys of one request; as many wait in memory at most

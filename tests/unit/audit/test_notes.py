@@ -183,7 +183,13 @@ def test_names_that_would_break_a_note_are_refused(name: str) -> None:
 
 
 def test_what_a_checkpoint_cannot_state_is_refused() -> None:
-    for size, root, at in ((-1, bytes(32), 1), (2**63, bytes(32), 1), (1, bytes(31), 1), (1, bytes(32), 0), (1, bytes(32), 2**63)):
+    for size, root, at in (
+        (-1, bytes(32), 1),
+        (2**63, bytes(32), 1),
+        (1, bytes(31), 1),
+        (1, bytes(32), 0),
+        (1, bytes(32), 2**63),
+    ):
         with pytest.raises(Malformed):
             sign_checkpoint(ORIGIN, size, root, KEYS, at)
 

@@ -182,6 +182,17 @@ def test_a_receipt_for_something_that_is_no_event(run: Run, here: Path) -> None:
     assert run("receipt", "r", "--vkey-file", "vkeys", "--leaf", "leaf", "--opaque")[0] == 0
 
 
+def test_what_a_file_says_cannot_steer_the_terminal(run: Run, here: Path) -> None:
+    sly = Log(events(2, actor="\x1b[2Jnobody\u202e"))
+    text = encode_receipt(1, prove_inclusion(1, 2, sly.read_tile), sly.checkpoint())
+    leaf = base64.b64encode(sly.entries[1]).decode()
+    (here / "receipt.json").write_text(json.dumps({"event": "\x1b[1m", "index": 1, "leaf": leaf, "proof": text}))
+    status, out, _ = run("receipt", "receipt.json", "--vkey-file", "vkeys")
+    assert status == 1
+    assert "\\x1b[2Jnobody\\u202e" in out
+    assert all(c.isprintable() or c == "\n" for c in out)
+
+
 # ---- consistency ----------------------------------------------------------------------------------------------------------
 def proof_files(here: Path) -> None:
     """Write a consistency proof in both forms."""
