@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 from demo.opening import APPLICATION, JOB, KEY, People
-from demo.sealing import INDEX, INDEX_CONTEXT, Object
 from demo.screen import Screen, many
+from demo.sealing import INDEX, INDEX_CONTEXT, Object
 from keyclave_client import Client, inspect_file
 from keyclave_client.errors import KeyclaveError, Unauthenticated
 
@@ -58,7 +58,7 @@ def rewrap(people: People, objects: list[Object], folder: Path, screen: Screen) 
     count = dependents(people.operator, folder, screen)
     screen.prove(count == {2: len(contexts)}, f"all {many(len(contexts), 'object')} depend on version 2, none on version 1")
     screen.prove(
-        kept == len(contexts), f"only the wrapped keys were exchanged, {exchanged:,} bytes in all; by {JOB}, which cannot read"
+        kept == len(contexts), f"only their wrapped keys were exchanged, {exchanged:,} bytes, by {JOB}, which cannot read them"
     )
     reader = people.application.encryptor(KEY)
     opened = [hashlib.sha256(reader.decrypt(one.path.read_bytes(), one.record.context)).hexdigest() for one in objects]

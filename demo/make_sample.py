@@ -78,7 +78,7 @@ def patients(python: Path, out: Path) -> dict[str, bytes]:
     """Return the smallest of the generated FHIR R4 bundles, by their path in the sample."""
     print(f"generating {GENERATED} patients, about a minute")
     synthea = python.parent / "synthea"
-    command = [synthea, "-p", str(GENERATED), "-s", str(SEED), "-r", REFERENCE_DATE, "-o", str(out)]
+    command = [str(synthea), "-p", str(GENERATED), "-s", str(SEED), "-r", REFERENCE_DATE, "-o", str(out)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     bundles = sorted((out / "fhir").glob("*.json"), key=lambda path: (path.stat().st_size, path.name))
     if len(bundles) != GENERATED:

@@ -1,17 +1,16 @@
-"""Chapters eleven to thirteen: what the server's own files show, the record that anyone can check, and a forgery that is caught."""
+"""Chapters eleven to thirteen: what the server's own files show, the record anyone can check, and a forgery that is caught."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
-from pathlib import Path
 
 from demo.house import House
 from demo.opening import APPLICATION, KEY, People
 from demo.records import TELLING
-from demo.sealing import Object
 from demo.screen import Screen
+from demo.sealing import Object
 from keyclave_client import Client
 from keyclave_client.errors import KeyclaveError, Unknown
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from demo.story import tell  # noqa: E402 - the path above is what makes this folder importable when it is run as a script
+from demo.story import tell  # the path above makes this folder importable when it is run as a script
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""What the demonstration shows, and the one way in which it claims anything: `prove`, which ends it when a claim does not hold."""
+"""What the demonstration shows, and the one way in which it claims anything: `prove`, which ends it when a claim is false."""
 
 from __future__ import annotations
 

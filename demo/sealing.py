@@ -1,4 +1,4 @@
-"""Chapters four to seven: the folder becomes ciphertext, nothing in it can be read, it comes back whole, and only to its patient."""
+"""Chapters four to seven: the folder becomes ciphertext, nothing in it is readable, and it comes back whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from demo import dicom
 from demo.opening import KEY, People
 from demo.records import DICOM, FHIR, Record
-from demo.screen import Screen, many, megabytes
+from demo.screen import Screen, many
 from keyclave_client import Client, Encryptor
 from keyclave_client.errors import KeyclaveError, Refused, Undecipherable
 
@@ -52,12 +52,12 @@ def seal(people: People, records: list[Record], folder: Path, screen: Screen) ->
     wrapped = {encryptor.inspect_file(one.path).key for one in objects}
     screen.prove(wrapped == {people.operator.get_key(KEY).id}, "every one names the key that it depends on")
     plain, stored = sum(record.size for record in records), sum(one.path.stat().st_size for one in objects)
-    screen.result(f"{many(len(objects), 'data key')}, {stored - plain:,} bytes more in all")
+    screen.result(f"{many(len(objects), 'data key')}, {stored - plain:,} bytes more")
     return objects
 
 
 def search(objects: list[Object], screen: Screen) -> None:
-    """Search every ciphertext for its own patient's words, for other patients' words, and for what each file format begins with."""
+    """Search every ciphertext for its own patient's words, for other patients' words, and for the marks of the file formats."""
     everyone = sorted({word for one in objects for word in one.record.words})
     others = everyone[:: 1 + (len(everyone) - 1) // _OTHERS]
     searched = found = 0

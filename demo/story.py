@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from demo import changing, opening, proving, sealing
 from demo.house import House
+from demo.next_steps import where_next
 from demo.screen import Screen, Unproven
 from keyclave_client.errors import KeyclaveError
 
@@ -31,7 +30,7 @@ def tell(patients: int, keep: Path | None, port: int) -> int:
         except (KeyclaveError, RuntimeError, OSError, ValueError) as error:
             screen.fail("The demonstration broke off", f"{type(error).__name__}: {error}", house.said())
             return 1
-    screen.summary(_where_next(keep))
+    screen.summary(where_next(keep))
     return 0
 
 
@@ -78,40 +77,3 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
-
-
-def _where_next(keep: Path | None) -> list[tuple[str, list[str]]]:
-    """Return what a curious person does next: purposes with commands."""
-    if keep is None:
-        return [
-            (
-                "All of it was in a temporary folder, which is gone. To keep it and play on:",
-                ['make demo ARGS="--keep .keyclave-demo"'],
-            ),
-            ("A development server for your own experiments:", ["make serve"]),
-            ("Why it holds:", ["docs/philosophy.md  docs/life-of-a-request.md  docs/threat-model.md"]),
-        ]
-    folder = shlex.quote(str(keep))
-    return [
-        (
-            "Serve it again, and open it with two shares:",
-            [
-                f"export KEYCLAVE_HOME={folder}/home PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
-                f"keyclave serve >>{folder}/server.log 2>&1 &",
-                f"keyclave --profile operator unseal --share-file {folder}/custodians/share-1.txt --share-file {folder}/custodians/share-3.txt",
-            ],
-        ),
-        (
-            "Read the index of the records, with a credential of your own:",
-            [
-                f"keyclave --profile operator credential issue you --ttl 1h -o unwrap -k {opening.KEY} -c purpose=treatment --save-profile you",
-                f"keyclave --profile you decrypt {folder}/sealed/{sealing.INDEX} -k {opening.KEY}"
-                + "".join(f" -c {name}={value}" for name, value in sealing.INDEX_CONTEXT.items())
-                + f" --out {folder}/opened",
-            ],
-        ),
-        (
-            "See what depends on which version, and what is on record about it:",
-            [f"keyclave inspect {folder}/sealed --summary", "keyclave --profile auditor audit events --limit 20"],
-        ),
-    ]

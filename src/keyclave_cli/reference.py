@@ -87,7 +87,7 @@ def _usage(command: click.Command, path: str) -> str:
 
 def _options(command: click.Command) -> str:
     context = click.Context(command, info_name="keyclave")
-    named = [parameter for parameter in command.get_params(context) if parameter.name not in ("help", "json", "arguments")]
+    named = [parameter for parameter in command.params if parameter.name not in ("json", "arguments")]
     rows = [record for parameter in named if (record := parameter.get_help_record(context)) is not None]
     if not rows:
         return ""

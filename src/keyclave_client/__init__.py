@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from keyclave_client.client import Client
     from keyclave_client.errors import KeyclaveError
     from keyclave_client.local.cache import DEFAULT_CACHE, NO_CACHE, CacheLimits
-    from keyclave_client.local.datakey import DataKey as DataKey
     from keyclave_client.local.datakey import DataKeySource, ServerKeys
     from keyclave_client.local.encryptor import Encryptor
     from keyclave_client.local.inspection import Inspection, inspect, inspect_file
@@ -45,7 +44,7 @@ _ROOMS = {
     "client": ("Client",),
     "errors": ("KeyclaveError",),
     "local.cache": ("DEFAULT_CACHE", "NO_CACHE", "CacheLimits"),
-    "local.datakey": ("DataKey", "DataKeySource", "ServerKeys"),
+    "local.datakey": ("DataKeySource", "ServerKeys"),
     "local.encryptor": ("Encryptor",),
     "local.inspection": ("Inspection", "inspect", "inspect_file"),
 }

@@ -110,6 +110,7 @@ class Prompt:
             if name.startswith("KEYCLAVE_"):
                 patch.delenv(name)
         patch.setenv("XDG_CONFIG_HOME", str(folder / ".config"))
+        patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2] / "src"))
         patch.setenv("COLUMNS", "100")
         patch.setenv("NO_COLOR", "1")
         patch.chdir(folder)
@@ -119,7 +120,10 @@ class Prompt:
         with self._patch.context() as patch, _streams(given) as (out, err):
             for name, value in environment.items():
                 patch.setenv(name, value)
-            code = run(arguments)
+            try:
+                code = run(arguments)
+            except SystemExit as ended:  # what click does after completing for a shell
+                code = int(ended.code or 0)
         return Done(code, out.getvalue(), err.getvalue().decode())
 
     def line(self, command: str) -> Done:

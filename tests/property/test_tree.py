@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keyclave.audit.proofs import prove_consistency, prove_inclusion, tree_root, verify_consistency, verify_inclusion
 from keyclave.audit.tiles import HASH, bundle_path, decode_bundle, encode_bundle, parse_path, tile_path, tile_width, tree_tiles
-from keyclave.audit.tree import CompactRange, Tree
+from keyclave.audit.tree import CompactRange, ReadTile, Tree
 from keyclave.core.errors import Broken, Malformed
 from keyclave_verify import merkle
 from tests.unit.audit.logs import Log
@@ -110,17 +110,17 @@ def test_a_restored_tree_goes_on_as_if_it_had_never_stopped(size: int, steps: Se
             assert tile.data == big().read_tile(tile.level, tile.index, 256)
         edge.append_many(hashes)
         size += step
-        tree = Tree.restore(size, lambda level, index, width: _partial(tree, level, index, width))
+        tree = Tree.restore(size, stored(tree))
     assert tree.size == edge.size == size
     assert tree.root() == edge.root() == defined_root(0, size)
     partial = {(tile.level, tile.index, tile.width) for tile in tree.partial_tiles()}
     assert partial == {(level, full, width) for level, full, width in tree_tiles(size) if width}
 
 
-def _partial(tree: Tree, level: int, index: int, width: int) -> bytes:
-    """Return a partial tile out of a tree that is about to be restored from it."""
-    (data,) = [tile.data for tile in tree.partial_tiles() if (tile.level, tile.index, tile.width) == (level, index, width)]
-    return data
+def stored(tree: Tree) -> ReadTile:
+    """Return how to read the partial tiles of a tree that is about to be restored from them."""
+    tiles = {(tile.level, tile.index, tile.width): tile.data for tile in tree.partial_tiles()}
+    return lambda *name: tiles[name]
 
 
 @given(st.integers(1, 70_000))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +81,21 @@ class Wire:
         return getattr(self.real, name)
 
 
+@cache
+def _fresh() -> bytes:
+    """Return a new database's file, made once for all tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "keyclave.db"
+        sqlite.create(path, "0badcafe")
+        return path.read_bytes()
+
+
 def new_store(folder: Path, **more: Any) -> SqliteStore:
-    """Make a database below `folder` and open it."""
+    """Open the database below `folder`, a new one if there is none."""
     path = folder / "keyclave.db"
     if not path.exists():
-        sqlite.create(path, "0badcafe")
+        path.touch(mode=0o600)
+        path.write_bytes(_fresh())
     return SqliteStore(path, **more)
 
 

@@ -1,4 +1,4 @@
-"""A third party's judgement: the Go project's own transparency-log packages accept what we make and refuse what was tampered with.
+"""A third party's judgement: the Go project's transparency-log packages accept what we make and refuse what was tampered with.
 
 golang.org/x/mod/sumdb/note and …/tlog check the checksum database of every Go installation and share no code with ours.
 """
@@ -86,7 +86,7 @@ def test_it_opens_our_checkpoints_and_no_tampered_one(judge: Path, log: Log) -> 
 
 
 def test_it_accepts_our_inclusion_proofs_and_no_tampered_one(judge: Path, log: Log) -> None:
-    good = []
+    good: list[dict[str, Any]] = []
     for size in SIZES[1:]:
         root = b64(tree_root(size, log.read_tile))
         for index in sorted({0, 1, size // 2, 254, 255, 256, size - 1}):
@@ -102,7 +102,7 @@ def test_it_accepts_our_inclusion_proofs_and_no_tampered_one(judge: Path, log: L
 
 
 def test_it_accepts_our_consistency_proofs_and_no_tampered_one(judge: Path, log: Log) -> None:
-    good = []
+    good: list[dict[str, Any]] = []
     roots = {size: b64(tree_root(size, log.read_tile)) for size in SIZES}
     for new in SIZES[1:]:
         for old in (size for size in SIZES[1:] if size <= new):

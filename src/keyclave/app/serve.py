@@ -83,7 +83,11 @@ async def _serve(config: Config, home: Path, host: str, port: int) -> None:
 def _server(config: Config, home: Path, host: str, port: int, desk: Desk) -> uvicorn.Server:
     refusals = Refusals(desk)
     gateway = Gateway(desk, OPERATIONS, refusals.note)
-    lane = type("Lane", (FastLane,), {"gateway": gateway, "routes": Routes(OPERATIONS), "refusals": refusals})
+    lane = type(
+        "Lane",
+        (FastLane,),
+        {"gateway": gateway, "routes": Routes(OPERATIONS), "refusals": refusals, "most": config.listen.connections},
+    )
     settings = uvicorn.Config(
         application(gateway, OPERATIONS),
         host=host,

@@ -51,4 +51,5 @@ def _steady() -> int:
 
 def to_text(at: int) -> str:
     """Return RFC 3339 in UTC with microseconds."""
-    return datetime.fromtimestamp(at / MICROSECONDS, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    seconds, micros = divmod(at, MICROSECONDS)
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{micros:06}Z"

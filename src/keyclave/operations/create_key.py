@@ -23,12 +23,12 @@ from keyclave.keys.periods import DEFAULTS, checked
 from keyclave.keys.transitions import FIRST, Move, moved
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
-from keyclave.operations.forms import Answer, Base64, Empty, Name, Request, Text, from_base64
+from keyclave.operations.forms import Answer, Base64, Empty, KeyName, Request, TagValue, Text, from_base64
 from keyclave.operations.key_view import KeyView, view
 from keyclave.operations.keyring import LoadedKey
 from keyclave.store import records
 
-Tags = Annotated[dict[Text, Annotated[str, Meta(max_length=256)]], Meta(max_length=limits.TAGS)]
+Tags = Annotated[dict[Text, TagValue], Meta(max_length=limits.TAGS)]
 
 IMPORT_WINDOW = 3600 * 1_000_000  # microseconds that import parameters live
 _SEPARATE = 512  # bytes: the RSA-4096 part of wrapped import material
@@ -37,9 +37,9 @@ _SEPARATE = 512  # bytes: the RSA-4096 part of wrapped import material
 class Description(Request, kw_only=True):
     """What is said of a key when it is made."""
 
-    name: Name
-    spec: str = "aes-256"
-    purpose: str = "encrypt"
+    name: KeyName
+    spec: KeySpec = KeySpec.AES_256
+    purpose: Purpose = Purpose.ENCRYPT
     owner: Text
     environment: Text = "production"
     classification: Text = "ePHI"
@@ -72,14 +72,16 @@ class ImportParameters(Answer, kw_only=True):
 
 def create_key(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: CreateRequest) -> Callable[[Connection], KeyView]:
     """Generate a key."""
-    spec, purpose = suits(request.spec, request.purpose)
+    spec, purpose = request.spec, request.purpose
+    check_fit(spec, purpose)
     material, public = generate(desk, spec)
     return _keep(desk, attempt, request, spec, purpose, material, public, "generated")
 
 
 def import_key(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: ImportRequest) -> Callable[[Connection], KeyView]:
     """Register a key that was made elsewhere."""
-    spec, purpose = suits(request.spec, request.purpose)
+    spec, purpose = request.spec, request.purpose
+    check_fit(spec, purpose)
     private = desk.imports.take(attempt.caller.tenant, request.token, attempt.at)
     blob = from_base64(request.wrapped, limits.MESSAGE, "wrapped")
     with private, desk.module.decrypt_private(private, KeySpec.RSA_4096, blob[:_SEPARATE]) as ephemeral:
@@ -109,16 +111,11 @@ def import_parameters(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _req
     )
 
 
-def suits(spec_text: str, purpose_text: str) -> tuple[KeySpec, Purpose]:
-    """Return specification and purpose if both exist and go together: one key, one purpose."""
-    try:
-        spec = KeySpec(spec_text)
-    except ValueError:
-        raise Malformed(f"unknown key spec {spec_text[:40]!r}", "known: " + ", ".join(s.value for s in KeySpec)) from None
-    fitting = [p.value for p in Purpose if p in spec.purposes]
-    if purpose_text not in fitting:
-        raise Malformed(f"{spec.value} keys are not for {purpose_text[:40]!r}", "they are for: " + ", ".join(fitting))
-    return spec, Purpose(purpose_text)
+def check_fit(spec: KeySpec, purpose: Purpose) -> None:
+    """Refuse a specification and a purpose that do not go together: one key, one purpose."""
+    if purpose not in spec.purposes:
+        fitting = ", ".join(p.value for p in spec.purposes)
+        raise Malformed(f"{spec.value} keys are not for {purpose.value}", f"they are for: {fitting}")
 
 
 def generate(desk: Desk, spec: KeySpec) -> tuple[Slot, bytes | None]:
@@ -131,10 +128,7 @@ def generate(desk: Desk, spec: KeySpec) -> tuple[Slot, bytes | None]:
 
 def made_slowly(_key: LoadedKey | None, request: Description) -> bool:
     """Tell whether making this key would hold up the event loop."""
-    try:
-        return KeySpec(request.spec).slow
-    except ValueError:
-        return False
+    return request.spec.slow
 
 
 def _keep(

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from keyclave.core import limits
 from keyclave.core.clock import MICROSECONDS, to_text
 from keyclave.core.errors import Malformed, Unknown
-from keyclave.core.ids import RAW, from_id, to_id
+from keyclave.core.ids import RAW, to_id
 from keyclave.crypto.bearer import new_token
 from keyclave.identity.caller import Credential
 from keyclave.identity.roles import Role, check_assignment
@@ -139,7 +139,6 @@ def revoke(
 ) -> Callable[[Connection], CredentialView]:
     """Revoke: when this is answered, the token opens nothing. Operators and custodians revoke any; a second time is no error."""
     ref = attempt.ref
-    from_id("crd", ref)
     found = desk.store.read(lambda conn: records.find_credential(conn, attempt.caller.tenant, ref))
     if found is None:
         raise Unknown("no such credential", "see `keyclave credential list`")

@@ -42,7 +42,7 @@ class DataKeyAnswer(Answer, kw_only=True):
 class DataKeyPairRequest(Request, kw_only=True):
     """`private` false: only the wrapped form of the private key."""
 
-    spec: str
+    spec: KeySpec
     context: Context = {}
     private: bool = True
 
@@ -103,7 +103,9 @@ def data_key_pair(
 ) -> DataKeyPairAnswer:
     """Make a key pair whose private half is wrapped."""
     context = admit_context(attempt, request.context)
-    spec = pair_spec(request.spec)
+    spec = request.spec
+    if spec.symmetric:
+        raise Malformed(f"{spec.value} is not a key pair", "use data-key for symmetric data keys")
     handle = desk.keyring.protecting(key, Purpose.ENCRYPT, attempt.at)
     attempt.version, attempt.detail = handle.number, {"spec": spec.value}
     pair = desk.module.generate_pair(spec)
@@ -117,18 +119,6 @@ def data_key_pair(
         key=handle.key_id,
         version=handle.number,
     )
-
-
-def pair_spec(text: str) -> KeySpec:
-    """Return the specification of a key pair; a symmetric one is `Malformed`."""
-    try:
-        spec = KeySpec(text)
-    except ValueError:
-        spec = KeySpec.AES_256
-    if spec.symmetric:
-        pairs = ", ".join(s.value for s in KeySpec if not s.symmetric)
-        raise Malformed(f"{text!r} is not the specification of a key pair", f"one of: {pairs}")
-    return spec
 
 
 def wrap(desk: Desk, attempt: Attempt, key: LoadedKey, request: WrapRequest, sealing: Sealing) -> WrapAnswer:

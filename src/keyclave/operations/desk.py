@@ -89,6 +89,9 @@ class Desk:
             self._run(op, attempt, key, request)
         except KeyclaveError as error:
             attempt.error = error
+        except Exception as fault:
+            attempt.error = Broken("the operation failed", "see the server's log")
+            self.log.complain(fault)
         self.enqueue(attempt)
 
     def admit(self, op: Operation, attempt: Attempt, ref: str) -> LoadedKey | None:

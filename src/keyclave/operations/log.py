@@ -150,7 +150,9 @@ class Log:
 
     def published(self, size: int | None = None) -> str:
         """Return the newest checkpoint, or the kept one of that size."""
-        found = self.checkpoint if size is None else self._store.last_checkpoint(size)
+        found = self.checkpoint
+        if size is not None:
+            found = self._store.last_checkpoint(size) if size <= self.size else None
         if found is None:
             raise Unknown("no such checkpoint", "ask for the newest")
         return found[2]

@@ -19,7 +19,7 @@ class SignRequest(Request, kw_only=True):
 
     message: Base64
     digested: bool = False
-    algorithm: str = ""
+    algorithm: SignatureAlgorithm | None = None
 
 
 class SignAnswer(Answer, kw_only=True):
@@ -37,7 +37,7 @@ class VerifyRequest(Request, kw_only=True):
     message: Base64
     signature: Base64
     digested: bool = False
-    algorithm: str = ""
+    algorithm: SignatureAlgorithm | None = None
     version: Number | None = None
 
 
@@ -53,7 +53,7 @@ class MacRequest(Request, kw_only=True):
     """A message to authenticate."""
 
     message: Base64
-    algorithm: str = ""
+    algorithm: MacAlgorithm | None = None
 
 
 class MacAnswer(Answer, kw_only=True):
@@ -70,7 +70,7 @@ class VerifyMacRequest(Request, kw_only=True):
 
     message: Base64
     mac: Base64
-    algorithm: str = ""
+    algorithm: MacAlgorithm | None = None
     version: Number | None = None
 
 
@@ -119,23 +119,22 @@ def verify_mac(desk: Desk, attempt: Attempt, key: LoadedKey, request: VerifyMacR
     return ValidAnswer(valid=True, key=handle.key_id, version=handle.number)
 
 
-def signature_algorithm(spec: KeySpec, text: str) -> SignatureAlgorithm:
-    """Return the algorithm of that name, or the default of the key; one that does not fit the key is `Malformed`."""
+def signature_algorithm(spec: KeySpec, wanted: SignatureAlgorithm | None) -> SignatureAlgorithm:
+    """Return the algorithm that is wanted, or the default of the key; one that does not fit the key is `Malformed`."""
     fitting = SignatureAlgorithm.fitting(spec)
-    if not text:
+    if wanted is None:
         return fitting[0]
-    for algorithm in fitting:
-        if algorithm.value == text:
-            return algorithm
-    known = ", ".join(a.value for a in fitting)
-    raise Malformed(f"a key of {spec.value} does not sign with {text[:40]!r}", f"it signs with: {known}")
+    if wanted not in fitting:
+        known = ", ".join(a.value for a in fitting)
+        raise Malformed(f"a key of {spec.value} does not sign with {wanted.value}", f"it signs with: {known}")
+    return wanted
 
 
-def mac_algorithm(spec: KeySpec, text: str) -> MacAlgorithm:
-    """Return the one MAC algorithm of the key; another name is `Malformed`."""
+def mac_algorithm(spec: KeySpec, wanted: MacAlgorithm | None) -> MacAlgorithm:
+    """Return the one MAC algorithm of the key; another is `Malformed`."""
     algorithm = MacAlgorithm(spec.value)
-    if text and text != algorithm.value:
-        raise Malformed(f"a key of {spec.value} does not compute {text[:40]!r}", f"it computes {algorithm.value}")
+    if wanted not in (None, algorithm):
+        raise Malformed(f"a key of {spec.value} does not compute that MAC", f"it computes {algorithm.value}")
     return algorithm
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy.exc import IntegrityError
 
 from keyclave.core.errors import Conflict, StaleRevision
 from keyclave.identity.caller import Credential
@@ -14,6 +15,7 @@ from keyclave.identity.scope import Scope
 from keyclave.keys.model import Cryptoperiod, Key, Rotation, Version, WrappedMaterial
 from keyclave.keys.states import State
 from keyclave.store import schema as s
+from keyclave.store.prepared import Prepared
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -62,8 +64,8 @@ _VERSIONS = select(*_VERSION_COLUMNS).where(s.key_versions.c.key_id == bindparam
 _MATERIAL = select(s.key_versions.c.sealed, s.key_versions.c.state, s.key_versions.c.used).where(
     s.key_versions.c.key_id == bindparam("key_id"), s.key_versions.c.number == bindparam("number")
 )
-_INSERT_KEY = s.keys.insert()
-_INSERT_VERSION = s.key_versions.insert()
+_INSERT_KEY = Prepared(s.keys.insert())
+_INSERT_VERSION = Prepared(s.key_versions.insert())
 
 
 def _version(row: Row[Any]) -> Version:
@@ -114,14 +116,14 @@ def read_key(conn: Connection, tenant: str, ref: str) -> Key | None:
     return None if row is None else _key(row, list(conn.execute(_VERSIONS, {"key_id": row.id})))
 
 
-def list_keys(conn: Connection, tenant: str, after: str, limit: int, name: str | None, state: str | None) -> list[Key]:
+def list_keys(conn: Connection, tenant: str, after: str, limit: int, name: str | None, state: State | None) -> list[Key]:
     """Return keys by name after `after`; `name` is a prefix, `state` one that some version is in."""
     query = select(s.keys).where(s.keys.c.tenant == tenant, s.keys.c.name > after).order_by(s.keys.c.name).limit(limit)
     if name:
         query = query.where(func.substr(s.keys.c.name, 1, len(name)) == name)
     if state:
         v = s.key_versions.c
-        query = query.where(select(v.key_id).where(v.key_id == s.keys.c.id, v.state == state).exists())
+        query = query.where(select(v.key_id).where(v.key_id == s.keys.c.id, v.state == state.value).exists())
     rows = list(conn.execute(query))
     versions: dict[str, list[Row[Any]]] = {row.id: [] for row in rows}
     numbered = select(*_VERSION_COLUMNS).where(s.key_versions.c.key_id.in_(list(versions)))
@@ -142,13 +144,13 @@ def _metadata(key: Key) -> dict[str, Any]:
 
 
 def insert_key(conn: Connection, key: Key, material: WrappedMaterial) -> None:
-    """Keep a new key with its first version. A taken name is `Conflict`."""
-    taken = conn.execute(_KEY_BY_NAME, {"tenant": key.tenant, "ref": key.name}).first()
-    if taken is not None:
-        raise Conflict(f"a key named {key.name!r} exists", "choose another name, or rotate the key that is there")
+    """Keep a new key with its first version. A taken name is `Conflict`: the schema says so, without a look beforehand."""
     row: dict[str, Any] = {"id": key.id, "tenant": key.tenant, "name": key.name, "spec": key.spec, "purpose": key.purpose}
     row |= {"location": key.location, "created_at": key.created_at, "created_by": key.created_by, "rev": key.rev}
-    conn.execute(_INSERT_KEY, row | _metadata(key))
+    try:
+        _INSERT_KEY.run(conn, row | _metadata(key))
+    except IntegrityError:
+        raise Conflict(f"a key named {key.name!r} exists", "choose another name, or rotate the key that is there") from None
     insert_version(conn, key, key.versions[0], material)
 
 
@@ -157,13 +159,11 @@ def insert_version(conn: Connection, key: Key, version: Version, material: Wrapp
     row = msgspec.structs.asdict(version)
     row |= {"key_id": key.id, "is_primary": key.primary == version.number, "sealed": material.sealed, "used": 0}
     row["state"] = version.state.value
-    conn.execute(_INSERT_VERSION, row)
+    _INSERT_VERSION.run(conn, row)
 
 
-_TOUCH = (
-    update(s.keys)
-    .where(s.keys.c.id == bindparam("key"), s.keys.c.rev == bindparam("expected"))
-    .values(rev=bindparam("expected") + 1)
+_TOUCH = Prepared(
+    update(s.keys).where(s.keys.c.id == bindparam("key"), s.keys.c.rev == bindparam("expected")).values(rev=bindparam("next"))
 )
 
 
@@ -172,7 +172,7 @@ def update_key(conn: Connection, before: Key, now: Key) -> Key:
 
     Whoever changed the key since `before` was read wins: `StaleRevision`.
     """
-    if conn.execute(_TOUCH, {"key": before.id, "expected": before.rev}).rowcount != 1:
+    if _TOUCH.run(conn, {"key": before.id, "expected": before.rev, "next": before.rev + 1}) != 1:
         raise StaleRevision("the key was changed by somebody else meanwhile", "read it again and repeat what is still wanted")
     if _metadata(now) != _metadata(before):
         conn.execute(update(s.keys).where(s.keys.c.id == now.id).values(**_metadata(now)))
@@ -207,7 +207,7 @@ def replace_material(conn: Connection, material: WrappedMaterial) -> None:
     conn.execute(statement.values(sealed=material.sealed))
 
 
-_RESERVE = (
+_RESERVE = Prepared(
     update(s.key_versions)
     .where(s.key_versions.c.key_id == bindparam("key"), s.key_versions.c.number == bindparam("version"))
     .values(used=s.key_versions.c.used + bindparam("block"))
@@ -216,7 +216,7 @@ _RESERVE = (
 
 def reserve_uses(conn: Connection, key_id: str, number: int, block: int) -> None:
     """Account for `block` further uses of a version, before they happen."""
-    conn.execute(_RESERVE, {"key": key_id, "version": number, "block": block})
+    _RESERVE.run(conn, {"key": key_id, "version": number, "block": block})
 
 
 # ---- principals and credentials -------------------------------------------------------------------------------------------

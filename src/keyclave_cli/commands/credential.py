@@ -17,7 +17,7 @@ ROLES = ("custodian", "operator", "auditor", "application")
 
 @click.group(cls=Family)
 def credential() -> None:
-    """Issue, list and revoke credentials, and see whose you hold.
+    """Issue, list and revoke credentials.
 
     Operators issue them for applications, custodians for people; nobody for themselves.
     """

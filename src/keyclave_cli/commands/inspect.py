@@ -17,7 +17,7 @@ from keyclave_cli.session import Session
 @click.option("--summary", is_flag=True, help="Count the files of each key version instead of listing them.")
 @click.pass_context
 def inspect(ctx: click.Context, paths: tuple[str, ...], summary: bool) -> None:
-    """Show which key and version encrypted files depend on.
+    """Show which key version files depend on, offline.
 
     It reads headers only, and needs neither server nor credential. What a header says is proven only by decrypting:
     use it to sort, count and plan. In folders, files that are not encrypted are left alone.

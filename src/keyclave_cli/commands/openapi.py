@@ -12,6 +12,6 @@ from keyclave_cli.session import Session
 @click.command(cls=RemoteCommand)
 @click.pass_context
 def openapi(ctx: click.Context) -> None:
-    """Print the server's OpenAPI description (3.1, JSON)."""
+    """Print the server's OpenAPI description."""
     with ctx.ensure_object(Session).client(authenticated=False) as client:
         output.write_json(client.openapi())

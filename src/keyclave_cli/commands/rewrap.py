@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def rewrap(
     ctx: click.Context, paths: tuple[str, ...], context: dict[str, str], to_key: str | None, to_context: dict[str, str], jobs: int
 ) -> None:
-    """Move encrypted files to the newest key version, another key or another context.
+    """Move files to a newer version, key or context.
 
     Only the wrapped data keys travel, a thousand in a request, so terabytes are rewrapped in moments; each file's
     header is changed in place, and its data stays as it is. A changed --to-context is the exception: it is bound into

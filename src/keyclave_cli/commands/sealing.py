@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,12 @@ from keyclave_cli.problems import USAGE, Stop, describe, show
 from keyclave_cli.session import Session
 
 if TYPE_CHECKING:
+    from keyclave_client import Client
     from keyclave_client.views import Unsealing
 
 _ARMOUR = "-----BEGIN "
 _SHARE_BYTES = 65_536
+_LIMITED = 1.0  # seconds
 
 
 @click.command(cls=RemoteCommand)
@@ -60,19 +63,28 @@ def unseal(ctx: click.Context, share_files: tuple[str, ...], open_with: str) -> 
             output.note(f"{received} of {threshold} shares are there")
         shares = _ask() if asking else _given(share_files or ("-",), open_with)
         for share in shares:
-            try:
-                at = client.unseal(share)
-            except Exception as error:
-                # a mistyped share is no reason to begin again; anything else is
-                problem = describe(error)
-                if not asking or problem is None or problem.code not in ("malformed", "refused", "conflict"):
-                    raise
-                show(problem, as_json=session.json)
+            at = _give(session, client, share, forgiving=asking)
+            if at is None:
                 continue
             if not at.sealed:
                 _tell_open(session)
                 return
             _tell(session, at)
+
+
+def _give(session: Session, client: Client, share: str, *, forgiving: bool) -> Unsealing | None:
+    """Give one share. None if it was refused and somebody is there to type it again: that is no reason to begin anew."""
+    while True:
+        try:
+            return client.unseal(share)
+        except Exception as error:
+            problem = describe(error)
+            if not forgiving or problem is None or problem.code not in ("malformed", "refused", "conflict", "limit_reached"):
+                raise
+            show(problem, as_json=session.json)
+            if problem.code != "limit_reached":
+                return None
+        time.sleep(_LIMITED)  # after a wrong share the server takes none for a moment; the one in hand is not wrong
 
 
 def _tell(session: Session, at: Unsealing) -> None:

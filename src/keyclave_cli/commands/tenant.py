@@ -11,7 +11,10 @@ from keyclave_cli.session import Session
 
 @click.group(cls=Family)
 def tenant() -> None:
-    """Create tenants: organisations with keys and people of their own."""
+    """Create tenants.
+
+    A tenant is an organisation on the same server, with keys and people of its own.
+    """
 
 
 @tenant.command()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -54,28 +55,19 @@ class Crew:
         self._bars = bars
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._crash: BaseException | None = None
 
     def run(self, items: Sequence[Item]) -> list[Outcome]:
         """Return each item's outcome, in the items' order. An interrupt is raised again once the threads have let go."""
         outcomes = [Outcome(item, Fate.NOT_TRIED) for item in items]
         waiting = iter(range(len(items)))
-        threads = [
-            threading.Thread(target=self._labour, args=(waiting, outcomes), name=f"file-{number}", daemon=True)
-            for number in range(min(self._jobs, len(items)))
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            for thread in threads:
-                thread.join()
-        except KeyboardInterrupt:
-            self._stop.set()
-            for thread in threads:
-                thread.join()
-            raise
-        if self._crash is not None:
-            raise self._crash
+        with ThreadPoolExecutor(self._jobs, thread_name_prefix="file") as pool:
+            labours = [pool.submit(self._labour, waiting, outcomes) for _ in range(min(self._jobs, len(items)))]
+            try:
+                for labour in labours:
+                    labour.result()
+            except BaseException:
+                self._stop.set()  # an interrupt, or a mistake in this program that is raised where it will be seen
+                raise
         return outcomes
 
     def _labour(self, waiting: Iterator[int], outcomes: list[Outcome]) -> None:
@@ -87,11 +79,6 @@ class Crew:
             try:
                 outcomes[number] = self._one(outcomes[number].item)
             except _Interrupted:
-                return
-            except BaseException as error:
-                # a mistake in this program, not in a file: it ends the run and is raised where it will be seen
-                self._crash = error
-                self._stop.set()
                 return
 
     def _one(self, item: Item) -> Outcome:

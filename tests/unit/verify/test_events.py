@@ -62,7 +62,7 @@ def test_canonical_events_are_read_and_other_spellings_are_not(more: dict[str, A
 )
 @pytest.mark.parametrize("strict", [True, False])
 def test_what_is_no_event_is_named(entry: bytes, strict: bool) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         parse_event(entry)
     if strict:
         (fault,) = EventOrder(strict=True).check([entry], 4711)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from starlette.routing import Route
 
 from keyclave.audit.tiles import parse_path
 from keyclave.core import limits
-from keyclave.core.errors import KeyclaveError, LimitReached, Malformed, TooLarge, Unknown
+from keyclave.core.errors import Broken, KeyclaveError, LimitReached, Malformed, TooLarge, Unknown
 from keyclave.operations import read_log, unseal
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import encode_answer
@@ -23,6 +24,8 @@ from keyclave.policy.duties import check_duty
 from keyclave.protocols.rest.gateway import JSON, Gateway, read_head
 from keyclave.protocols.rest.openapi import document
 from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem
+
+logger = logging.getLogger("keyclave.rest")
 
 _NO_STORE = {"cache-control": "no-store"}
 _IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
@@ -105,7 +108,7 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
 class SizesQuery(msgspec.Struct, forbid_unknown_fields=True):
     """Checkpoints larger than `after`."""
 
-    after: int = 0
+    after: read_log.Index = 0
 
 
 def _performing(gateway: Gateway, op: Operation) -> Callable[[Request], Any]:
@@ -140,10 +143,13 @@ def _guarded(handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
             response: Response = await handler(request)
         except KeyclaveError as error:
             return _problem(error)
-        except (msgspec.ValidationError, msgspec.DecodeError) as fault:
+        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as fault:
             return _problem(malformed(fault))
         except ClientDisconnect:
             return Response(status_code=400)
+        except Exception as fault:
+            logger.error("a request failed", exc_info=fault)
+            return _problem(Broken("the request failed", "see the server's log"))
         return response
 
     return guarded

@@ -12,6 +12,7 @@ a sweep (`sweep`), not by a timer each; `Expect: 100-continue` is answered; what
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -19,10 +20,12 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from keyclave.core import limits
-from keyclave.core.errors import KeyclaveError, Malformed, TooLarge
+from keyclave.core.errors import Broken, KeyclaveError, Malformed, TooLarge
 from keyclave.protocols.rest.gateway import Gateway, read_head
 from keyclave.protocols.rest.problems import CONTENT_TYPE, problem
 from keyclave.protocols.rest.routes import Route, Routes
+
+logger = logging.getLogger("keyclave.rest")
 
 REQUEST_SECONDS = 30  # from the first byte of a request to its last
 IDLE_SECONDS = 75  # between requests
@@ -59,6 +62,7 @@ class FastLane(HttpToolsProtocol):
 
     gateway: ClassVar[Gateway]
     routes: ClassVar[Routes]
+    most: ClassVar[int] = 20_000  # connections kept open at once
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -72,6 +76,8 @@ class FastLane(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected."""
         super().connection_made(transport)
+        if len(self.connections) > self.most:
+            transport.close()  # better nobody new than nobody at all
         self.address = self.client[0] if self.client else ""
 
     def data_received(self, data: bytes) -> None:
@@ -143,7 +149,12 @@ class FastLane(HttpToolsProtocol):
             status, body = problem(error)
             respond(status, CONTENT_TYPE, body, ())
             return
-        self.gateway.submit(op, ref, head, cycle.body, self.address, respond)
+        try:
+            self.gateway.submit(op, ref, head, cycle.body, self.address, respond)
+        except Exception as fault:  # must not reach the parser, which would take it for bytes that are not HTTP
+            logger.error("a request failed", exc_info=fault)
+            status, body = problem(Broken("the request failed", "see the server's log"))
+            respond(status, CONTENT_TYPE, body, ())
 
     def _answer(self, cycle: _Cycle, status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
         cycle.response_complete = True

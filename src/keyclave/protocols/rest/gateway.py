@@ -97,7 +97,7 @@ class Gateway:
                 _options(op, ref, head, body, attempt)
             elif head.dry_run:
                 raise Malformed("this operation changes no record, so it cannot be rehearsed", "leave dry_run out")
-        except (msgspec.ValidationError, msgspec.DecodeError) as fault:
+        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as fault:
             attempt.error = malformed(fault)
         except KeyclaveError as error:
             attempt.error = error

@@ -68,7 +68,9 @@ def problem(error: KeyclaveError, event: str = "") -> tuple[int, bytes]:
     return status, _encode(body)
 
 
-def malformed(fault: msgspec.DecodeError | msgspec.ValidationError) -> Malformed:
+def malformed(fault: msgspec.DecodeError | msgspec.ValidationError | UnicodeDecodeError) -> Malformed:
     """Return what is wrong with a body, without repeating a value of it: it may be a secret in the wrong place."""
+    if isinstance(fault, UnicodeDecodeError):
+        return Malformed("the request is not UTF-8", "encode it as UTF-8")
     text = _QUOTED.sub(" value", str(fault))[:200]
     return Malformed(f"the request does not have the form of this operation: {text}", "see /v1/openapi.json")

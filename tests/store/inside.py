@@ -1,0 +1,121 @@
+"""The server's inside without its network: the real ceremony, desk and store, in this process, one commit for each request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from keyclave.app.ceremony import Wishes, conclude, hold
+from keyclave.app.config import load
+from keyclave.app.wiring import build
+from keyclave.operations.attempt import Attempt
+from keyclave.operations.desk import Desk, encode_answer, request_digest
+from keyclave.operations.operation import Operation
+from keyclave.operations.table import OPERATIONS
+from keyclave.operations.unseal import UnsealRequest, close_house, offer_share
+from keyclave.store.sqlite import SqliteStore
+
+WISHES = Wishes(
+    threshold=2, custodians=3, development=False, host="127.0.0.1", port=8443, origin="example.org/log", names=()
+)  # fmt: skip
+
+
+class AtOnce(Executor):
+    """Does slow work at once, on this thread."""
+
+    def submit(self, fn: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(fn(*arguments, **named))
+        return done
+
+
+def operation(name: str, *, batch: bool = False) -> Operation:
+    """Return a row of the operation table."""
+    return next(op for op in OPERATIONS if op.name == name and op.batch is batch)
+
+
+@dataclass
+class Inside:
+    """A desk, and the people's tokens."""
+
+    desk: Desk
+    store: SqliteStore
+    home: Path
+    shares: list[str]
+    tokens: dict[str, str]
+    answered: list[Attempt] = field(default_factory=list)
+
+    def begin(self, name: str, who: str, ref: str = "", body: dict[str, Any] | None = None, **options: Any) -> list[Attempt]:
+        """Perform an operation up to its commit; the list holds the attempt once it is answered."""
+        op = operation(name, batch=options.pop("batch", False))
+        caller = self.desk.callers.authenticate(self.tokens.get(who, who).encode())
+        answers: list[Attempt] = []
+        attempt = self.desk.begin(op, caller, "127.0.0.1", answers.append)
+        raw = msgspec.json.encode(body or {})
+        if key := options.pop("idempotency", ""):
+            attempt.idempotency = (key, request_digest(op.name, ref, raw))
+        for option, value in options.items():
+            setattr(attempt, option, value)
+        request = None if op.request is None else msgspec.json.decode(raw, type=op.request)
+        self.desk.perform(op, attempt, ref, request)
+        return answers
+
+    def ask(self, name: str, who: str, ref: str = "", body: dict[str, Any] | None = None, **options: Any) -> Attempt:
+        """Perform an operation and commit it; the attempt holds the answer or the error."""
+        answers = self.begin(name, who, ref, body, **options)
+        self.store.flush()
+        (attempt,) = answers
+        return attempt
+
+    def get(self, name: str, who: str, ref: str = "", body: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+        """Perform an operation that must succeed and return its answer as JSON has it."""
+        attempt = self.ask(name, who, ref, body, **options)
+        if attempt.error is not None:
+            raise attempt.error
+        return dict(msgspec.json.decode(attempt.answer if attempt.replayed else encode_answer(attempt.answer)))
+
+    def application(self, operations: list[str], keys: list[str]) -> str:
+        """Issue a credential and return its token."""
+        scope = {"operations": operations, "keys": keys}
+        body = {"principal": f"app-{len(self.tokens)}", "role": "application", "ttl_seconds": 3600, "scope": scope}
+        token = str(self.get("credential-issue", "operator", "", body)["token"])
+        self.tokens[token] = token
+        return token
+
+    def unseal(self) -> None:
+        """Give shares until the house is open."""
+        for share in self.shares:
+            offer_share(self.desk, "127.0.0.1", UnsealRequest(share=share), self.answered.append)
+            self.store.flush()
+            if not self.desk.vault.sealed:
+                return
+
+
+@contextmanager
+def open_inside(home: Path, shares: list[str], tokens: dict[str, str], *, unseal: bool = True) -> Iterator[Inside]:
+    """Open a home that a ceremony made."""
+    desk, store = build(load(home), home, workers=AtOnce())
+    inside = Inside(desk, store, home, shares, tokens)
+    try:
+        if unseal:
+            inside.unseal()
+        yield inside
+    finally:
+        close_house(desk)
+        store.close()
+
+
+@contextmanager
+def new_inside(folder: Path) -> Iterator[Inside]:
+    """Hold the ceremony below `folder` and open what it made."""
+    home = folder / "home"
+    made, _ = hold(home, WISHES)
+    conclude(home, WISHES)
+    with open_inside(home, made.shares, dict(made.credentials)) as inside:
+        yield inside
