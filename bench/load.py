@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +59,15 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """Where load goes: the server's process, its address, and the header that carries the credential for a piece of work."""
+
+    process: Process
+    url: str
+    header: Callable[[Work], tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Sample:
     """What one run of wrk saw. Latencies in milliseconds, CPU in milliseconds of the server for each request."""
 
@@ -77,15 +87,15 @@ class Wrk:
         self._folder = folder
         self._runs = 0
 
-    def run(self, server: Process, url: str, header: tuple[str, str], work: Work, connections: int, seconds: float) -> Sample:
-        """Send `work` for `seconds` over `connections` connections; `header` carries the credential."""
+    def run(self, at: Endpoint, work: Work, connections: int, seconds: float) -> Sample:
+        """Send `work` for `seconds` (whole ones: wrk knows no others) over `connections` connections."""
         self._runs += 1
         script = self._folder / f"wrk-{self._runs}.lua"
-        script.write_text(self._script(header, work))
+        script.write_text(self._script(at.header(work), work))
         command = [self._program, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "20s"]
-        before = server.cpu_seconds()
-        run = subprocess.run([*command, "-s", str(script), url + work.path.replace("@", "x")], capture_output=True, text=True)
-        cpu = server.cpu_seconds() - before
+        before = at.process.cpu_seconds()
+        run = subprocess.run([*command, "-s", str(script), at.url + work.path.replace("@", "x")], capture_output=True, text=True)
+        cpu = at.process.cpu_seconds() - before
         script.unlink()
         line = next((line[1:] for line in run.stdout.splitlines() if line.startswith("@")), None)
         if run.returncode or line is None:

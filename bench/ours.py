@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from bench.load import Work
+from bench.load import Endpoint, Work
 from bench.processes import Process, free_port
 
 _SOURCE = str(Path(__file__).resolve().parent.parent / "src")
@@ -25,8 +25,6 @@ KEY = "bench"
 
 class Keyclave:
     """One home and its server. `token` is an application's; keys are created with the custodian's."""
-
-    name = "Keyclave"
 
     def __init__(self, folder: Path, name: str, *, tls: bool) -> None:
         self.home = folder / name
@@ -46,12 +44,12 @@ class Keyclave:
         self._log = folder / f"{name}.log"
         self._trust = ssl.create_default_context(cafile=self.ca_file)
         self.token = ""
-        self.process: Process | None = None
+        self._process: Process | None = None
 
     def start(self) -> float:
         """Start the server; return the seconds to its first answer, sealed as it is."""
-        self.process = Process(self._serve, self._log, ENVIRONMENT)
-        return self.process.wait_until(self.url + "/v1/health", answers=(200, 503))
+        self._process = Process(self._serve, self._log, ENVIRONMENT)
+        return self._process.wait_until(self.url + "/v1/health", answers=(200, 503))
 
     def unseal(self) -> None:
         """Open it with as many shares as it takes."""
@@ -74,15 +72,27 @@ class Keyclave:
         with urllib.request.urlopen(request, timeout=30, context=self._trust if self.url.startswith("https") else None) as answer:
             return dict(json.load(answer))
 
-    def header(self, work: Work) -> tuple[str, str]:
-        """Return the header that carries the credential for this work."""
+    def endpoint(self) -> Endpoint:
+        """Return where load goes. The server must have been started."""
+        return Endpoint(self._running(), self.url, self._header)
+
+    def rss_mib(self) -> float:
+        """Return the resident memory of the server in MiB."""
+        return self._running().rss_mib()
+
+    def _running(self) -> Process:
+        if self._process is None:
+            raise RuntimeError("the server has not been started")
+        return self._process
+
+    def _header(self, work: Work) -> tuple[str, str]:
         token = self.made["credentials"]["custodian"] if work.counted else self.token
         return "Authorization", f"Bearer {token}"
 
     def stop(self) -> None:
         """End the server."""
-        if self.process is not None:
-            self.process.stop()
+        if self._process is not None:
+            self._process.stop()
 
 
 def encrypt(plaintext: bytes) -> Work:

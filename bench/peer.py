@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from bench.load import Work
+from bench.load import Endpoint, Work
 from bench.processes import Process, free_port
 
 KEY = "bench"
@@ -33,19 +33,15 @@ class OpenBao:
         self._folder.mkdir()
         self._audit = self._folder / "audit.log"
         plain, tls = free_port(), free_port()
-        self.url, self.tls_url = f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{tls}"
-        lifted = "  max_request_json_strings = 1000000\n" if tuned else ""
-        listeners = "".join(
-            f'listener "tcp" {{\n  address = "127.0.0.1:{port}"\n  cluster_address = "127.0.0.1:{free_port()}"\n{lifted}{more}}}\n'
-            for port, more in (
-                (plain, "  tls_disable = true\n"),
-                (tls, f'  tls_cert_file = "{certificate[0]}"\n  tls_key_file = "{certificate[1]}"\n  tls_min_version = "tls13"\n'),
-            )
-        )
+        self.url, self._tls_url = f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{tls}"
+        limits = {"max_request_json_strings": 1_000_000} if tuned else {}
+        served = {"tls_cert_file": str(certificate[0]), "tls_key_file": str(certificate[1]), "tls_min_version": "tls13"}
         config = self._folder / "config.hcl"
         config.write_text(
-            f'storage "inmem" {{}}\napi_addr = "{self.url}"\n{listeners}'
-            f'audit "file" "file" {{\n  options = {{ file_path = "{self._audit}" }}\n}}\n'
+            f'storage "inmem" {{}}\napi_addr = "{self.url}"\n'
+            + _listener(plain, limits | {"tls_disable": True})
+            + _listener(tls, limits | served)
+            + f'audit "file" "file" {{\n  options = {{ file_path = "{self._audit}" }}\n}}\n'
         )
         environment = {"GOGC": "400"} if tuned else {}
         self.process = Process([str(program), "server", f"-config={config}"], self._folder / "server.log", environment)
@@ -71,9 +67,10 @@ class OpenBao:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return dict(json.loads(answer.read() or b"{}"))
 
-    def header(self, _work: Work) -> tuple[str, str]:
-        """Return the header that carries the credential."""
-        return "X-Vault-Token", self._token
+    def endpoints(self) -> tuple[Endpoint, Endpoint]:
+        """Return where load goes, without and with TLS."""
+        header = "X-Vault-Token", self._token
+        return Endpoint(self.process, self.url, lambda _work: header), Endpoint(self.process, self._tls_url, lambda _work: header)
 
     def truncate_audit(self) -> None:
         """Empty its audit log between samples: hundreds of megabytes being written back would disturb whoever is next."""
@@ -83,6 +80,13 @@ class OpenBao:
     def stop(self) -> None:
         """End the server."""
         self.process.stop()
+
+
+def _listener(port: int, settings: dict[str, Any]) -> str:
+    """Return a listener on loopback; the address for a cluster, of which there is none, must be free all the same."""
+    settings = {"address": f"127.0.0.1:{port}", "cluster_address": f"127.0.0.1:{free_port()}"} | settings
+    lines = "".join(f"  {name} = {json.dumps(value)}\n" for name, value in settings.items())
+    return f'listener "tcp" {{\n{lines}}}\n'
 
 
 def encrypt(plaintext: bytes) -> Work:

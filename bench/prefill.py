@@ -1,7 +1,8 @@
 """A log with millions of events before the first request, without waiting for the server to write them.
 
-The events are real leaves: canonical, numbered without gaps by the home's own node, each hashed into the tree by the product's own
-code. Only the way into the file differs: segments of thousands, and no sync until the end. A server that starts on the home cannot tell.
+The events are real leaves: canonical, numbered without gaps by the home's own node, each hashed into the tree by the product's
+own code. Only the way into the file differs: segments of thousands, and no sync until the end. A server that starts on the
+home cannot tell.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def prefill(database: Path, events: int) -> float:
     conn = sqlite3.connect(database, isolation_level=None)
     conn.execute("PRAGMA synchronous = OFF")
     for start in range(first, first + events, SEGMENT):
-        leaves = [(_EVENT % (at + number, node, number)).encode() for number in range(start, min(start + SEGMENT, first + events))]
+        numbers = range(start, min(start + SEGMENT, first + events))
+        leaves = [(_EVENT % (at + number, node, number)).encode() for number in numbers]
         tiles += tree.append_many(map(leaf_hash, leaves))
         packed = b"".join([part for leaf in leaves for part in (_LENGTH(len(leaf)), leaf)])
         conn.execute("BEGIN")

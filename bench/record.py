@@ -47,8 +47,7 @@ def appending(
             say(f"appending to it, round {number} of {rounds}" if number else "warming up")
             rates = {}
             for server in (long, new) if number % 2 else (new, long):
-                assert server.process is not None
-                sample = wrk.run(server.process, server.url, server.header(work), work, CONNECTIONS, seconds if number else 1)
+                sample = wrk.run(server.endpoint(), work, CONNECTIONS, seconds if number else 1)
                 rates[server.home] = sample.requests_per_second
             pairs.append((rates[long.home], rates[new.home]))
     finally:

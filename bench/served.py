@@ -5,35 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Protocol
 
 from bench import ours, peer
-from bench.load import Failed, Sample, Work, Wrk
-from bench.processes import Process
+from bench.load import Endpoint, Failed, Sample, Work, Wrk
 
 SMALL = bytes(range(64))
 LARGE = bytes(i * 7 % 256 for i in range(4096))
 
 
-class Server(Protocol):
-    """A server that takes load."""
-
-    name: str
-
-    def header(self, work: Work) -> tuple[str, str]:
-        """Return the header that carries the credential for this work."""
-        ...
-
-
 @dataclass
 class Contender:
-    """A server under the name that the table gives it. `url`: plain and TLS; `process`: plain and TLS."""
+    """A server under the name that the table gives it. `endpoints`: without TLS, with TLS."""
 
-    server: Server
-    urls: tuple[str, str]
-    processes: tuple[Process, Process]
+    name: str
+    endpoints: tuple[Endpoint, Endpoint]
     ours: bool
-    settle: Callable[[], None] = lambda: None
+    settle: Callable[[], None] = lambda: None  # after each sample
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
@@ -84,14 +71,7 @@ def _sample(wrk: Wrk, contender: Contender, load: Load, seconds: float) -> Sampl
     if load.name in contender.refused:
         return None
     try:
-        return wrk.run(
-            contender.processes[load.tls],
-            contender.urls[load.tls],
-            contender.server.header(work),
-            work,
-            load.connections,
-            seconds,
-        )
+        return wrk.run(contender.endpoints[load.tls], work, load.connections, seconds)
     except Failed as failure:
         if contender.ours:
             raise Failed(f"{load.name}: {failure}") from None

@@ -43,8 +43,15 @@ class Element(NamedTuple):
 def read_header(data: bytes) -> dict[Tag, bytes]:
     """Return modality, patient's name, patient's id and study of a DICOM file, those that it has, as raw bytes without padding.
 
-    Raises ValueError for what is no DICOM file, or is in an encoding that this reader does not know.
+    Raises ValueError for what is no DICOM file, is cut off, or is in an encoding that this reader does not know.
     """
+    try:
+        return _read_header(data)
+    except (struct.error, RecursionError) as broken:  # cut off inside an element; sequences nested without end
+        raise ValueError(f"not a whole DICOM header: {broken}") from None
+
+
+def _read_header(data: bytes) -> dict[Tag, bytes]:
     if data[PREAMBLE : PREAMBLE + 4] != MARK:
         raise ValueError("not a DICOM file: the mark is missing")
     syntax, start = b"", PREAMBLE + 4
@@ -62,6 +69,8 @@ def read_header(data: bytes) -> dict[Tag, bytes]:
             break
         if element.tag in _WANTED:
             found[element.tag] = _value(data, element)
+    if STUDY not in found:
+        raise ValueError("the study is missing, which every image has")
     return found
 
 

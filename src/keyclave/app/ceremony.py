@@ -89,7 +89,10 @@ def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
 
 def conclude(home: Path, wishes: Wishes) -> None:
     """Make the home one that can be served, once its shares and credentials are with their people."""
-    _write(home / FILE, _configuration(wishes).encode())
+    part = home / f"{FILE}.part"
+    _write(part, _configuration(wishes).encode())
+    part.rename(home / FILE)  # whole or not at all
+    _sync_folder(home)
 
 
 def _proven_root(module: CryptoModule, shares: ShareSet, wishes: Wishes, sealed_root: bytes) -> SoftwareRoot:
@@ -169,6 +172,15 @@ def _configuration(wishes: Wishes) -> str:
 
 def _quoted(text: str) -> str:
     return msgspec.json.encode(text).decode()
+
+
+def _sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: Path, content: bytes | memoryview) -> None:

@@ -34,16 +34,19 @@ LARGEST = 16 * 1024  # bytes of one secret
 
 
 class _Byte(ctypes.Union):
-    """One byte whose buffers have the plain format "B" (a union has; ctypes' own bytes say "<B", which memoryview cannot index)."""
+    """One byte whose buffer has the plain format "B": a union has, where ctypes' own bytes say "<B", which memoryview cannot index."""
 
     _fields_ = (("value", ctypes.c_ubyte),)
 
 
-def _give_back(piece: Any) -> None:
-    """Wipe a piece that nobody can reach any more and return its cells. No lock: the collector may run this at any moment."""
+def _give_back(piece: Any, cell: int = CELL) -> None:
+    """Wipe a piece that nobody can reach any more and return its cells.
+
+    No lock: the collector may run this at any moment. No global name: the interpreter may be going down around it.
+    """
     arena, first, cells = piece.place
     if arena.here:
-        arena.whole[first * CELL : (first + cells) * CELL] = bytes(cells * CELL)
+        arena.whole[first * cell : (first + cells) * cell] = bytes(cells * cell)
         arena.returned.append((first, cells))
 
 
@@ -199,7 +202,7 @@ class Slot:
     def _shy(self, *_arguments: Any) -> NoReturn:
         raise TypeError("key bytes are not copied, pickled or listed")
 
-    __reduce__ = __reduce_ex__ = __copy__ = __deepcopy__ = __iter__ = __bytes__ = __getitem__ = _shy  # type: ignore[assignment]
+    __reduce__ = __reduce_ex__ = __copy__ = __deepcopy__ = __iter__ = __bytes__ = __getitem__ = _shy
 
 
 def slot_from(source: Buffer) -> Slot:

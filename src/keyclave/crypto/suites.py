@@ -1,5 +1,6 @@
-"""The closed lists: which keys, algorithms and suites exist, with the facts that policy needs. Callers pick a name, never
-parameters.
+"""The closed lists: which keys, algorithms and suites exist, with the facts that policy needs.
+
+Callers pick a name, never parameters.
 
 Sources: SP 800-57 part 1 rev 5 table 2 (strength), SP 800-131A rev 2 and FIPS 203/204 (approval), SP 800-38D and 800-38F (modes).
 """
@@ -21,15 +22,28 @@ class Purpose(StrEnum):
     ENCAPSULATE = "encapsulate"
 
 
+class Kind(StrEnum):
+    """What sort of key it is: which calls of the module take it."""
+
+    SYMMETRIC = "symmetric"
+    MAC = "mac"
+    SIGNATURE = "signature"
+    RSA = "rsa"  # signs or decrypts; which of the two is the purpose it was created for
+    AGREEMENT = "agreement"
+    ENCAPSULATION = "encapsulation"
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is known of a kind of key."""
 
+    kind: Kind
     purposes: tuple[Purpose, ...]
     strength: int  # bits
     length: int  # bytes of a symmetric key; 0 for pairs
     slow: bool  # generation or private use takes more than 200 µs
     profile: str  # the least FIPS provider that has it: fips-3.1.2, fips-3.5
+    approved: bool = True  # FIPS 186-5, 197, 198-1, 203, 204, SP 800-56A and B: nothing else is in the list
 
 
 _E, _S, _M, _D, _A, _K = Purpose
@@ -61,6 +75,26 @@ class KeySpec(StrEnum):
         return _FACTS[self]
 
     @property
+    def kind(self) -> Kind:
+        """Return what sort of key it is."""
+        return _FACTS[self].kind
+
+    @property
+    def strength(self) -> int:
+        """Return the security strength in bits (SP 800-57 part 1 rev 5, tables 2 and 3; FIPS 203 and 204 by category)."""
+        return _FACTS[self].strength
+
+    @property
+    def approved(self) -> bool:
+        """Tell whether a NIST standard approves it."""
+        return _FACTS[self].approved
+
+    @property
+    def profile(self) -> str:
+        """Return the least FIPS provider that has it."""
+        return _FACTS[self].profile
+
+    @property
     def purposes(self) -> tuple[Purpose, ...]:
         """Return what such keys can be for."""
         return _FACTS[self].purposes
@@ -82,21 +116,21 @@ class KeySpec(StrEnum):
 
 
 _FACTS: dict[KeySpec, Facts] = {
-    KeySpec.AES_256: Facts((_E,), 256, 32, False, _BASE),
-    KeySpec.HMAC_SHA_256: Facts((_M,), 256, 32, False, _BASE),
-    KeySpec.HMAC_SHA_384: Facts((_M,), 256, 48, False, _BASE),
-    KeySpec.HMAC_SHA_512: Facts((_M,), 256, 64, False, _BASE),
-    KeySpec.ECDSA_P256: Facts((_S,), 128, 0, False, _BASE),
-    KeySpec.ECDSA_P384: Facts((_S,), 192, 0, True, _BASE),
-    KeySpec.ED25519: Facts((_S,), 128, 0, False, _NEW),
-    KeySpec.RSA_3072: Facts((_S, _D), 128, 0, True, _BASE),
-    KeySpec.RSA_4096: Facts((_S, _D), 128, 0, True, _BASE),  # table 2 has no row between 3072 and 7680
-    KeySpec.ECDH_P256: Facts((_A,), 128, 0, False, _BASE),
-    KeySpec.ECDH_P384: Facts((_A,), 192, 0, True, _BASE),
-    KeySpec.ML_KEM_768: Facts((_K,), 192, 0, False, _NEW),  # FIPS 203, category 3
-    KeySpec.ML_KEM_1024: Facts((_K,), 256, 0, False, _NEW),  # category 5
-    KeySpec.ML_DSA_65: Facts((_S,), 192, 0, True, _NEW),  # FIPS 204, category 3
-    KeySpec.ML_DSA_87: Facts((_S,), 256, 0, True, _NEW),  # category 5
+    KeySpec.AES_256: Facts(Kind.SYMMETRIC, (_E,), 256, 32, False, _BASE),
+    KeySpec.HMAC_SHA_256: Facts(Kind.MAC, (_M,), 256, 32, False, _BASE),
+    KeySpec.HMAC_SHA_384: Facts(Kind.MAC, (_M,), 256, 48, False, _BASE),
+    KeySpec.HMAC_SHA_512: Facts(Kind.MAC, (_M,), 256, 64, False, _BASE),
+    KeySpec.ECDSA_P256: Facts(Kind.SIGNATURE, (_S,), 128, 0, False, _BASE),
+    KeySpec.ECDSA_P384: Facts(Kind.SIGNATURE, (_S,), 192, 0, True, _BASE),
+    KeySpec.ED25519: Facts(Kind.SIGNATURE, (_S,), 128, 0, False, _NEW),
+    KeySpec.RSA_3072: Facts(Kind.RSA, (_S, _D), 128, 0, True, _BASE),
+    KeySpec.RSA_4096: Facts(Kind.RSA, (_S, _D), 128, 0, True, _BASE),  # table 2 has no row between 3072 and 7680
+    KeySpec.ECDH_P256: Facts(Kind.AGREEMENT, (_A,), 128, 0, False, _BASE),
+    KeySpec.ECDH_P384: Facts(Kind.AGREEMENT, (_A,), 192, 0, True, _BASE),
+    KeySpec.ML_KEM_768: Facts(Kind.ENCAPSULATION, (_K,), 192, 0, False, _NEW),  # FIPS 203, category 3
+    KeySpec.ML_KEM_1024: Facts(Kind.ENCAPSULATION, (_K,), 256, 0, False, _NEW),  # category 5
+    KeySpec.ML_DSA_65: Facts(Kind.SIGNATURE, (_S,), 192, 0, True, _NEW),  # FIPS 204, category 3
+    KeySpec.ML_DSA_87: Facts(Kind.SIGNATURE, (_S,), 256, 0, True, _NEW),  # category 5
 }
 
 

@@ -58,25 +58,32 @@ class SqliteStore:
             raise Unavailable(f"there is no database at {path}", "run `keyclave init` first, or name another home")
         self._path = path
         self._later = later
-        self._engine = create_engine("sqlite://", creator=lambda: _connect(path), poolclass=NullPool)
+        self._queue: list[Unit] = []
+        self._waiting = 0  # how many waited at the last turn
+        self._scheduled = False
+        self._flushing = False
+        self._unsure = False  # whether a failed commit left the end of the log unknown
+        self.follow: Callable[[int, list[bytes]], None] = lambda first, entries: None
+        try:
+            self._connect_all()
+        except DATABASE_FAULTS as fault:
+            if "full" in str(fault):
+                raise _unavailable(fault) from None
+            reason = getattr(fault, "orig", None) or fault
+            raise Broken(f"{path} cannot be opened: {reason}", "restore a backup; keep the file as evidence") from None
+
+    def _connect_all(self) -> None:
+        self._engine = create_engine("sqlite://", creator=lambda: _connect(self._path), poolclass=NullPool)
         self._writer = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._raw: sqlite3.Connection = self._writer.connection.driver_connection  # type: ignore[assignment]
         self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()
         self._open = [self._new_reader() for _ in range(READERS)]
         for reader in self._open:
             self._readers.put(reader)
-        self._queue: list[Unit] = []
-        self._waiting = 0  # how many waited at the last turn
-        self._scheduled = False
-        self._flushing = False
-        self._unsure = False  # whether a failed commit left the end of the log unknown
-        self._next = self._head()
-        self._followed = self._next
-        self.follow: Callable[[int, list[bytes]], None] = lambda first, entries: None
-        with self.reading() as conn:
-            node = records.read_meta(conn, "node")
+        self._next = self._followed = self._head()
+        node = records.read_meta(self._writer, "node")
         if node is None:
-            raise Broken("the database is not one of Keyclave", "name the home that `keyclave init` made")
+            raise Broken(f"the database {self._path} is not one of Keyclave", "name the home that `keyclave init` made")
         self.node = node.decode()
 
     def _new_reader(self) -> Connection:
@@ -168,7 +175,11 @@ class SqliteStore:
                 raise
             return
         self._followed = first + len(entries)
-        self.follow(first, entries)  # before anybody is answered: whoever asks for a receipt at once finds its leaf
+        try:
+            self.follow(first, entries)  # before anybody is answered: whoever asks for a receipt at once finds its leaf
+        except KeyclaveError as fault:  # what is durable is answered all the same; the log is followed again from the rows
+            logger.error("the log did not follow: %s", fault.detail)
+            self._followed, self._unsure = first, True
         for unit in group:
             _tell(unit, None)
 
@@ -317,6 +328,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     conn.execute("PRAGMA journal_mode = WAL")
     conn.execute("PRAGMA synchronous = FULL")
     conn.execute("PRAGMA foreign_keys = ON")
+    conn.execute("PRAGMA recursive_triggers = ON")  # else INSERT OR REPLACE deletes rows without asking the guards
     conn.execute("PRAGMA wal_autocheckpoint = 0")
     conn.execute("PRAGMA secure_delete = ON")  # the sealed material of a destroyed version is overwritten, not only unlinked
     conn.execute("PRAGMA cache_size = -4096")

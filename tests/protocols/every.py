@@ -1,0 +1,188 @@
+"""A good request for every operation of the table, in an order in which each succeeds: for tests that must leave none out."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from cryptography.hazmat.primitives import hashes, keywrap
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from keyclave.operations.operation import Operation
+from keyclave.operations.table import OPERATIONS
+from keyclave.policy.duties import SCOPED
+from tests.live import Live
+
+ROLES = ("custodian", "operator", "auditor", "application")
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@dataclass
+class Call:
+    """A request that will succeed when it is sent now, by somebody of `role`; `token` is that of one such person."""
+
+    op: Operation
+    path: str
+    role: str
+    token: str
+    body: dict[str, Any] | None = None
+    sent: dict[str, Any] = field(default_factory=dict)
+
+    def send(self, live: Live, token: str | None = None, **kwargs: Any) -> httpx.Response:
+        """Send it, with the token of somebody else if one is given."""
+        if self.body is not None:
+            kwargs.setdefault("json", self.body)
+        return live.request(self.op.method, self.path, self.token if token is None else token, **kwargs)
+
+
+def operation(method: str, path: str) -> Operation:
+    """Return the operation that a concrete path names: the table's own path where it is exact, else the pattern that fits."""
+    exact = [op for op in OPERATIONS if (op.method, op.path) == (method, path)]
+    fitting = [op for op in OPERATIONS if op.method == method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", op.path), path)]
+    return (exact or fitting)[0]
+
+
+class Every:
+    """Makes what the requests need on a development server, whose keys it names `<prefix>-…`, and yields the requests."""
+
+    def __init__(self, live: Live, prefix: str) -> None:
+        self.live = live
+        self.prefix = prefix
+        self.app = live.token(sorted(SCOPED), [f"{prefix}-*"])
+        made = live.post(
+            "/v1/credentials", "custodian", {"principal": f"{prefix}-second", "role": "custodian", "ttl_seconds": 3600}
+        )
+        self.second = str(made.json()["token"])
+
+    def name(self, what: str) -> str:
+        return f"{self.prefix}-{what}"
+
+    def key(self, what: str, **fields: Any) -> str:
+        """Make a key and return its name."""
+        self.live.create_key(self.name(what), **fields)
+        return self.name(what)
+
+    def call(self, method: str, path: str, role: str, body: dict[str, Any] | None = None, token: str = "") -> Call:
+        op = operation(method, path)
+        return Call(op, path, role, token or (self.app if role == "application" else role), body)
+
+    def use(self, key: str, verb: str, body: dict[str, Any]) -> Iterator[Call]:
+        """Yield the single request and the batch of two."""
+        path = f"/v1/keys/{key}/{verb}"
+        yield self.call("POST", path, "application", body)
+        yield self.call("POST", f"{path}/batch", "application", {"items": [body, body]})
+
+    def made(self, key: str, verb: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer of a use that another request needs."""
+        answer = self.live.post(f"/v1/keys/{key}/{verb}", self.app, body)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def __iter__(self) -> Iterator[Call]:
+        yield from self._uses()
+        yield from self._exchanges()
+        yield from self._life()
+        yield from self._people()
+        yield from self._reads()
+        yield self.call("POST", "/v1/seal", "operator", {})
+
+    def _uses(self) -> Iterator[Call]:
+        key, context = self.key("aes"), {"patient": "p-1"}
+        yield from self.use(key, "encrypt", {"plaintext": b64(b"record"), "context": context})
+        sealed = self.made(key, "encrypt", {"plaintext": b64(b"record"), "context": context})["ciphertext"]
+        yield from self.use(key, "decrypt", {"ciphertext": sealed, "context": context})
+        yield from self.use(key, "re-encrypt", {"ciphertext": sealed, "context": context, "to_key": key, "to_context": {}})
+        yield from self.use(key, "data-key", {"bytes": 32, "context": context, "plaintext": True})
+        yield from self.use(key, "data-key-pair", {"spec": "ed25519", "context": context, "private": True})
+        yield from self.use(key, "wrap", {"material": b64(bytes(32)), "context": context})
+        wrapped = self.made(key, "wrap", {"material": b64(bytes(32)), "context": context})["wrapped"]
+        yield from self.use(key, "unwrap", {"wrapped": wrapped, "context": context})
+        key = self.key("sign", spec="ed25519", purpose="sign")
+        named = {"message": b64(b"order"), "algorithm": "ed25519"}
+        yield from self.use(key, "sign", {**named, "digested": False})
+        signature = self.made(key, "sign", named)["signature"]
+        yield from self.use(key, "verify", {**named, "signature": signature, "digested": False, "version": 1})
+        key = self.key("mac", spec="hmac-sha-256", purpose="mac")
+        named = {"message": b64(b"claim"), "algorithm": "hmac-sha-256"}
+        yield from self.use(key, "mac", named)
+        yield from self.use(key, "verify-mac", {**named, "mac": self.made(key, "mac", named)["mac"], "version": 1})
+
+    def _exchanges(self) -> Iterator[Call]:
+        key = self.key("rsa", spec="rsa-3072", purpose="decrypt")
+        public: Any = load_pem_public_key(self.live.get(f"/v1/keys/{key}/public-key", self.app).json()["public_key"].encode())
+        sealed = public.encrypt(b"session", padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None))
+        yield self.call("POST", f"/v1/keys/{key}/open", "application", {"ciphertext": b64(sealed), "version": 1})
+        key = self.key("agree", spec="ecdh-p256", purpose="agree")
+        peer = ec.generate_private_key(ec.SECP256R1()).public_key()
+        pem = peer.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        body = {"peer_public_key": pem, "label": "session", "version": 1}
+        yield self.call("POST", f"/v1/keys/{key}/derive-shared-secret", "application", body)
+        key = self.key("kem", spec="ml-kem-768", purpose="encapsulate")
+        yield self.call("POST", f"/v1/keys/{key}/encapsulate", "application", {})
+        sealed = base64.b64decode(self.made(key, "encapsulate", {})["ciphertext"])
+        yield self.call("POST", f"/v1/keys/{key}/decapsulate", "application", {"ciphertext": b64(sealed), "version": 1})
+        yield self.call("POST", "/v1/random", "application", {"bytes": 16})
+        yield self.call("POST", "/v1/random/batch", "application", {"items": [{"bytes": 16}, {"bytes": 8}]})
+
+    def _life(self) -> Iterator[Call]:
+        described = {
+            "owner": "cardiology", "environment": "test", "classification": "ePHI", "tags": {"app": "ehr"},
+            "cryptoperiod": {"protect_days": 30, "process_days": 60}, "rotation": {"every_days": 10, "reason": "policy"},
+        }  # fmt: skip
+        created = {"spec": "aes-256", "purpose": "encrypt", **described, "activate": False}
+        yield self.call("POST", "/v1/keys", "custodian", {"name": self.name("life"), **created})
+        yield self.call("POST", "/v1/import/parameters", "custodian", {})
+        parameters = self.live.post("/v1/import/parameters", "custodian").json()
+        offered = {"token": parameters["token"], **wrapped_for(parameters["wrapping_key"], bytes(range(32)))}
+        yield self.call("POST", "/v1/keys/import", "custodian", {"name": self.name("imported"), **created, **offered})
+        key = f"/v1/keys/{self.name('life')}"
+        yield self.call("PATCH", key, "custodian", {**described, "owner": "radiology", "reason": "moved"})
+        for move, role in [
+            ("activate", "custodian"), ("suspend", "operator"), ("resume", "operator"), ("rotate", "operator"),
+            ("archive", "custodian"), ("recover", "custodian"),
+        ]:  # fmt: skip
+            body: dict[str, Any] = {"reason": "practice"}
+            yield self.call("POST", f"{key}/{move}", role, body if move == "rotate" else {"version": 1, **body})
+        scheduled = {"version": 1, "days": 0, "reason": "end of retention"}
+        yield self.call("POST", f"{key}/schedule-destruction", "custodian", scheduled)
+        yield self.call("POST", f"{key}/cancel-destruction", "custodian", {"version": 1, "reason": "still needed"})
+        self.live.post(f"{key}/schedule-destruction", "custodian", scheduled)
+        yield self.call("POST", f"{key}/destroy", "custodian", {"version": 1, "reason": "over"}, token=self.second)
+        yield self.call("POST", f"{key}/deactivate", "operator", {"version": 2, "reason": "replaced"})
+        yield self.call("POST", f"{key}/compromise", "operator", {"version": 2, "reason": "seen in a log"})
+
+    def _people(self) -> Iterator[Call]:
+        scope = {"operations": ["encrypt"], "keys": [self.name("aes")], "context": {"patient": ["*"]}}
+        issued = {"principal": self.name("app"), "role": "application", "ttl_seconds": 600, "scope": scope}
+        yield self.call("POST", "/v1/credentials", "operator", issued)
+        made = self.live.post("/v1/credentials", "operator", issued).json()["id"]
+        yield self.call("POST", f"/v1/credentials/{made}/revoke", "operator", {"reason": "lost"})
+        yield self.call("POST", "/v1/tenants", "custodian", {"name": self.name("tenant")})
+
+    def _reads(self) -> Iterator[Call]:
+        yield self.call("GET", "/v1/keys", "auditor")
+        yield self.call("GET", f"/v1/keys/{self.name('aes')}", "application")
+        yield self.call("GET", f"/v1/keys/{self.name('sign')}/public-key", "application")
+        yield self.call("GET", "/v1/credentials", "operator")
+        yield self.call("GET", "/v1/whoami", "application")
+        yield self.call("GET", "/v1/audit/events", "auditor")
+
+
+def wrapped_for(pem: str, material: bytes) -> dict[str, str]:
+    """Return `wrapped` and `kcv` of an import of `material`."""
+    import hmac
+
+    public: Any = load_pem_public_key(pem.encode())
+    ephemeral = AESGCM.generate_key(256)
+    oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+    wrapped = public.encrypt(ephemeral, oaep) + keywrap.aes_key_wrap_with_padding(ephemeral, material)
+    return {"wrapped": b64(wrapped), "kcv": hmac.digest(material, b"keyclave/key-check/1", "sha256")[:4].hex()}
