@@ -29,7 +29,10 @@ def test_every_connection_syncs_fully(store: SqliteStore) -> None:
     """FULL syncs the write-ahead log at each commit: NORMAL would lose acknowledged commits when the power goes."""
     for conn in (store._raw, *(r.connection.driver_connection for r in store._open)):
         assert conn is not None
-        settings = {name: conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode", "foreign_keys", "secure_delete")}
+        settings = {
+            name: conn.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("synchronous", "journal_mode", "foreign_keys", "secure_delete")
+        }
         assert settings == {"synchronous": 2, "journal_mode": "wal", "foreign_keys": 1, "secure_delete": 1}
 
 
@@ -183,7 +186,11 @@ def _refuse(error: Exception) -> Callable[[Connection], None]:
 def test_a_refused_change_is_undone_alone_and_leaves_its_refusal(
     store: SqliteStore, raised: Exception, seen: type[KeyclaveError]
 ) -> None:
-    before, refused, after = Note("before", act=remember("b", b"1")), Note("refused", act=_refuse(raised)), Note("after", act=remember("a", b"1"))
+    before, refused, after = (
+        Note("before", act=remember("b", b"1")),
+        Note("refused", act=_refuse(raised)),
+        Note("after", act=remember("a", b"1")),
+    )
     for unit in (before, refused, after):
         store.enqueue(unit)
     store.flush()

@@ -18,7 +18,14 @@ from tests.store.inside import Inside, new_inside
 
 PATIENT = "Maria-Esposito-4711-Zuerich"
 PLAINTEXT = b"Diagnosis: acute myocardial infarction, anterior wall, 2024"
-SPECS = {"aes-256": "encrypt", "hmac-sha-256": "mac", "ecdsa-p256": "sign", "ed25519": "sign", "ml-kem-768": "encapsulate", "ml-dsa-65": "sign"}
+SPECS = {
+    "aes-256": "encrypt",
+    "hmac-sha-256": "mac",
+    "ecdsa-p256": "sign",
+    "ed25519": "sign",
+    "ml-kem-768": "encapsulate",
+    "ml-dsa-65": "sign",
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +57,18 @@ def where(secret: bytes, home: Path) -> list[str]:
 def used(inside: Inside) -> dict[str, bytes]:
     """Use everything once and return every secret that went through the server, by what it is."""
     secrets: dict[str, bytes] = {"plaintext": PLAINTEXT, "context value": PATIENT.encode()}
-    app = inside.application(["encrypt", "decrypt", "re-encrypt", "data-key", "data-key-pair", "wrap", "unwrap", "mac", "sign"], ["*"])
+    app = inside.application(
+        ["encrypt", "decrypt", "re-encrypt", "data-key", "data-key-pair", "wrap", "unwrap", "mac", "sign"], ["*"]
+    )
     context = {"patient": PATIENT}
     for spec, purpose in SPECS.items():
-        inside.get("key-create", "custodian", "", {"name": spec, "spec": spec, "purpose": purpose, "owner": "o"}, idempotency=f"make {spec}")
+        inside.get(
+            "key-create",
+            "custodian",
+            "",
+            {"name": spec, "spec": spec, "purpose": purpose, "owner": "o"},
+            idempotency=f"make {spec}",
+        )
     plaintext = base64.b64encode(PLAINTEXT).decode()
     sealed = inside.get("encrypt", app, "aes-256", {"plaintext": plaintext, "context": context})
     inside.get("encrypt", app, "aes-256", {"items": [{"plaintext": plaintext, "context": context}] * 3}, batch=True)

@@ -121,7 +121,9 @@ def test_a_rotation_moves_the_primary_mark_in_one_change(store: SqliteStore) -> 
 def test_destroying_removes_the_material_and_leaves_the_rest(store: SqliteStore) -> None:
     before = kept(store, a_key())
     off = moved(before.versions[0], Move.DEACTIVATE, 20)
-    now = store.write(lambda conn: records.update_key(conn, before, msgspec.structs.replace(before, versions=(off,), primary=None)))
+    now = store.write(
+        lambda conn: records.update_key(conn, before, msgspec.structs.replace(before, versions=(off,), primary=None))
+    )
     gone = moved(off, Move.DESTROY, 30)
     after = store.write(lambda conn: records.update_key(conn, now, msgspec.structs.replace(now, versions=(gone,))))
     assert read(store, records.read_material, ID, 1) is None
@@ -159,15 +161,22 @@ def test_lists_are_in_the_order_of_names_page_by_page(store: SqliteStore) -> Non
     assert seen == sorted(names)
     assert [k.name for k in read(store, records.list_keys, TENANT, "", 9, "b", None)] == ["b", "b%", "b_"]
     assert [k.name for k in read(store, records.list_keys, TENANT, "", 9, "b_", None)] == ["b_"]
-    assert [k.name for k in read(store, records.list_keys, TENANT, "", 9, None, "suspended")] == []
-    assert len(read(store, records.list_keys, TENANT, "", 9, None, "active")) == len(names)
+    assert [k.name for k in read(store, records.list_keys, TENANT, "", 9, None, State.SUSPENDED)] == []
+    assert len(read(store, records.list_keys, TENANT, "", 9, None, State.ACTIVE)) == len(names)
 
 
 @pytest.mark.requirement("R10")
 def test_a_credential_is_found_by_its_digest_and_once_revoked_stays_so(store: SqliteStore) -> None:
     scope = Scope(operations=("encrypt",), keys=("mrn",), context={"purpose": ("treatment",)})
     credential = Credential(
-        id="crd_1", tenant=TENANT, principal="app", role=Role.APPLICATION, scope=scope, created_at=1, created_by="op", expires_at=99
+        id="crd_1",
+        tenant=TENANT,
+        principal="app",
+        role=Role.APPLICATION,
+        scope=scope,
+        created_at=1,
+        created_by="op",
+        expires_at=99,
     )
     store.write(lambda conn: records.insert_credential(conn, credential, b"digest"))
     assert read(store, records.read_credential, b"digest") == credential

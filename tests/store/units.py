@@ -113,7 +113,9 @@ def kept(store: SqliteStore) -> list[str]:
 
 def segments(store: SqliteStore) -> list[tuple[int, int]]:
     """Return (first, count) of each commit."""
-    return store.read(lambda conn: [(r[0], r[1]) for r in conn.exec_driver_sql("SELECT first, count FROM segments ORDER BY first")])
+    return store.read(
+        lambda conn: [(r[0], r[1]) for r in conn.exec_driver_sql("SELECT first, count FROM segments ORDER BY first")]
+    )
 
 
 def no_gaps(store: SqliteStore) -> bool:

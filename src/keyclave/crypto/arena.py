@@ -34,7 +34,7 @@ LARGEST = 16 * 1024  # bytes of one secret
 
 
 class _Byte(ctypes.Union):
-    """One byte whose buffer has the plain format "B": a union has, where ctypes' own bytes say "<B", which memoryview cannot index."""
+    """One byte whose buffer has the plain format "B"; ctypes' own bytes say "<B", which memoryview cannot index."""
 
     _fields_ = (("value", ctypes.c_ubyte),)
 

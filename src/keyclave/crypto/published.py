@@ -6,6 +6,8 @@ The private key is public and protects nothing: it is the RSA-3072 test key of P
 
 from __future__ import annotations
 
+from keyclave.crypto.suites import KeySpec
+
 RSA_3072_TEST_KEY = bytes.fromhex(
     """
     308206fb020100300d06092a864886f70d0101010500048206e5308206e10201000282018100c6fe23792566023c265287c5ac6f71541c09
@@ -85,3 +87,41 @@ PSS_SIGNATURE = bytes.fromhex(
 )
 """RSA-PSS, SHA-256, salt of 32 bytes: tcId 2 of the second file, over PSS_MESSAGE."""
 PSS_MESSAGE = bytes.fromhex("0000000000000000000000000000000000000000")
+
+ECDSA = {
+    # RFC 6979 A.2.5 and A.2.6: public key, and the signature over "sample"
+    KeySpec.ECDSA_P256: (
+        bytes.fromhex(
+            "3059301306072a8648ce3d020106082a8648ce3d0301070342000460fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6"
+            "7903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299"
+        ),
+        bytes.fromhex(
+            "3046022100efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716"
+            "022100f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8"
+        ),
+    ),
+    KeySpec.ECDSA_P384: (
+        bytes.fromhex(
+            "3076301006072a8648ce3d020106052b8104002203620004ec3a4e415b4e19a4568618029f427fa5da9a8bc4ae92e02e06aae5286b300c64"
+            "def8f0ea9055866064a254515480bc138015d9b72d7d57244ea8ef9ac0c621896708a59367f9dfb9f54ca84b3f1c9db1288b231c3ae0d4fe"
+            "7344fd2533264720"
+        ),
+        bytes.fromhex(
+            "306602310094edbb92a5ecb8aad4736e56c691916b3f88140666ce9fa73d64c4ea95ad133c81a648152e44acf96e36dd1e80fabe46"
+            "02310099ef4aeb15f178cea1fe40db2603138f130e740a19624526203b6351d0a3a94fa329c145786e679e7b82c71a38628ac8"
+        ),
+    ),
+}
+SEEDS = {
+    # Wycheproof mlkem_768_keygen_seed_test.json tcId 1 and mldsa_65_sign_seed_test.json: SHA-256 of the SubjectPublicKeyInfo
+    KeySpec.ML_KEM_768: (
+        "3054020100300b060960864801650304040204428040"
+        "7c9935a0b07694aa0c6d10e4db6b1add2fd81a25ccb148032dcd739936737f2d"
+        "8626ed79d451140800e03b59b956f8210e556067407d13dc90fa9e8b872bfb8f",
+        "be3d8be8d6edfff504f0102e0eb282ee9d6155fe9d4228e2d80f9d60595d0d4a",
+    ),
+    KeySpec.ML_DSA_65: (
+        "3034020100300b060960864801650304031204228020" + "2a" * 32,
+        "79c1e1be76b51a329f3d04908e7f231842279894f71206967b68eeede3f1795d",
+    ),
+}

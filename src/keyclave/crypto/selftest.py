@@ -1,8 +1,8 @@
 """Known-answer tests: a module shows that it computes what the standards say before it computes for anybody (FIPS 140-3, 7.10).
 
 Published vectors where they exist; where a computation is ours alone (the message key and its commitment) the answer was
-computed with Python's own hmac. The quick tests run before the first call of every process and on demand; `full` adds a fresh pair of every
-kind used both ways. The caller latches the module when `run` raises.
+computed with Python's own hmac. The quick tests run before the first call of every process and on demand; `full` adds a fresh
+pair of every kind used both ways. The caller latches the module when `run` raises.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class KnownAnswers:
 
     def _ecdsa(self) -> None:
         # RFC 6979 A.2.5 and A.2.6: the signature over "sample"
-        for spec, (public, signature) in _ECDSA.items():
+        for spec, (public, signature) in published.ECDSA.items():
             algorithm = SignatureAlgorithm.fitting(spec)[0]
             self._module.verify(public, spec, algorithm, b"sample", signature, digested=False)
             asked = (public, spec, algorithm, b"simple", signature)
@@ -177,7 +177,7 @@ class KnownAnswers:
 
     def _derived_publics(self) -> None:
         """From a published seed the published public key must come (FIPS 203 and 204, key generation), seen by its digest."""
-        for spec, (private, answer) in _SEEDS.items():
+        for spec, (private, answer) in published.SEEDS.items():
             with _slot(private) as seed:
                 pair = self._module.load_pair(spec, seed)
                 pair.private.wipe()
@@ -226,40 +226,3 @@ def _refused(name: str, error: type[KeyclaveError], call: Callable[..., object],
 
 def _slot(text: str) -> Slot:
     return slot_from(bytearray.fromhex(text))
-
-
-_ECDSA = {
-    KeySpec.ECDSA_P256: (
-        bytes.fromhex(
-            "3059301306072a8648ce3d020106082a8648ce3d0301070342000460fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6"
-            "7903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299"
-        ),
-        bytes.fromhex(
-            "3046022100efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716"
-            "022100f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8"
-        ),
-    ),
-    KeySpec.ECDSA_P384: (
-        bytes.fromhex(
-            "3076301006072a8648ce3d020106052b8104002203620004ec3a4e415b4e19a4568618029f427fa5da9a8bc4ae92e02e06aae5286b300c64"
-            "def8f0ea9055866064a254515480bc138015d9b72d7d57244ea8ef9ac0c621896708a59367f9dfb9f54ca84b3f1c9db1288b231c3ae0d4fe"
-            "7344fd2533264720"
-        ),
-        bytes.fromhex(
-            "306602310094edbb92a5ecb8aad4736e56c691916b3f88140666ce9fa73d64c4ea95ad133c81a648152e44acf96e36dd1e80fabe46"
-            "02310099ef4aeb15f178cea1fe40db2603138f130e740a19624526203b6351d0a3a94fa329c145786e679e7b82c71a38628ac8"
-        ),
-    ),
-}
-_SEEDS = {
-    # Wycheproof mlkem_768_keygen_seed_test.json tcId 1 and mldsa_65_sign_seed_test.json: SHA-256 of the SubjectPublicKeyInfo
-    KeySpec.ML_KEM_768: (
-        "3054020100300b060960864801650304040204428040"
-        "7c9935a0b07694aa0c6d10e4db6b1add2fd81a25ccb148032dcd739936737f2d8626ed79d451140800e03b59b956f8210e556067407d13dc90fa9e8b872bfb8f",
-        "be3d8be8d6edfff504f0102e0eb282ee9d6155fe9d4228e2d80f9d60595d0d4a",
-    ),
-    KeySpec.ML_DSA_65: (
-        "3034020100300b060960864801650304031204228020" + "2a" * 32,
-        "79c1e1be76b51a329f3d04908e7f231842279894f71206967b68eeede3f1795d",
-    ),
-}

@@ -82,9 +82,11 @@ def import_key(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: Im
     """Register a key that was made elsewhere."""
     spec, purpose = request.spec, request.purpose
     check_fit(spec, purpose)
-    private = desk.imports.take(attempt.caller.tenant, request.token, attempt.at)
+    private = desk.imports.find(attempt.caller.tenant, request.token, attempt.at)
     blob = from_base64(request.wrapped, limits.MESSAGE, "wrapped")
-    with private, desk.module.decrypt_private(private, KeySpec.RSA_4096, blob[:_SEPARATE]) as ephemeral:
+    if not attempt.dry_run:
+        desk.imports.forget(request.token)
+    with desk.module.decrypt_private(private, KeySpec.RSA_4096, blob[:_SEPARATE]) as ephemeral:
         if len(ephemeral) != 32:
             raise Undecipherable
         material = desk.module.kwp_unwrap(ephemeral, blob[_SEPARATE:])
@@ -105,7 +107,7 @@ def import_parameters(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _req
     """Make a one-time wrapping key for one import."""
     pair = desk.module.generate_pair(KeySpec.RSA_4096)
     expires = attempt.at + IMPORT_WINDOW
-    token = desk.imports.offer(attempt.caller.tenant, pair, expires, to_id("imp", desk.module.random(RAW)))
+    token = desk.imports.offer(attempt.caller.tenant, pair, expires, to_id("imp", desk.module.random(RAW)), attempt.at)
     return ImportParameters(
         token=token, wrapping_key=to_pem(pair.public), algorithm="RSA-OAEP-SHA256+AES-KWP", expires_at=expires
     )

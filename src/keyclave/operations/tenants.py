@@ -13,7 +13,7 @@ from keyclave.core.ids import RAW, to_id
 from keyclave.crypto.arena import Slot
 from keyclave.crypto.bearer import new_token
 from keyclave.crypto.module import CryptoModule
-from keyclave.identity.caller import Credential
+from keyclave.identity.caller import Caller, Credential
 from keyclave.identity.roles import Role
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
@@ -52,8 +52,7 @@ def create_tenant(
     desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: TenantRequest
 ) -> Callable[[Connection], TenantAnswer]:
     """Make a tenant: only the home tenant's custodians may."""
-    if not desk.store.read(lambda conn: records.tenant_is_home(conn, attempt.caller.tenant)):
-        raise Refused("only custodians of the home tenant make tenants", "ask whoever runs this server")
+    check_home(desk, attempt.caller)
     tenant, slots, sealed = new_tenant_keys(desk.module, desk.vault.root)
     attempt.detail = {"name": request.name, "tenant": tenant}
     people = first_people(desk.module, tenant, attempt.at, attempt.caller.principal)
@@ -68,6 +67,12 @@ def create_tenant(
         return TenantAnswer(tenant=tenant, name=request.name, credentials=shown)
 
     return change
+
+
+def check_home(desk: Desk, caller: Caller) -> None:
+    """Refuse what concerns every tenant to all but the home tenant's people."""
+    if not desk.store.read(lambda conn: records.tenant_is_home(conn, caller.tenant)):
+        raise Refused("this concerns every tenant of the server", "ask whoever runs it: people of the home tenant may")
 
 
 def new_tenant_keys(module: CryptoModule, root: Root) -> tuple[str, dict[str, Slot], dict[str, bytes]]:

@@ -13,6 +13,7 @@ from keyclave.operations.attempt import Attempt, Reply
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Empty, Request
 from keyclave.operations.keyring import LoadedKey
+from keyclave.operations.tenants import check_home
 from keyclave.store import records
 
 LOG_SEED = "log.seed"
@@ -102,8 +103,9 @@ def open_house(desk: Desk) -> None:
         desk.log.unseal(LogSigner(desk.vault.root.recover(sealed, LOG_CONTEXT)))
 
 
-def seal(desk: Desk, _attempt: Attempt, _key: LoadedKey | None, _request: Empty) -> SealAnswer:
+def seal(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty) -> SealAnswer:
     """Wipe every key from memory. The event of this is signed into a checkpoint after the next unsealing."""
+    check_home(desk, attempt.caller)
     close_house(desk)
     return SealAnswer(sealed=True)
 

@@ -20,6 +20,7 @@ from keyclave.operations import read_log, unseal
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import encode_answer
 from keyclave.operations.operation import Operation
+from keyclave.operations.tenants import check_home
 from keyclave.policy.duties import check_duty
 from keyclave.protocols.rest.gateway import JSON, Gateway, read_head
 from keyclave.protocols.rest.openapi import document
@@ -69,8 +70,11 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
         return _json({"origin": desk.log.origin, "vkeys": desk.log.vkeys()})
 
     async def tile(request: Request) -> Response:
-        check_duty(gateway.caller(_authorization(request), _source(request)), "log-read")
+        caller = gateway.caller(_authorization(request), _source(request))
+        check_duty(caller, "log-read")
         name = parse_path("tile/" + request.path_params["path"])
+        if name.level is None:  # entries name people and keys of every tenant; hashes tell nothing
+            check_home(desk, caller)
         data = await asyncio.to_thread(desk.log.tile, name.level, name.index, name.width)
         return Response(data, media_type="application/octet-stream", headers=_IMMUTABLE)
 
@@ -100,7 +104,7 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
         Route("/v1/log/tile/{path:path}", _guarded(tile)),
         Route("/v1/audit/receipts/{event}", _guarded(receipt)),
         Route("/v1/audit/consistency", _guarded(consistency)),
-        *[Route(op.path, _guarded(_performing(gateway, op)), methods=[op.method]) for op in operations],
+        *_operation_routes(gateway, operations),
     ]
     return Starlette(routes=routes, exception_handlers={404: _absent, 405: _absent})
 
@@ -109,6 +113,22 @@ class SizesQuery(msgspec.Struct, forbid_unknown_fields=True):
     """Checkpoints larger than `after`."""
 
     after: read_log.Index = 0
+
+
+def _operation_routes(gateway: Gateway, operations: list[Operation]) -> list[Route]:
+    """Return one route for each path: so that what is allowed there is said whole."""
+    by_path: dict[str, dict[str, Callable[[Request], Any]]] = {}
+    for op in operations:
+        by_path.setdefault(op.path, {})[op.method] = _guarded(_performing(gateway, op))
+
+    def choose(handlers: dict[str, Callable[[Request], Any]]) -> Callable[[Request], Any]:
+        async def chosen(request: Request) -> Response:
+            response: Response = await handlers["GET" if request.method == "HEAD" else request.method](request)
+            return response
+
+        return chosen
+
+    return [Route(path, choose(handlers), methods=list(handlers)) for path, handlers in by_path.items()]
 
 
 def _performing(gateway: Gateway, op: Operation) -> Callable[[Request], Any]:
@@ -196,9 +216,9 @@ def _problem(error: KeyclaveError, event: str = "") -> Response:
 
 def _absent(_request: Request, fault: Exception) -> Response:
     status = getattr(fault, "status_code", 404)
-    response = _problem(Unknown("there is nothing at this path and method", "see /v1/openapi.json"))
-    if status == 405:
-        response.status_code = 405
-        for name, value in (getattr(fault, "headers", None) or {}).items():
-            response.headers[name] = value
+    absent = Unknown("there is nothing at this path and method", "see /v1/openapi.json")
+    _, body = problem(absent, status=status)
+    response = Response(body, status, media_type=CONTENT_TYPE.decode(), headers=_NO_STORE)
+    for name, value in (getattr(fault, "headers", None) or {}).items():
+        response.headers[name] = value
     return response

@@ -33,6 +33,7 @@ _TITLE: dict[int, str] = {
     401: "Not authenticated",
     403: "Refused",
     404: "Not found",
+    405: "Method not allowed",
     409: "Conflict",
     412: "Precondition failed",
     413: "Too large",
@@ -61,9 +62,9 @@ _encode = msgspec.json.Encoder().encode
 _QUOTED = re.compile(r" value '.*?'(?= |$)", re.DOTALL)
 
 
-def problem(error: KeyclaveError, event: str = "") -> tuple[int, bytes]:
-    """Return status and body for an error."""
-    status = STATUS[error.code]
+def problem(error: KeyclaveError, event: str = "", status: int = 0) -> tuple[int, bytes]:
+    """Return status and body for an error; `status` where the protocol knows better than the table."""
+    status = status or STATUS[error.code]
     body = Problem(f"urn:keyclave:error:{error.code}", _TITLE[status], status, error.code, error.detail, error.hint, event)
     return status, _encode(body)
 
