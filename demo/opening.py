@@ -38,10 +38,9 @@ def lay_out(folder: Path, patients: int, screen: Screen) -> list[Record]:
         (kind, count[kind], megabytes(sum(r.size for r in records if r.kind == kind)), _some(records, kind)) for kind in count
     ]
     screen.table(("Kind", "Files#", "Size#", "Patients"), rows)
-    if count[FHIR] > SAMPLE_PATIENTS:
-        screen.say(
-            f"{count[FHIR] - SAMPLE_PATIENTS} of the patients are variations: a history of the sample under another identity."
-        )
+    further = count[FHIR] - SAMPLE_PATIENTS
+    if further > 0:
+        screen.say(f"{many(further, 'variation')} among the patients: a history of the sample under another identity.")
     screen.prove(
         all(record.words for record in records), "every file holds words that betray its patient; they are looked for later"
     )

@@ -57,6 +57,7 @@ class Kept:
     checkpoints: list[bytes] = field(default_factory=list)
     open: list[Open] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)  # answers that should not have been
+    refused: int = 0  # answers "unavailable", where the drill makes them likely
 
     @property
     def acknowledged(self) -> int:
@@ -64,13 +65,18 @@ class Kept:
         return len(self.events) + len(self.protected) + len(self.keys) + len(self.issued) + len(self.revoked)
 
 
-class Load:
-    """The clients of one run."""
+class Refused(Exception):
+    """The server said that it cannot just now."""
 
-    def __init__(self, live: Live, application: str) -> None:
+
+class Load:
+    """The clients of one run. With `patient`, an answer "unavailable" is no fault: the client waits a moment and goes on."""
+
+    def __init__(self, live: Live, application: str, *, patient: bool = False) -> None:
         self.kept = Kept()
         self._live = live
         self._application = application
+        self._patient = patient
         self._lock = threading.Lock()
         self._end = threading.Event()
         loops = [self._encrypt, self._encrypt, self._batch, self._data_key, self._create, self._rotate, self._issue, self._audit]
@@ -82,7 +88,7 @@ class Load:
             thread.start()
 
     def join(self) -> Kept:
-        """Return what was kept, once every client has noticed that the server is gone."""
+        """End it and return what was kept, once every client has its last answer or has noticed that the server is gone."""
         self._end.set()
         for thread in self._threads:
             thread.join()
@@ -93,7 +99,10 @@ class Load:
         wire = Wire(self._live, token)
         try:
             while not self._end.is_set():
-                once(wire)
+                try:
+                    once(wire)
+                except Refused:
+                    self._end.wait(0.02)
         except Silence:
             return
         finally:
@@ -105,6 +114,10 @@ class Load:
         return answer
 
     def _note(self, path: str, status: int, answer: dict[str, Any], op: str, expected: int) -> None:
+        if self._patient and answer.get("code") == "unavailable":
+            with self._lock:
+                self.kept.refused += 1
+            raise Refused
         if status != expected:
             with self._lock:
                 self.kept.wrong.append(f"{path} answered {status}: {answer.get('code')} {answer.get('detail')}")
@@ -116,11 +129,11 @@ class Load:
         key = str(uuid.uuid4())
         try:
             status, answer = wire.post(path, body, key)
-        except Silence:
+            self._note(path, status, answer, op, expected)
+        except (Silence, Refused):
             with self._lock:
                 self.kept.open.append(Open(path, body, token, key))
             raise
-        self._note(path, status, answer, op, expected)
         return answer
 
     def _encrypt(self) -> None:

@@ -8,7 +8,6 @@ import json
 import lzma
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +15,6 @@ import sys
 import tarfile
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from hypothesis import strategies as st
 from demo import dicom, make_sample, opening, story
 from demo.fhir import patient_of, record_number
 from demo.house import free_port
-from demo.records import DICOM, SAMPLE, SAMPLE_PATIENTS, Record, read, sample, unpack
+from demo.records import SAMPLE, SAMPLE_PATIENTS, Record, read, sample, unpack
 from demo.screen import Screen, Unproven
 from demo.sealing import Object, search
 from demo.variations import vary
@@ -81,7 +79,7 @@ def test_the_main_job_proves_itself_within_its_time(kept: tuple[Path, str, float
         "the forgery is found",
     ):
         assert claim in plain
-    assert "1 of the patients are variations" in plain or "1 of the patients is a variation" in plain
+    assert "1 variation among the patients" in plain
     assert not _is_served(port)
 
 
@@ -133,7 +131,7 @@ def test_a_folder_with_something_in_it_is_not_touched(tmp_path: Path) -> None:
 
 def test_a_run_that_is_ended_ends_its_server_and_leaves_nothing(tmp_path: Path) -> None:
     port = free_port()
-    run = _start("--patients", "60", "--port", str(port), TMPDIR=str(tmp_path), PYTHONUNBUFFERED="1")
+    run = _start("--patients", "1", "--port", str(port), TMPDIR=str(tmp_path), PYTHONUNBUFFERED="1")
     assert run.stdout is not None
     for line in run.stdout:
         if "two of three shares open it" in line:
@@ -183,8 +181,8 @@ def test_the_sample_is_small_and_packed_as_its_maker_packs_it() -> None:
     assert SAMPLE.stat().st_size <= 3_000_000
     tar = lzma.decompress(SAMPLE.read_bytes())
     assert tar == make_sample.pack(FILES)
-    members = tarfile.open(fileobj=io.BytesIO(tar)).getmembers()
-    assert {(member.mtime, member.uid, member.gid, member.isreg()) for member in members} == {(0, 0, 0, True)}
+    with tarfile.open(fileobj=io.BytesIO(tar)) as opened:
+        assert {(member.mtime, member.uid, member.gid, member.isreg()) for member in opened} == {(0, 0, 0, True)}
 
 
 def test_the_sample_holds_whole_patients_with_references_that_resolve() -> None:
@@ -204,20 +202,23 @@ def _check_bundle(bundle: dict[str, Any]) -> None:
     assert set(re.findall(r"urn:uuid:[0-9a-f-]{36}", json.dumps(bundle))) <= set(urls)
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_variation_is_another_patient_with_the_same_history(number: int) -> None:
-    for name, data in BUNDLES.items():
-        varied_name, varied = vary(data, number)
-        assert (varied_name, varied) == vary(data, number)
+def test_a_variation_is_another_patient_with_the_same_history() -> None:
+    for name, data in sorted(BUNDLES.items(), key=lambda bundle: len(bundle[1]))[:10]:
+        varied = vary(data, 1)[1]
+        assert vary(data, 1)[1] == varied
         old, new = json.loads(data), json.loads(varied)
         _check_bundle(new)
         assert _kinds(old) == _kinds(new)
-        assert [entry["resource"] for entry in old["entry"] if entry["resource"]["resourceType"] == "Practitioner"] == [
-            entry["resource"] for entry in new["entry"] if entry["resource"]["resourceType"] == "Practitioner"
-        ]
+        assert _staff(old) == _staff(new)
         notes = b"".join(base64.b64decode(note) for note in re.findall(rb'"data": "([A-Za-z0-9+/=]+)"', varied))
-        assert not [word for word in read(name, data).words if word in varied or word.strip(b'"') + b" is a" in notes]
+        was, now = (patient_of(bundle)["name"][0]["given"][0].encode() + b" is a" for bundle in (old, new))
+        assert (was in notes, now in notes) == (False, True)
+        assert not [word for word in read(name, data).words if word in varied]
         assert patient_of(new)["birthDate"] < patient_of(old)["birthDate"]
+
+
+def _staff(bundle: dict[str, Any]) -> list[dict[str, Any]]:
+    return [entry["resource"] for entry in bundle["entry"] if entry["resource"]["resourceType"] == "Practitioner"]
 
 
 def _kinds(bundle: dict[str, Any]) -> Counter[tuple[str, ...]]:
@@ -231,8 +232,6 @@ def test_many_variations_are_different_patients(tmp_path: Path) -> None:
         assert len(distinct) == len(patients)
     fewer = list(unpack(tmp_path, 2))
     assert Counter(record.kind for record in fewer) == {"fhir-bundle": 2, "dicom": len(IMAGES)}
-    shutil.rmtree(tmp_path / "fhir")
-    assert replace(fewer[0], kind=DICOM) == fewer[0]
 
 
 # --- the DICOM reader --------------------------------------------------------------------------------------------------------

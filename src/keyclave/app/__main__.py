@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import re
 import sys
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(chosen: argparse.Namespace) -> int:
     if chosen.program == "serve":
+        gc.disable()  # nothing made while starting is garbage; `serve` freezes it and turns the collector on
         from keyclave.app.serve import serve
 
         serve(chosen.home.resolve(), chosen.host, chosen.port)

@@ -68,6 +68,7 @@ async def _serve(config: Config, home: Path, host: str, port: int) -> None:
         server = _server(config, home, host, port, desk)
         clockwork = asyncio.create_task(_by_the_clock(config, desk, store, server))
         gc.collect()
+        gc.enable()
         gc.freeze()  # what start-up made lives as long as the process: the collector need not look at it again
         try:
             await server.serve()

@@ -24,7 +24,7 @@ from keyclave.core.errors import Broken, Malformed
 from keyclave.crypto.heap import wipe_bytes
 from keyclave.crypto.locked_memory import Mapping, lock_down
 
-__all__ = ["Arena", "Buffer", "Slot", "in_secret_memory", "lock_down", "slot_from", "wipe_bytes"]
+__all__ = ["Arena", "Buffer", "Slot", "in_secret_memory", "in_use", "lock_down", "slot_from", "wipe_bytes"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -203,6 +203,14 @@ class Slot:
         raise TypeError("key bytes are not copied, pickled or listed")
 
     __reduce__ = __reduce_ex__ = __copy__ = __deepcopy__ = __iter__ = __bytes__ = __getitem__ = _shy
+
+
+def in_use(key: Slot) -> None:
+    """Refuse to give out what was computed if the key was wiped meanwhile."""
+    if key.wiped:
+        raise Broken(
+            "a key was wiped while it was in use", "the server is being sealed, or the key destroyed: try again afterwards"
+        )
 
 
 def slot_from(source: Buffer) -> Slot:

@@ -16,8 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, M
 
 from keyclave.core.errors import InvalidSignature, Malformed
 from keyclave.crypto import heap
-from keyclave.crypto.arena import Slot
-from keyclave.crypto.pyca.symmetric import in_use
+from keyclave.crypto.arena import Slot, in_use
 
 SEED = 64  # bytes: 32 for each key
 _HALF = 32

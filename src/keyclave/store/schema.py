@@ -124,13 +124,7 @@ key_versions = Table(
     CheckConstraint(f"({_GONE}) = (destroyed_at IS NOT NULL)", name="gone_has_its_date"),
     CheckConstraint("(destroy_at IS NULL) = (destroy_by IS NULL)", name="scheduled_by_somebody"),
     CheckConstraint("state <> 'active' OR activated_at IS NOT NULL", name="active_has_its_date"),
-    Index(
-        "one_primary_version",
-        "key_id",
-        unique=True,
-        sqlite_where=text("is_primary = 1"),
-        postgresql_where=text("is_primary"),
-    ),
+    Index("one_primary_version", "key_id", unique=True, sqlite_where=text("is_primary = 1")),
 )
 
 principals = Table(

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Mapping
 
 from keyclave_client import Client, ServerKeys
-from keyclave_client.local.datakey import DataKey
 from keyclave_client.errors import KeyclaveError
+from keyclave_client.local.datakey import DataKey
 
 AT_ONCE = 64  # data keys of one request; as many wait in memory at most
 

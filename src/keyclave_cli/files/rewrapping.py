@@ -17,9 +17,9 @@ from keyclave_cli.files.report import GONE
 from keyclave_cli.files.running import Fate, Outcome
 from keyclave_cli.problems import Problem, Stop, describe
 from keyclave_client import Client, Encryptor, inspect_file
-from keyclave_client.local.datakey import DataKey
 from keyclave_client.errors import KeyclaveError, Refused, Unknown
 from keyclave_client.local import header as wire
+from keyclave_client.local.datakey import DataKey
 from keyclave_client.local.inspection import read_head
 from keyclave_client.local.landing import open_source
 

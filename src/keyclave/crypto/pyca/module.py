@@ -15,7 +15,7 @@ from cryptography.hazmat.backends.openssl import backend
 
 from keyclave.core.errors import Broken, InvalidSignature, Undecipherable
 from keyclave.crypto import selftest
-from keyclave.crypto.arena import Buffer, Slot
+from keyclave.crypto.arena import Buffer, Slot, in_use
 from keyclave.crypto.module import KeyPair, ModuleInfo
 from keyclave.crypto.pyca import asymmetric, messages, private_keys, symmetric
 from keyclave.crypto.suites import KeySpec, MacAlgorithm, SignatureAlgorithm
@@ -92,7 +92,7 @@ class PycaModule:
         if not isinstance(secret, Slot):
             return iv + symmetric.gcm_seal(key, iv, secret, aad)
         sealed = symmetric.gcm_seal(key, iv, secret.view(), aad)
-        symmetric.in_use(secret)
+        in_use(secret)
         return iv + sealed
 
     def open_slot(self, key: Slot, sealed: bytes, aad: bytes) -> Slot:

@@ -27,9 +27,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from keyclave.core.errors import Broken, Malformed
 from keyclave.crypto import heap
-from keyclave.crypto.arena import Slot
+from keyclave.crypto.arena import Slot, in_use
 from keyclave.crypto.module import KeyPair
-from keyclave.crypto.pyca.symmetric import in_use, moved, random_slot
+from keyclave.crypto.pyca.symmetric import moved, random_slot
 from keyclave.crypto.suites import KeySpec
 
 RSA_BITS = {KeySpec.RSA_3072: 3072, KeySpec.RSA_4096: 4096}

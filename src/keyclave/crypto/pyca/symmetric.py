@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
 
-from keyclave.core.errors import Broken, Malformed, Undecipherable
-from keyclave.crypto.arena import Buffer, Slot, slot_from
+from keyclave.core.errors import Malformed, Undecipherable
+from keyclave.crypto.arena import Buffer, Slot, in_use, slot_from
 from keyclave.crypto.heap import wipe_bytes
 from keyclave.crypto.suites import MacAlgorithm
 
@@ -40,14 +40,6 @@ _DIGESTS: dict[MacAlgorithm, hashes.HashAlgorithm] = {
 
 _draw = functools.partial(AESGCM.generate_key, 256)
 """32 bytes of OpenSSL's DRBG (SP 800-90A): making an AES key is the one way that the wheel gives to ask it."""
-
-
-def in_use(key: Slot) -> None:
-    """Refuse to give out what was computed if the key was wiped meanwhile."""
-    if key.wiped:
-        raise Broken(
-            "a key was wiped while it was in use", "the server is being sealed, or the key destroyed: try again afterwards"
-        )
 
 
 def random(count: int) -> bytes:

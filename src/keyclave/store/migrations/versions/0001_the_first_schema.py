@@ -192,7 +192,6 @@ def upgrade() -> None:
             ["key_id"],
             unique=True,
             sqlite_where=sa.text("is_primary = 1"),
-            postgresql_where=sa.text("is_primary"),
         )
     if op.get_bind().dialect.name == "sqlite":
         for table, verbs, why in _GUARDED:
@@ -205,7 +204,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     with op.batch_alter_table("key_versions", schema=None) as batch_op:
-        batch_op.drop_index("one_primary_version", sqlite_where=sa.text("is_primary = 1"), postgresql_where=sa.text("is_primary"))
+        batch_op.drop_index("one_primary_version", sqlite_where=sa.text("is_primary = 1"))
 
     op.drop_table("key_versions")
     op.drop_table("tenant_keys")
