@@ -106,7 +106,7 @@ def _while_down(moved: MovedClock, result: Result) -> None:
     """A credential that has ended stays ended when the server starts with a clock of an hour ago."""
     live = moved.live
     credential = _issue(live, result)
-    moved.move(_TTL + 1)
+    moved.move(5 * _TTL)  # beyond what the act before had shown
     if _lives(live, credential):
         result.lose("a credential is alive after its end")
     time.sleep(_SETTLED)
@@ -121,7 +121,7 @@ def _while_idle(moved: MovedClock, result: Result) -> None:
     moved.restart(0)
     credential = _issue(live, result)
     time.sleep(_SETTLED)
-    moved.move(10 * _TTL)
+    moved.move(20 * _TTL)
     time.sleep(_SETTLED)
     moved.restart(-_HOUR)
     if _lives(live, credential):

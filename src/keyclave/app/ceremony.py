@@ -20,15 +20,17 @@ from sqlalchemy import Connection
 
 from keyclave.app import wiring
 from keyclave.app.config import FILE
+from keyclave.audit.note import signer_keys
 from keyclave.core.clock import SystemClock
 from keyclave.core.errors import Broken, Malformed
 from keyclave.crypto.arena import Slot
 from keyclave.crypto.certificates import development_certificates
 from keyclave.crypto.disclosure import lend
+from keyclave.crypto.log_keys import LogSigner
 from keyclave.crypto.module import CryptoModule
-from keyclave.crypto.shares import ShareSet, combine, split
+from keyclave.crypto.shares import Share, ShareSet, combine, split
 from keyclave.operations.tenants import first_people, new_tenant_keys
-from keyclave.operations.unseal import LOG_CONTEXT, LOG_SEED
+from keyclave.operations.unseal import LOG_CONTEXT, LOG_SEED, LOG_VKEYS
 from keyclave.roots.software import SoftwareRoot, new_root
 from keyclave.store import records, sqlite
 
@@ -70,7 +72,8 @@ def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
     with module.random_slot(32) as recovery:
         shares = split(module, recovery, wishes.threshold, wishes.custodians, development=wishes.development)
         sealed_root = new_root(module, recovery)
-        root = _proven_root(module, shares, wishes, sealed_root)
+        texts = [share.to_text() for share in shares.shares]
+        root = _proven_root(module, texts, shares.check, wishes, sealed_root)
         if wishes.development:
             _write(home / wiring.DEVELOPMENT_ROOT, lend(recovery))
     credentials = _database(home, module, root, sealed_root, shares, wishes)
@@ -81,7 +84,7 @@ def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
         origin=wishes.origin,
         threshold=wishes.threshold,
         development=wishes.development,
-        shares=[share.to_text() for share in shares.shares],
+        shares=texts,
         credentials=credentials,
     )
     return made, shares
@@ -95,13 +98,15 @@ def conclude(home: Path, wishes: Wishes) -> None:
     _sync_folder(home)
 
 
-def _proven_root(module: CryptoModule, shares: ShareSet, wishes: Wishes, sealed_root: bytes) -> SoftwareRoot:
-    """Open the root with the last `threshold` shares, read back from their text as custodians will give them."""
+def _proven_root(module: CryptoModule, texts: list[str], check: str, wishes: Wishes, sealed_root: bytes) -> SoftwareRoot:
+    """Open the root with the very texts that custodians will get; every share takes part at least once."""
     root = SoftwareRoot(module, development=wishes.development)
-    given = [type(share).from_text(share.to_text()) for share in shares.shares[-wishes.threshold :]]
-    with combine(given, shares.check, module) as again:
-        root.open(again, sealed_root)
-    root.health()
+    for first in range(len(texts) - wishes.threshold + 1):
+        given = [Share.from_text(text) for text in texts[first : first + wishes.threshold]]
+        root.seal()
+        with combine(given, check, module) as again:
+            root.open(again, sealed_root)
+        root.health()
     return root
 
 
@@ -116,6 +121,7 @@ def _database(
     people = first_people(module, tenant, at, "ceremony")
     with module.random_slot(_SEED_BYTES) as seed:
         sealed_seed = _protected(root, seed)
+        vkeys = [str(key) for key in signer_keys(wishes.origin, LogSigner(seed))]
 
     def keep(conn: Connection) -> None:
         records.insert_tenant(conn, tenant, "home", sealed, at, home=True)
@@ -127,6 +133,7 @@ def _database(
             wiring.ROOT_SET: shares.set_id,
             wiring.ROOT_THRESHOLD: str(wishes.threshold).encode(),
             LOG_SEED: sealed_seed,
+            LOG_VKEYS: msgspec.json.encode(vkeys),
         }
         for name, value in settings.items():
             records.write_meta(conn, name, value)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
+import msgspec
+
 from keyclave.app.config import Config
 from keyclave.audit.event import decode
 from keyclave.core.clock import SystemClock
@@ -18,7 +20,7 @@ from keyclave.crypto.pyca import PycaModule
 from keyclave.operations.desk import Desk
 from keyclave.operations.keyring import Keyring
 from keyclave.operations.log import Log
-from keyclave.operations.unseal import open_house
+from keyclave.operations.unseal import LOG_VKEYS, open_house
 from keyclave.operations.vault import Vault
 from keyclave.roots.software import SoftwareRoot
 from keyclave.store import records
@@ -53,7 +55,7 @@ def build(
     store = SqliteStore(home / config.database, later=later)
     clock = SystemClock(_last_event_time(store))
     vault = _vault(store, module, clock, development=config.development)
-    log = Log(store, clock, config.log.origin)
+    log = Log(store, clock, config.log.origin, _vkeys(store))
     store.follow = log.take
     desk = Desk(
         store=store,
@@ -78,6 +80,13 @@ def _last_event_time(store: SqliteStore) -> int:
     back."""
     last = store.read_entries(store.next_event - 1, 1) if store.next_event else []
     return decode(last[0]).at if last else 0
+
+
+def _vkeys(store: SqliteStore) -> list[str]:
+    kept = store.read(lambda conn: records.read_meta(conn, LOG_VKEYS))
+    if kept is None:
+        raise Broken("the database has no log keys", "the ceremony was cut short: run `keyclave init` in another home")
+    return msgspec.json.decode(kept, type=list[str])
 
 
 def _vault(store: SqliteStore, module: CryptoModule, clock: SystemClock, *, development: bool) -> Vault:

@@ -17,3 +17,7 @@ REASON = 500
 TAGS = 50
 PAGE = 1000  # rows of a page, at most
 ENTRY = 65_535  # bytes of a log entry (C2SP tlog-tiles: uint16 length)
+
+# Text without control characters (C0, DEL, C1) or line separators: what would forge a line in a log or speak to a terminal.
+# In Python `$` alone lets a last line break through.
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$(?!\n)"

@@ -97,6 +97,7 @@ class _Arenas:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._arenas: list[Arena] = []
+        self._abandoned: list[Arena] = []
 
     def take(self, cells: int) -> Any:
         with self._lock:
@@ -114,6 +115,7 @@ class _Arenas:
         """In a forked child: the parent's keys are not here, and nobody may wipe what is not mapped."""
         for arena in self._arenas:
             arena.here = False
+        self._abandoned += self._arenas  # collected, they would unmap addresses that are this child's own by now
         self._arenas = []
         self._lock = threading.Lock()
 

@@ -10,7 +10,9 @@ from keyclave.core.canonical import canonical_map
 from keyclave.core.errors import Malformed, TooLarge
 
 _NAME = re.compile(rf"[!-~]{{1,{limits.CONTEXT_NAME}}}\Z")  # printable ASCII without space: the names real clients use
-_CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters would let a log line or a terminal be forged
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+)  # control characters would let a log line or a terminal be forged
 
 
 def encode_context(context: Mapping[str, str]) -> bytes:

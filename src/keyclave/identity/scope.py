@@ -6,13 +6,19 @@ Everything not named is refused. Keys are named by id, by name, or by a name end
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from keyclave.core import limits
 from keyclave.core.errors import Malformed, Refused
 
 ANY = "*"
+
+_KeyPattern = Annotated[str, Meta(min_length=1, max_length=limits.NAME, pattern=r"^[A-Za-z0-9._:-]*\*?$(?!\n)")]
+_ContextName = Annotated[str, Meta(min_length=1, max_length=limits.CONTEXT_NAME, pattern=r"^[!-~]+$(?!\n)")]
+_ContextValue = Annotated[str, Meta(max_length=limits.CONTEXT_VALUE, pattern=limits.PRINTABLE)]
 
 
 class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,9 +27,9 @@ class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `context` maps a name to the values it may have, or to ["*"] for "must be present". A name that is not listed is free.
     """
 
-    operations: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()
-    context: dict[str, tuple[str, ...]] = {}
+    operations: Annotated[tuple[Annotated[str, Meta(max_length=40)], ...], Meta(max_length=64)] = ()
+    keys: Annotated[tuple[_KeyPattern, ...], Meta(max_length=128)] = ()
+    context: Annotated[dict[_ContextName, tuple[_ContextValue, ...]], Meta(max_length=limits.CONTEXT_ENTRIES)] = {}
 
     def check(self, known_operations: frozenset[str]) -> None:
         """Refuse a scope that names what does not exist, or is too large to evaluate at once."""
@@ -31,8 +37,7 @@ class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise Malformed("a scope names at least one operation and one key", "use key names, key ids, or a name ending in *")
         if not known_operations.issuperset(self.operations):
             raise Malformed("the scope names operations that do not exist", f"known: {', '.join(sorted(known_operations))}")
-        values = sum(len(v) for v in self.context.values())
-        if len(self.keys) > limits.NAME or len(self.context) > limits.CONTEXT_ENTRIES or values > limits.BATCH:
+        if len(self.keys) > limits.NAME or sum(len(v) for v in self.context.values()) > limits.BATCH:
             raise Malformed("the scope is too large", "issue one credential for each group of keys or values")
         if any(not v for v in self.context.values()):
             raise Malformed("a context constraint without values permits nothing", 'list its values, or ["*"]')

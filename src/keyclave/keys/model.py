@@ -6,11 +6,17 @@ an answer cannot contain it by mistake.
 
 from __future__ import annotations
 
-import msgspec
+from typing import Annotated
 
+import msgspec
+from msgspec import Meta
+
+from keyclave.core import limits
+from keyclave.core.limits import PRINTABLE
 from keyclave.keys.states import GONE, State
 
 DAY = 86_400 * 1_000_000  # microseconds
+LONGEST_DAYS = 30 * 365
 
 
 class Cryptoperiod(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,8 +29,8 @@ class Cryptoperiod(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """When a new version is due: every so many days. `reason` records why it differs from the default."""
 
-    every_days: int
-    reason: str = ""
+    every_days: Annotated[int, Meta(ge=1, le=LONGEST_DAYS)]
+    reason: Annotated[str, Meta(max_length=limits.REASON, pattern=PRINTABLE)] = ""
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ healthcare record's life permits. Records outlive them: rewrap in time, or choos
 from __future__ import annotations
 
 from keyclave.core.errors import Malformed
-from keyclave.keys.model import Cryptoperiod
+from keyclave.keys.model import LONGEST_DAYS, Cryptoperiod
 
 _YEAR = 365
 
@@ -19,8 +19,6 @@ DEFAULTS: dict[str, Cryptoperiod] = {
     "agree": Cryptoperiod(_YEAR, 2 * _YEAR),  # row 13
     "encapsulate": Cryptoperiod(2 * _YEAR, 7 * _YEAR),  # row 10, key transport
 }
-
-LONGEST_DAYS = 30 * _YEAR
 
 
 def checked(period: Cryptoperiod) -> Cryptoperiod:

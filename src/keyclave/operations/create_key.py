@@ -168,7 +168,7 @@ def _keep(
         rev=1,
         versions=(version,),
     )
-    attempt.key_id, attempt.version = key.id, 1
+    attempt.key_id, attempt.version, attempt.touches = key.id, 1, (key.id, key.name)
     attempt.detail = {"name": key.name, "origin": origin, "purpose": key.purpose, "spec": key.spec}
     with material:
         wrapped = desk.keyring.wrap(key, 1, material)

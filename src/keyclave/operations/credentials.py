@@ -25,6 +25,7 @@ from keyclave.policy.duties import SCOPED, check_issue
 from keyclave.store import records
 
 _DAY = 86_400
+RESERVED = frozenset({"nobody", "share-holder", "ceremony"})  # spec/events.md gives them a meaning
 LONGEST = {Role.APPLICATION: 90 * _DAY, Role.CUSTODIAN: 30 * _DAY, Role.OPERATOR: 30 * _DAY, Role.AUDITOR: 30 * _DAY}
 """Seconds that a credential may live, by role (R33)."""
 
@@ -94,6 +95,8 @@ def issue(
     """Issue a credential to another principal."""
     role = request.role
     check_issue(attempt.caller, request.principal, role)
+    if request.principal in RESERVED:
+        raise Malformed("this name is kept for the server's own events", "choose another name")
     if role is Role.APPLICATION:
         if request.scope is None:
             raise Malformed("an application's credential needs a scope", "name its operations and keys")

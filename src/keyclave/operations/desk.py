@@ -199,7 +199,7 @@ class Desk:
         attempt.answer = answer
         if attempt.dry_run:
             raise DryRun
-        if attempt.idempotency is not None:
+        if attempt.idempotency is not None and not self.vault.sealed:
             key, digest = attempt.idempotency
             sealer = self.module.message_sealer(self._operational(attempt), _idempotency_context(attempt, key))
             iv = self.module.random(12)
@@ -217,7 +217,7 @@ class Desk:
         return True
 
     def _kept(self, attempt: Attempt, conn: Connection) -> bytes | None:
-        if attempt.idempotency is None:
+        if attempt.idempotency is None or self.vault.sealed:  # sealed, only revocations change anything: harmless twice
             return None
         key, digest = attempt.idempotency
         row = records.read_idempotent(conn, attempt.caller.tenant, attempt.caller.principal, key)

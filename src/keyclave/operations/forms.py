@@ -13,16 +13,14 @@ from keyclave.core.errors import Malformed, TooLarge
 from keyclave.envelope.context import encode_context
 from keyclave.operations.attempt import Attempt
 
-_PRINTABLE = r"^[^\x00-\x1f\x7f]*$(?!\n)"  # in Python `$` alone would let a last line break through
-
 Base64 = Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})]
 Context = Annotated[dict[str, str], Meta(max_length=limits.CONTEXT_ENTRIES, description="the encryption context")]
 Name = Annotated[str, Meta(min_length=1, max_length=limits.NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$(?!\n)")]
 # a key is asked for by id or name in one place of a path: a name has no slash, and never looks like an id
 KeyName = Annotated[str, Meta(min_length=1, max_length=limits.NAME, pattern=r"^(?!key_)[A-Za-z0-9][A-Za-z0-9._:-]*$(?!\n)")]
-Text = Annotated[str, Meta(min_length=1, max_length=limits.NAME, pattern=_PRINTABLE)]
-TagValue = Annotated[str, Meta(max_length=256, pattern=_PRINTABLE)]
-Reason = Annotated[str, Meta(max_length=limits.REASON, pattern=_PRINTABLE)]
+Text = Annotated[str, Meta(min_length=1, max_length=limits.NAME, pattern=limits.PRINTABLE)]
+TagValue = Annotated[str, Meta(max_length=256, pattern=limits.PRINTABLE)]
+Reason = Annotated[str, Meta(max_length=limits.REASON, pattern=limits.PRINTABLE)]
 Number = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 

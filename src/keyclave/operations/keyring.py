@@ -67,6 +67,7 @@ class Keyring:
         self._limit = message_limit
         self._keys: dict[tuple[str, str], LoadedKey] = {}
         self._tenants: dict[tuple[str, str], Slot] = {}
+        self._absent: set[tuple[str, str]] = set()  # looked for in vain: so that unknown costs no more than forbidden
 
     # ---- tenants' keys ------------------------------------------------------------------------------------------------
     def unseal(self, root: Root) -> None:
@@ -104,8 +105,13 @@ class Keyring:
         return loaded
 
     def _load(self, tenant: str, ref: str) -> LoadedKey:
+        if (tenant, ref) in self._absent:
+            raise unknown_key()
         key = self._store.read(lambda conn: records.read_key(conn, tenant, ref))
         if key is None:
+            if len(self._absent) >= CAPACITY:
+                self._absent.clear()
+            self._absent.add((tenant, ref))
             raise unknown_key()
         loaded = self._keys.get((tenant, key.id)) or LoadedKey(key)
         if len(self._keys) >= 2 * CAPACITY:
@@ -118,10 +124,12 @@ class Keyring:
         for ref in list(self._keys)[: CAPACITY // 2]:
             del self._keys[ref]
 
-    def forget(self, tenant: str, key_id: str) -> None:
-        """Drop a key: it has changed."""
-        loaded = self._keys.pop((tenant, key_id), None)
+    def forget(self, tenant: str, ref: str) -> None:
+        """Drop a key by id or name: it has changed, or has come to be."""
+        self._absent.discard((tenant, ref))
+        loaded = self._keys.pop((tenant, ref), None)
         if loaded is not None:
+            self._keys.pop((tenant, loaded.key.id), None)
             self._keys.pop((tenant, loaded.key.name), None)
 
     def handle(self, loaded: LoadedKey, number: int) -> Handle:

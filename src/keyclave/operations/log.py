@@ -15,7 +15,7 @@ from typing import Protocol
 
 from keyclave.audit.checkpoint import sign_checkpoint
 from keyclave.audit.event import event_number
-from keyclave.audit.note import Signer, signer_keys
+from keyclave.audit.note import Signer
 from keyclave.audit.proofs import prove_consistency, prove_inclusion, tree_root
 from keyclave.audit.receipt import encode_receipt
 from keyclave.audit.tiles import HASH, WIDTH, Tile, encode_bundle, tile_width
@@ -61,8 +61,9 @@ class Receipt:
 class Log:
     """One log: its origin names it in every checkpoint."""
 
-    def __init__(self, store: LogStore, clock: Clock, origin: str) -> None:
+    def __init__(self, store: LogStore, clock: Clock, origin: str, vkeys: list[str]) -> None:
         self.origin = origin
+        self.vkeys = vkeys  # what verifies it
         self._store = store
         self._clock = clock
         self._signer: Signer | None = None
@@ -142,12 +143,6 @@ class Log:
         logger.error("an operation failed", exc_info=fault)
 
     # ---- reading ------------------------------------------------------------------------------------------------------
-    def vkeys(self) -> list[str]:
-        """Return the keys that verify this log."""
-        if self._signer is None:
-            raise Sealed
-        return [str(key) for key in signer_keys(self.origin, self._signer)]
-
     def published(self, size: int | None = None) -> str:
         """Return the newest checkpoint, or the kept one of that size."""
         found = self.checkpoint

@@ -17,6 +17,7 @@ from keyclave.operations.tenants import check_home
 from keyclave.store import records
 
 LOG_SEED = "log.seed"
+LOG_VKEYS = "log.vkeys"  # public: who verifies the log needs them most when the server is sealed
 LOG_CONTEXT = b"keyclave/log-seed/1"
 _LONGEST = 512
 

@@ -67,7 +67,7 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
         return Response(desk.log.published(size), media_type="text/plain", headers={"cache-control": "max-age=1"})
 
     async def keys(_request: Request) -> Response:
-        return _json({"origin": desk.log.origin, "vkeys": desk.log.vkeys()})
+        return _json({"origin": desk.log.origin, "vkeys": desk.log.vkeys})
 
     async def tile(request: Request) -> Response:
         caller = gateway.caller(_authorization(request), _source(request))
