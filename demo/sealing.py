@@ -15,7 +15,7 @@ from demo.opening import KEY, People
 from demo.records import DICOM, FHIR, Record
 from demo.screen import Screen, many
 from keyclave_client import Client, Encryptor
-from keyclave_client.errors import KeyclaveError, Refused, Undecipherable
+from keyclave_client.errors import KeyclaveError, Refused, Undecipherable, Unknown
 
 INDEX, INDEX_CONTEXT = "index.kc", {"patient": "all", "purpose": "treatment", "resource": "index"}
 _FORMS = {FHIR: b'"resourceType"', DICOM: bytes(8) + dicom.MARK}  # the mark alone is so short that chance would make it
@@ -77,10 +77,10 @@ def restore(application: Client, objects: list[Object], folder: Path, screen: Sc
     encryptor = application.encryptor(KEY)
     wanted = {one.record.name: one.record.sha256 for one in objects}
     same = 0
-    for name, path in screen.track(list(_opened_index(encryptor, folder)), "decrypting"):
+    for name, path, context in screen.track(list(_opened_index(encryptor, folder)), "decrypting"):
         dest = folder / "restored" / name
         dest.parent.mkdir(parents=True, exist_ok=True)
-        encryptor.decrypt_file(path[0], dest, path[1])
+        encryptor.decrypt_file(path, dest, context)
         same += hashlib.sha256(dest.read_bytes()).hexdigest() == wanted.pop(name)
     shutil.rmtree(folder / "restored")
     screen.prove(
@@ -89,10 +89,11 @@ def restore(application: Client, objects: list[Object], folder: Path, screen: Sc
     screen.result(f"{same} of {many(len(objects), 'file')} identical")
 
 
-def _opened_index(encryptor: Encryptor, folder: Path) -> Iterator[tuple[str, tuple[Path, Mapping[str, str]]]]:
+def _opened_index(encryptor: Encryptor, folder: Path) -> Iterator[tuple[str, Path, Mapping[str, str]]]:
+    """Yield the original name, the ciphertext and the context of each record."""
     sealed = folder / "sealed"
     for entry in json.loads(encryptor.decrypt((sealed / INDEX).read_bytes(), INDEX_CONTEXT)):
-        yield entry["name"], (sealed / entry["object"], entry["context"])
+        yield entry["name"], sealed / entry["object"], entry["context"]
 
 
 def refuse(application: Client, job: Client, objects: list[Object], folder: Path, screen: Screen) -> KeyclaveError:
@@ -114,7 +115,7 @@ def refuse(application: Client, job: Client, objects: list[Object], folder: Path
     screen.prove(isinstance(altered, Undecipherable), "with one bit changed it does not open at all")
     changed.unlink()
     reader = _refusal(job, mine.path, mine.record.context, folder)
-    screen.prove(isinstance(reader, KeyclaveError), "the program that rewraps cannot read what it rewraps")
+    screen.prove(isinstance(reader, Refused | Unknown), "the program that rewraps cannot read what it rewraps")
     assert first is not None
     screen.result("4 of 4 refused")
     return first

@@ -5,7 +5,7 @@ An attempt is a unit of the store. Its answer leaves in `done`, when the group t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -36,12 +36,31 @@ class DryRun(KeyclaveError):
 class Attempt:
     """What is known of an attempt while it runs. `error` and `answer` are what the caller gets."""
 
-    __slots__ = (
-        "answer", "at", "caller", "change_fn", "changes", "context", "count", "desk", "detail", "dry_run", "error", "event",
-        "events", "failed", "idempotency", "if_match", "key_id", "op", "outcome", "parts", "reason",
-        "ref", "replayed", "reply", "request", "reservations", "several", "source",
-        "touches", "version",
-    )  # fmt: skip
+    # what most attempts never set stays on the class: an attempt is made for every request
+    answer: Any = None
+    change_fn: Change | None = None
+    changes = False  # whether `change_fn` is to be made
+    context: dict[str, list[str]] | None = None
+    count = 1
+    detail: dict[str, str | int] | None = None
+    dry_run = False
+    error: KeyclaveError | None = None
+    event = ""
+    events = 1
+    failed = 0
+    idempotency: tuple[str, bytes] | None = None
+    if_match: int | None = None
+    key_id = ""
+    outcome = "ok"
+    parts: Sequence[dict[str, list[str]]] = ()
+    reason = ""
+    ref = ""
+    replayed = False
+    request: Any = None
+    reservations: list[tuple[str, int]] | None = None
+    several = False  # whether more than one value of a name was recorded
+    touches: tuple[str, ...] = ()
+    version = 0
 
     def __init__(self, desk: Desk, op: str, caller: Caller, source: str, reply: Reply) -> None:
         self.desk = desk
@@ -50,30 +69,6 @@ class Attempt:
         self.source = source
         self.reply = reply
         self.at = desk.clock.now()
-        self.answer: Any = None
-        self.error: KeyclaveError | None = None
-        self.change_fn: Change | None = None
-        self.changes = False
-        self.context: dict[str, list[str]] | None = None
-        self.several = False
-        self.parts: list[dict[str, list[str]]] = []
-        self.count = 1
-        self.failed = 0
-        self.detail: dict[str, str | int] | None = None
-        self.dry_run = False
-        self.event = ""
-        self.events = 1
-        self.idempotency: tuple[str, bytes] | None = None
-        self.if_match: int | None = None
-        self.key_id = ""
-        self.outcome = "ok"
-        self.reason = ""
-        self.ref = ""
-        self.replayed = False
-        self.request: Any = None
-        self.reservations: list[tuple[str, int]] | None = None
-        self.touches: tuple[str, ...] = ()
-        self.version = 0
 
     def note_context(self, context: Mapping[str, str]) -> None:
         """Record the encryption context: keyed hashes, except names that policy marks as plain (promise 8)."""

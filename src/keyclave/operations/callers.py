@@ -25,20 +25,20 @@ class Callers:
     def authenticate(self, token: bytes) -> Caller:
         """Return the caller of `token`; the look-up is by digest, so its time tells nothing of the token."""
         if not token or len(token) > _LONGEST:
-            raise _nobody()
+            raise nobody()
         digest = token_digest(token)
         caller = self._by_digest.get(digest)
         if caller is None:
             credential = self._store.read(lambda conn: records.read_credential(conn, digest))
             if credential is None or credential.revoked_at is not None:
-                raise _nobody()
+                raise nobody()
             if len(self._by_digest) >= _CAPACITY:
                 self._by_digest.clear()
                 self._digest_of.clear()
             caller = self._by_digest[digest] = Caller(credential)
             self._digest_of[credential.id] = digest
         if self._clock.now() >= caller.expires_at:
-            raise _nobody()
+            raise nobody()
         return caller
 
     def forget(self, credential: str) -> None:
@@ -48,11 +48,7 @@ class Callers:
         if caller is not None:
             caller.live = False
 
-    def check_live(self, caller: Caller) -> None:
-        """Refuse a caller whose credential has changed or run out since they were authenticated."""
-        if not caller.live or (caller.id and self._clock.now() >= caller.expires_at):
-            raise _nobody()
 
-
-def _nobody() -> Unauthenticated:
+def nobody() -> Unauthenticated:
+    """Return the one answer for absent, unknown, expired and revoked."""
     return Unauthenticated("no live credential was presented", "send a current token as `Authorization: Bearer …`")

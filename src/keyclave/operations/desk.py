@@ -23,7 +23,7 @@ from keyclave.crypto.module import CryptoModule
 from keyclave.crypto.suites import MacAlgorithm
 from keyclave.identity.caller import Caller
 from keyclave.operations.attempt import Attempt, DryRun, Reply
-from keyclave.operations.callers import Callers
+from keyclave.operations.callers import Callers, nobody
 from keyclave.operations.imports import Imports
 from keyclave.operations.keyring import BLOCK, Keyring, LoadedKey, unknown_key
 from keyclave.operations.log import Log
@@ -120,7 +120,8 @@ class Desk:
         """Refuse a caller whose credential was revoked meanwhile, even if the revocation still waits for its commit."""
         if self._pending and caller.id in self._pending:
             self.store.flush()
-        self.callers.check_live(caller)
+        if not caller.live:
+            raise nobody()
 
     def _run(self, op: Operation, attempt: Attempt, key: LoadedKey | None, request: Any) -> None:
         result = op.run(self, attempt, key, request)

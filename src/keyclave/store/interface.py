@@ -21,7 +21,7 @@ class Unit(Protocol):
     """One attempt, waiting for its commit."""
 
     events: int  # how many events it will leave: known before it runs, so that the next unit's numbers are known too
-    changes: bool  # whether `change` writes
+    changes: bool  # whether `change` may be refused, and so needs a savepoint
 
     def change(self, transaction: Connection, first: int) -> Leaves:
         """Make the change and return the encoded events, numbered from `first`.

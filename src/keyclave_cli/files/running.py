@@ -54,32 +54,42 @@ class Crew:
         self._hopeless = hopeless
         self._bars = bars
         self._stop = threading.Event()
-        self._lock = threading.Lock()
+        self._idle = threading.Condition()
+        self._busy = 0
 
     def run(self, items: Sequence[Item]) -> list[Outcome]:
         """Return each item's outcome, in the items' order. An interrupt is raised again once the threads have let go."""
         outcomes = [Outcome(item, Fate.NOT_TRIED) for item in items]
         waiting = iter(range(len(items)))
         with ThreadPoolExecutor(self._jobs, thread_name_prefix="file") as pool:
-            labours = [pool.submit(self._labour, waiting, outcomes) for _ in range(min(self._jobs, len(items)))]
             try:
-                for labour in labours:
+                for labour in [pool.submit(self._labour, waiting, outcomes) for _ in range(min(self._jobs, len(items)))]:
                     labour.result()
             except BaseException:
-                self._stop.set()  # an interrupt, or a mistake in this program that is raised where it will be seen
+                # An interrupt, or a mistake in this program that is raised where it will be seen. The pool forgets a thread that it
+                # was just starting when the interrupt came, so the threads are counted here.
+                self._stop.set()
+                with self._idle:
+                    self._idle.wait_for(lambda: not self._busy)
                 raise
         return outcomes
 
     def _labour(self, waiting: Iterator[int], outcomes: list[Outcome]) -> None:
-        while not self._stop.is_set():
-            with self._lock:
-                number = next(waiting, None)
-            if number is None:
-                return
-            try:
+        with self._idle:
+            self._busy += 1
+        try:
+            while not self._stop.is_set():
+                with self._idle:
+                    number = next(waiting, None)
+                if number is None:
+                    return
                 outcomes[number] = self._one(outcomes[number].item)
-            except _Interrupted:
-                return
+        except _Interrupted:
+            return
+        finally:
+            with self._idle:
+                self._busy -= 1
+                self._idle.notify_all()
 
     def _one(self, item: Item) -> Outcome:
         counted = 0

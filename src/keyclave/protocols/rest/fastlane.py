@@ -63,6 +63,8 @@ class FastLane(HttpToolsProtocol):
     gateway: ClassVar[Gateway]
     routes: ClassVar[Routes]
     most: ClassVar[int] = 20_000  # connections kept open at once
+    begun: ClassVar[dict[tuple[int, bytes], bytes]] = {}  # heads up to the length, with the date of `begun_with`
+    begun_with: ClassVar[list[tuple[bytes, bytes]]] = []
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -171,16 +173,23 @@ class FastLane(HttpToolsProtocol):
             self.server_state.total_requests += 1
 
     def _head(self, status: int, kind: bytes, length: int, more: Iterable[tuple[bytes, bytes]], keep_alive: bool) -> bytes:
-        parts = [STATUS_LINE[status]]
-        for name, value in self.server_state.default_headers:
-            parts += (name, b": ", value, b"\r\n")
-        parts += (b"content-type: ", kind, b"\r\ncache-control: no-store\r\ncontent-length: ", b"%d" % length, b"\r\n")
+        head = self._begin(status, kind) + b"%d\r\n" % length
         for name, value in more:
-            parts += (name, b": ", value, b"\r\n")
-        if not keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
-        return b"".join(parts)
+            head += name + b": " + value + b"\r\n"
+        return head + (b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+
+    def _begin(self, status: int, kind: bytes) -> bytes:
+        """Return the head up to the length. It is the same for every answer of the same second: the date is in it."""
+        defaults = self.server_state.default_headers
+        if defaults is not self.begun_with:
+            type(self).begun_with = defaults
+            self.begun.clear()
+        begun = self.begun.get((status, kind))
+        if begun is None:
+            lines = [b": ".join(header) for header in defaults]
+            lines += [b"content-type: " + kind, b"cache-control: no-store", b"content-length: "]
+            begun = self.begun[status, kind] = STATUS_LINE[status] + b"\r\n".join(lines)
+        return begun
 
     def send_400_response(self, msg: str) -> None:
         """Bytes that are not HTTP."""
