@@ -90,12 +90,24 @@ def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
     return made, shares
 
 
-def conclude(home: Path, wishes: Wishes) -> None:
+def conclude(home: Path, wishes: Wishes, made: Made) -> None:
     """Make the home one that can be served, once its shares and credentials are with their people."""
+    _profiles(home, made)
     part = home / f"{FILE}.part"
     _write(part, _configuration(wishes).encode())
     part.rename(home / FILE)  # whole or not at all
     _sync_folder(home)
+
+
+def _profiles(home: Path, made: Made) -> None:
+    """Write how to reach the server; the credentials too only where nothing is at stake, for their place is with their people."""
+    folder = home / "profiles"
+    folder.mkdir(mode=0o700)
+    reach = {"url": made.url, "ca_file": "../tls/ca.pem"}
+    people = made.credentials if made.development else {}
+    for name, profile in {"server": reach, **{role: {**reach, "token": token} for role, token in people.items()}}.items():
+        _write(folder / f"{name}.json", msgspec.json.format(msgspec.json.encode(profile), indent=2))
+    _sync_folder(folder)
 
 
 def _proven_root(module: CryptoModule, texts: list[str], check: str, wishes: Wishes, sealed_root: bytes) -> SoftwareRoot:

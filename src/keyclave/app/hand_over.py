@@ -45,7 +45,7 @@ def init(home: Path, wishes: Wishes, public_keys: list[Path], out_json: Path | N
             os.fsync(out.fileno())
     else:
         _show(made, home, in_files=bool(protected))
-    conclude(home, wishes)
+    conclude(home, wishes, made)
     return 0
 
 
@@ -81,7 +81,11 @@ def _show(made: Made, home: Path, *, in_files: bool) -> None:
     say("\nFirst credentials, one person each; shown once, valid 30 days:\n")
     for role, token in made.credentials.items():
         say(f"  {role:<10} {token}\n")
-    say(f"\nNext:\n  keyclave serve --home {home}\n  keyclave --url {made.url} --ca-file {made.ca_file} unseal\n\n")
+    say(f"\nNext:\n  keyclave serve --home {home}\n")
+    if made.development:
+        say(f"  keyclave --home {home} --profile custodian key create patients --owner cardiology\n\n")
+    else:
+        say(f"  keyclave --home {home} unseal\n\n")
 
 
 def open_share(file: Path, key: Path | None) -> int:
