@@ -82,7 +82,7 @@ def profile_in_use(home: str | None) -> Profile | None:
         return find_profile(named, home)
     if home:
         there = list(folders(home)[0].glob("*.json"))
-        return read_profile(there[0]) if len(there) == 1 else None
+        return read_profile(there[0]) if len(there) == 1 else _of_home(Path(home))
     try:
         chosen = (configuration() / _IN_USE).read_text().strip()
     except FileNotFoundError:
@@ -91,6 +91,22 @@ def profile_in_use(home: str | None) -> Profile | None:
     if not path.is_file():
         raise Stop(f"{path}: the profile in use is gone", "choose another with `keyclave profile use NAME`", USAGE)
     return read_profile(path)
+
+
+def _of_home(home: Path) -> Profile | None:
+    """Return where the server of a home listens, by its configuration; a credential is not among it."""
+    import tomllib
+
+    path = home / "keyclave.toml"
+    try:
+        listen = tomllib.loads(path.read_text(encoding="utf-8")).get("listen", {})
+        host, port, tls = str(listen.get("host", "127.0.0.1")), int(listen.get("port", 8443)), bool(listen.get("tls", True))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, AttributeError):
+        raise Stop(f"{path} cannot be read", "give --url, or correct the file") from None
+    reached = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - named, not bound
+    return Profile(home.name, path, f"{'https' if tls else 'http'}://{reached}:{port}", str(home / "tls/ca.pem") if tls else None)
 
 
 def use_profile(profile: Profile) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -77,7 +78,10 @@ class Session:
             )
         if connection.ca_file is not None and not os.path.isfile(connection.ca_file):
             raise Stop(f"{connection.ca_file}: there is no such CA file", "give --ca-file with the server's tls/ca.pem", USAGE)
-        from keyclave_client import Client
+        # httpx loads its own command line, and with it rich and pygments, wherever those are installed: a third of this program's
+        # start. A None among the modules makes that import fail, which httpx is ready for.
+        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+        from keyclave_client.client import Client
 
         return Client(connection.url, connection.token, ca_file=connection.ca_file, timeout=self.timeout)
 

@@ -94,7 +94,7 @@ def test_a_group_that_persisted_though_its_commit_failed_is_found_and_followed(s
 
 @pytest.mark.requirement("P1")
 def test_what_is_told_after_a_commit_of_unknown_outcome_does_not_claim_to_know_it(store: SqliteStore) -> None:
-    """"Nothing was done" would be a lie here, and a caller who believes it makes the change twice."""
+    """ "Nothing was done" would be a lie here, and a caller who believes it makes the change twice."""
     wire = wired(store)
     unit = Note("one")
     store.enqueue(unit)
@@ -176,7 +176,7 @@ def _raising(*_: object) -> list[bytes]:
 
 @pytest.mark.requirement("P2", "R40")
 def test_the_tree_is_that_of_the_rows_whatever_failed_on_the_way(store: SqliteStore, tmp_path: Path) -> None:
-    log = Log(store, SystemClock(), "example.org/log")
+    log = Log(store, SystemClock(), "example.org/log", [])
     store.follow = log.take
     wire = wired(store)
     for i in range(600):  # over two tiles, every seventh commit fails, by turns before and after it happened
@@ -187,7 +187,11 @@ def test_the_tree_is_that_of_the_rows_whatever_failed_on_the_way(store: SqliteSt
     assert no_gaps(store)
     assert log.size == len(kept(store)) > 512
     again = new_store(tmp_path)
-    assert Log(again, SystemClock(), "example.org/log").root_at(log.size) == log.root_at(log.size) == tree_root(log.size, log._read)
+    assert (
+        Log(again, SystemClock(), "example.org/log", []).root_at(log.size)
+        == log.root_at(log.size)
+        == tree_root(log.size, log._read)
+    )
     again.close()
 
 

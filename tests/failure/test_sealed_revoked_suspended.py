@@ -161,7 +161,9 @@ def test_nothing_is_moved_to_a_key_once_it_is_suspended(server: Live) -> None:
         users.over.set()
         users.join()
         assert users.late == []
-        moved = uses_after(record(server, start), answer.json()["event"], lambda e: (e.get("detail") or {}).get("to_key") == target)
+        moved = uses_after(
+            record(server, start), answer.json()["event"], lambda e: (e.get("detail") or {}).get("to_key") == target
+        )
         assert moved == []
         assert server.post("/v1/keys/to-there/resume", "operator", {"reason": "no leak"}).status_code == 200
 

@@ -122,7 +122,11 @@ def test_every_single_wrong_character_of_a_share_is_named() -> None:
     assert tried == 31 * len(text[5:].replace("-", ""))
 
 
-@given(st.text(max_size=200) | st.text("kcs1- OIL" + DIGITS, max_size=200).map(lambda t: "kcs1-" + t) | st.binary(max_size=90).map(repr))
+@given(
+    st.text(max_size=200)
+    | st.text("kcs1- OIL" + DIGITS, max_size=200).map(lambda t: "kcs1-" + t)
+    | st.binary(max_size=90).map(repr)
+)
 def test_text_that_is_no_share_is_refused_and_nothing_else(text: str) -> None:
     with pytest.raises(KeyclaveError) as refused:
         Share.from_text(text)

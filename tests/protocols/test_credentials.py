@@ -66,7 +66,12 @@ def test_who_issues_credentials_for_whom(live: Live, by: str, role: str) -> None
 
 @pytest.mark.requirement("R10")
 def test_a_principal_that_holds_one_duty_never_gets_another(live: Live) -> None:
-    for held, by in [("custodian", "custodian"), ("operator", "custodian"), ("auditor", "custodian"), ("application", "operator")]:
+    for held, by in [
+        ("custodian", "custodian"),
+        ("operator", "custodian"),
+        ("auditor", "custodian"),
+        ("application", "operator"),
+    ]:
         principal = f"holder-{held}"
         assert issue(live, by, principal, held).status_code == 201
         assert issue(live, by, principal, held).status_code == 201  # a second credential of the same duty is no second duty
@@ -165,7 +170,14 @@ def test_a_token_is_kept_as_its_digest_and_nowhere_else(live: Live) -> None:
     assert (again.headers["idempotent-replayed"], again.json()["token"]) == ("true", issued["token"])  # kept, but sealed
     token = issued["token"].encode()
     random = base64.urlsafe_b64decode(token.removeprefix(b"kct_") + b"=")
-    secrets = [token, token.removeprefix(b"kct_"), random, base64.b64encode(random)[:-1], base64.b64encode(token)[:-2], random.hex().encode()]
+    secrets = [
+        token,
+        token.removeprefix(b"kct_"),
+        random,
+        base64.b64encode(random)[:-1],
+        base64.b64encode(token)[:-2],
+        random.hex().encode(),
+    ]
     files = [*live.home.glob("keyclave.db*"), live.home.parent / f"{live.home.name}.server.log"]
     stored = b"".join(path.read_bytes() for path in files)
     assert hashlib.sha256(token).digest() in stored  # the search finds what is there
@@ -236,7 +248,12 @@ def test_absent_unknown_malformed_and_revoked_tokens_get_one_answer(live: Live) 
     wrong = [made["token"], "kct_" + "A" * 43, "x", "kct_", "é".encode().decode("latin-1"), "A" * 5000, made["token"] + " "]
     headers = [{"authorization": f"Bearer {token}"} for token in wrong]
     headers += [{}, {"authorization": ""}, {"authorization": "Basic YTpi"}, {"authorization": "Bearer"}]
-    for method, path in [("GET", "/v1/whoami"), ("POST", "/v1/keys"), ("GET", "/v1/audit/consistency"), ("GET", "/v1/log/tile/0/000")]:
+    for method, path in [
+        ("GET", "/v1/whoami"),
+        ("POST", "/v1/keys"),
+        ("GET", "/v1/audit/consistency"),
+        ("GET", "/v1/log/tile/0/000"),
+    ]:
         answers = [live.request(method, path, headers=h) for h in headers]
         assert {a.status_code for a in answers} == {401}
         assert len({(a.content, a.headers["www-authenticate"]) for a in answers}) == 1
@@ -277,7 +294,7 @@ def timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Des
     home = tmp_path / "home"
     wishes = ceremony.Wishes(1, 1, True, "127.0.0.1", 8443, "keyclave.localhost/log", ())
     made, _ = ceremony.hold(home, wishes)
-    ceremony.conclude(home, wishes)
+    ceremony.conclude(home, wishes, made)
     with ThreadPoolExecutor(1) as workers:
         desk, store = wiring.build(load(home), home, workers=workers)
         yield desk, store, hands, made.credentials
@@ -302,7 +319,13 @@ def test_a_credential_ends_at_its_time_to_the_microsecond(timed: tuple[Desk, Sql
     assert status == 201
     token = text.split(b'"token":"')[1].split(b'"')[0].decode()
     issued = hands.at
-    for passed, expected in [(0, 200), (59 * MICROSECONDS, 200), (60 * MICROSECONDS - 1, 200), (60 * MICROSECONDS, 401), (10**13, 401)]:
+    for passed, expected in [
+        (0, 200),
+        (59 * MICROSECONDS, 200),
+        (60 * MICROSECONDS - 1, 200),
+        (60 * MICROSECONDS, 401),
+        (10**13, 401),
+    ]:
         hands.at = issued + passed
         assert ask("whoami", token, {})[0] == expected
     desk.callers.forget(text.split(b'"id":"')[1].split(b'"')[0].decode())  # not from memory either

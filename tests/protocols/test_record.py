@@ -209,7 +209,9 @@ def test_everybody_gets_receipts_of_their_own_attempts_and_they_verify(house: Li
             assert not verify_receipt(json.dumps(changed).encode(), "receipt", trust).good
     event = ours[app][0].json()["event"]
     node = event.partition("-")[0]
-    absent = [house.get(f"/v1/audit/receipts/{name}", other) for name in (f"{node}-999999999", "of-nobody-1", f"{node}-007", "%00")]
+    absent = [
+        house.get(f"/v1/audit/receipts/{name}", other) for name in (f"{node}-999999999", "of-nobody-1", f"{node}-007", "%00")
+    ]
     for token in (other, "custodian", "operator"):
         answer = house.get(f"/v1/audit/receipts/{event}", token)
         assert answer.status_code == 404
@@ -290,7 +292,15 @@ def test_tiles_and_bundles_are_those_that_the_entries_give(house: Live, long_log
         assert event["id"].rpartition("-")[2] == str(at)
     for path in ("tile/0/900", "tile/0/900.p/1", "tile/2/000.p/1", "tile/entries/900"):
         assert house.get(f"/v1/log/{path}", "auditor").json()["code"] == "unknown", path
-    for path in ("tile/0/0", "tile/64/000", "tile/0/000.p/256", "tile/0/000.p/0", "tile/00/000", "tile/0/x000/000", "tile/-1/000"):
+    for path in (
+        "tile/0/0",
+        "tile/64/000",
+        "tile/0/000.p/256",
+        "tile/0/000.p/0",
+        "tile/00/000",
+        "tile/0/x000/000",
+        "tile/-1/000",
+    ):
         assert house.get(f"/v1/log/{path}", "auditor").json()["code"] == "malformed", path
 
 

@@ -116,6 +116,6 @@ def new_inside(folder: Path) -> Iterator[Inside]:
     """Hold the ceremony below `folder` and open what it made."""
     home = folder / "home"
     made, _ = hold(home, WISHES)
-    conclude(home, WISHES)
+    conclude(home, WISHES, made)
     with open_inside(home, made.shares, dict(made.credentials)) as inside:
         yield inside

@@ -102,8 +102,8 @@ def _held(inside: Inside) -> dict[str, bytes]:
         found[f"tenant key {duty}"] = bytes(slot.view())
     found["root"] = bytes(inside.desk.vault.root._held().view())  # type: ignore[attr-defined]
     signer = inside.desk.log._signer
-    found["log's Ed25519 seed"] = signer._ed25519.private_bytes_raw()  # type: ignore[union-attr]
-    found["log's ML-DSA seed"] = signer._mldsa44.private_bytes_raw()  # type: ignore[union-attr]
+    seed = bytes(signer._seed.view())  # type: ignore[union-attr]
+    found["log's Ed25519 seed"], found["log's ML-DSA seed"] = seed[:32], seed[32:]
     return found
 
 

@@ -63,7 +63,8 @@ class Crew:
         waiting = iter(range(len(items)))
         with ThreadPoolExecutor(self._jobs, thread_name_prefix="file") as pool:
             try:
-                for labour in [pool.submit(self._labour, waiting, outcomes) for _ in range(min(self._jobs, len(items)))]:
+                count = min(self._jobs, len(items))
+                for labour in [pool.submit(self._labour, waiting, outcomes) for _ in range(count)]:
                     labour.result()
             except BaseException:
                 # An interrupt, or a mistake in this program that is raised where it will be seen. The pool forgets a thread that it

@@ -116,7 +116,9 @@ def test_memory_is_not_reused_while_any_view_of_it_is_out() -> None:
     del slice_of_a_slice
     again = [Slot(16) for _ in range(200)]
     assert address in {mmap_address(other.view()) for other in again}
-    assert all(bytes(other.view()) == bytes(16) for other in again), "what the stray view wrote is wiped before the cells are reused"
+    assert all(bytes(other.view()) == bytes(16) for other in again), (
+        "what the stray view wrote is wiped before the cells are reused"
+    )
 
 
 def mmap_address(view: memoryview) -> int:

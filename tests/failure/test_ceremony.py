@@ -1,0 +1,118 @@
+"""The ceremony hands over nothing that was not tried, and keeps nothing that opens by itself."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keyclave.app import wiring
+from keyclave.app.ceremony import Wishes, conclude, hold
+from keyclave.core.errors import Malformed, Undecipherable
+from keyclave.crypto.shares import Share, combine
+from keyclave.roots.software import SoftwareRoot
+from keyclave.store import records
+from keyclave.store.sqlite import SqliteStore
+from tests.live import ENVIRONMENT
+
+WISHES = Wishes(2, 3, False, "127.0.0.1", 8443, "keyclave.localhost/log", ())
+
+
+@pytest.mark.requirement("R6", "R16")
+def test_every_quorum_of_the_shares_opens_the_root_and_no_fewer_do(tmp_path: Path) -> None:
+    made, shares = hold(tmp_path / "home", WISHES)
+    module = wiring.new_module()
+    store = SqliteStore(tmp_path / "home" / "keyclave.db")
+    sealed = store.read(lambda conn: records.read_meta(conn, wiring.ROOT_SEALED))
+    assert sealed is not None
+    for texts in itertools.combinations(made.shares, 2):
+        root = SoftwareRoot(module, development=False)
+        with combine([Share.from_text(t) for t in texts], shares.check, module) as recovery:
+            root.open(recovery, sealed)
+        root.health()
+    for text in made.shares:
+        with pytest.raises(Malformed):
+            combine([Share.from_text(text)], shares.check, module)
+    root = SoftwareRoot(module, development=False)
+    with module.random_slot(32) as other, pytest.raises(Undecipherable):
+        root.open(other, sealed)
+    store.close()
+
+
+@pytest.mark.requirement("R4", "R16")
+def test_a_home_is_its_owners_alone_and_holds_neither_shares_nor_tokens(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    made, _ = hold(home, WISHES)
+    conclude(home, WISHES, made)
+    for path in [home, *home.rglob("*")]:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode & 0o077 == 0, path
+        if path.is_file():
+            content = path.read_bytes()
+            for secret in [*made.shares, *made.credentials.values()]:
+                assert secret.encode() not in content, path
+
+
+@pytest.mark.requirement("R16")
+def test_a_home_is_never_overwritten(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "something").write_text("mine")
+    with pytest.raises(Malformed, match="not empty"):
+        hold(home, WISHES)
+    assert [p.name for p in home.iterdir()] == ["something"]
+
+
+@pytest.mark.requirement("R16")
+@pytest.mark.parametrize("quorum", [(1, 3), (4, 3), (2, 17), (0, 0), (1, 1)])
+def test_a_quorum_that_is_none_is_refused(tmp_path: Path, quorum: tuple[int, int]) -> None:
+    with pytest.raises(Malformed):
+        hold(tmp_path / "home", Wishes(*quorum, False, "127.0.0.1", 8443, "keyclave.localhost/log", ()))
+
+
+def test_results_without_a_place_are_refused_before_the_ceremony(tmp_path: Path) -> None:
+    taken = tmp_path / "made.json"
+    taken.write_text("precious")
+    command = [sys.executable, "-m", "keyclave.app", "init", "--home", str(tmp_path / "home"), "--out-json", str(taken)]
+    run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert (run.returncode, taken.read_text(), (tmp_path / "home").exists()) == (1, "precious", False)
+    assert "name a new file" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.requirement("R6", "R16")
+def test_shares_sealed_to_custodians_open_only_for_them(tmp_path: Path) -> None:
+    keys = []
+    for name in ("ann", "bob"):
+        private, public = tmp_path / f"{name}.key", tmp_path / f"{name}.pub"
+        subprocess.run(["openssl", "ecparam", "-name", "secp384r1", "-genkey", "-noout", "-out", private], check=True)
+        pkcs8 = subprocess.run(["openssl", "pkcs8", "-topk8", "-nocrypt", "-in", private], check=True, capture_output=True)
+        private.write_bytes(pkcs8.stdout)
+        subprocess.run(["openssl", "ec", "-in", private, "-pubout", "-out", public], check=True, capture_output=True)
+        keys.append((private, public))
+    home, made = tmp_path / "home", tmp_path / "made.json"
+    arguments = ["--threshold", "2", "--custodians", "2", "--out-json", str(made)]
+    for _, public in keys:
+        arguments += ["--protect-to", str(public)]
+    program = [sys.executable, "-m", "keyclave.app"]
+    subprocess.run([*program, "init", "--home", str(home), *arguments], env=ENVIRONMENT, check=True)
+    assert "kcs1-" not in made.read_text()
+    opened = [
+        subprocess.run(
+            [*program, "open-share", str(home / "shares" / f"share-{number}.txt"), "--key", str(private)],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for number, private in [(1, keys[0][0]), (2, keys[1][0]), (1, keys[1][0])]
+    ]
+    assert [run.returncode for run in opened] == [0, 0, 1]
+    assert all(run.stdout.startswith("kcs1-") for run in opened[:2])
+    assert opened[2].stdout == ""
+    assert os.path.exists(home / "keyclave.toml")
