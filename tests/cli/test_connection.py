@@ -109,3 +109,14 @@ def test_a_profile_appears_whole(desk: Prompt) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["a.json", "b.json"]
     assert profiles.find_profile("a", None).token == "token-a"
     assert Path(profiles.find_profile("a", None).ca_file or "").is_absolute()
+
+
+def test_a_local_home_says_where_its_server_listens(prompt: Prompt) -> None:
+    home = prompt.folder / "home"
+    home.mkdir()
+    (home / "keyclave.toml").write_text('[listen]\nhost = "0.0.0.0"\nport = 1234\n')
+    connection = Session(home=str(home)).connection()
+    assert connection == ("https://127.0.0.1:1234", str(home / "tls/ca.pem"), None, None)
+    (home / "keyclave.toml").write_text("[listen")
+    with pytest.raises(Stop, match="cannot be read"):
+        Session(home=str(home)).connection()

@@ -19,11 +19,22 @@ pytestmark = pytest.mark.requirement("R16")
 WAIT = 20  # seconds for a waiting time to be over
 
 
-@pytest.fixture
-def sealed(tmp_path: Path) -> Iterator[Live]:
-    live = launch(tmp_path, unseal=False)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    live = launch(tmp_path_factory.mktemp("sealed"))
     yield live
     live.stop()
+
+
+@pytest.fixture
+def sealed(server: Live) -> Live:
+    """The server, sealed, as if nobody had ever given a wrong share."""
+    for share in server.shares * 2:
+        if server.get("/v1/health").json() == {"status": "ok"}:
+            break
+        offer_when_allowed(server, share)
+    assert server.post("/v1/seal", "operator").status_code == 200
+    return server
 
 
 def offer(live: Live, share: str) -> httpx.Response:
@@ -53,34 +64,35 @@ def waiting(answer: httpx.Response) -> int:
 
 
 @pytest.mark.parametrize("op", [op for op in OPERATIONS if op.needs_root], ids=lambda op: f"{op.method} {op.path}")
-def test_no_operation_that_needs_the_root_is_done_while_sealed(sealed_server: Live, op: Any) -> None:
+def test_no_operation_that_needs_the_root_is_done_while_sealed(sealed_before: Live, op: Any) -> None:
     path = op.path.replace("{key}", "any").replace("{credential}", "crd_" + "a" * 26)
-    roles = [sealed_server.request(op.method, path, role, content=b"{}") for role in ("custodian", "operator", "auditor")]
+    roles = [sealed_before.request(op.method, path, role, content=b"{}") for role in ("custodian", "operator", "auditor")]
     assert {answer.json()["code"] for answer in roles} <= {"sealed", "refused", "malformed"}
     assert all(answer.status_code in (503, 403, 400) for answer in roles)
 
 
 @pytest.fixture(scope="module")
-def sealed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    live = launch(tmp_path_factory.mktemp("sealed"), unseal=False)
-    yield live
-    live.stop()
+def sealed_before(server: Live) -> Live:
+    """The server, sealed once for tests that leave it so."""
+    server.post("/v1/seal", "operator")
+    return server
 
 
-def test_people_are_known_and_the_state_is_told_while_sealed(sealed_server: Live) -> None:
-    assert (sealed_server.get("/v1/health").status_code, sealed_server.get("/v1/health").json()) == (503, {"status": "sealed"})
-    assert sealed_server.get("/v1/status").json()["sealed"] is True
-    assert sealed_server.get("/v1/whoami", "auditor").status_code == 200
-    assert sealed_server.get("/v1/whoami", "kct_nobody").status_code == 401
-    refused = sealed_server.post("/v1/keys", "custodian", {"name": "k", "owner": "o"})
+def test_people_are_known_and_the_state_is_told_while_sealed(sealed_before: Live) -> None:
+    assert (sealed_before.get("/v1/health").status_code, sealed_before.get("/v1/health").json()) == (503, {"status": "sealed"})
+    assert sealed_before.get("/v1/status").json()["sealed"] is True
+    assert sealed_before.get("/v1/whoami", "auditor").status_code == 200
+    assert sealed_before.get("/v1/whoami", "kct_nobody").status_code == 401
+    refused = sealed_before.post("/v1/keys", "custodian", {"name": "k", "owner": "o"})
     assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (503, "sealed", "1")
     assert "keyclave unseal" in refused.json()["hint"]
 
 
 def test_any_two_shares_in_any_order_open_it_and_each_is_on_record(sealed: Live) -> None:
+    start = sealed.get("/v1/status").json()["log"]["size"]
     answers = [offer(sealed, sealed.shares[2]).json(), offer(sealed, sealed.shares[0]).json()]
     assert [(a["sealed"], a["received"], a["threshold"]) for a in answers] == [(True, 1, 2), (False, 0, 2)]
-    events = sealed.get("/v1/audit/events?operation=unseal", "auditor").json()["events"]
+    events = sealed.get(f"/v1/audit/events?operation=unseal&from={start}", "auditor").json()["events"]
     assert [e["id"] for e in events] == [a["event"] for a in answers]
     assert [(e["outcome"], e["detail"]["sealed"]) for e in events] == [("ok", 1), ("ok", 0)]
     assert sealed.shares[0][5:] not in sealed.get("/v1/audit/events", "auditor").text
@@ -141,15 +153,16 @@ def test_shares_that_were_given_do_not_outlive_the_process(sealed: Live) -> None
     assert offer(sealed, sealed.shares[1]).json()["sealed"] is True
 
 
-def test_a_key_made_before_the_sealing_opens_its_ciphertext_after_it(own_live: Live) -> None:
-    own_live.create_key("kept")
-    token = own_live.token(["encrypt", "decrypt"], ["kept"])
-    made = own_live.post("/v1/keys/kept/encrypt", token, {"plaintext": "cmVjb3Jk"}).json()["ciphertext"]
+def test_a_key_made_before_the_sealing_opens_its_ciphertext_after_it(sealed: Live) -> None:
+    sealed.unseal()
+    sealed.create_key("kept")
+    token = sealed.token(["encrypt", "decrypt"], ["kept"])
+    made = sealed.post("/v1/keys/kept/encrypt", token, {"plaintext": "cmVjb3Jk"}).json()["ciphertext"]
     for _ in range(3):
-        assert own_live.post("/v1/seal", "operator").json()["sealed"] is True
-        assert own_live.post("/v1/keys/kept/decrypt", token, {"ciphertext": made}).json()["code"] == "sealed"
-        own_live.unseal()
-        assert own_live.post("/v1/keys/kept/decrypt", token, {"ciphertext": made}).json()["plaintext"] == "cmVjb3Jk"
+        assert sealed.post("/v1/seal", "operator").json()["sealed"] is True
+        assert sealed.post("/v1/keys/kept/decrypt", token, {"ciphertext": made}).json()["code"] == "sealed"
+        sealed.unseal()
+        assert sealed.post("/v1/keys/kept/decrypt", token, {"ciphertext": made}).json()["plaintext"] == "cmVjb3Jk"
 
 
 @pytest.mark.parametrize("unsealed", [False, True], ids=["sealed", "unsealed"])

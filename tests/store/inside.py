@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from keyclave.app.ceremony import Wishes, conclude, hold
+from keyclave.app.ceremony import Made, Wishes
 from keyclave.app.config import load
+from keyclave.app.hand_over import init
 from keyclave.app.wiring import build
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk, encode_answer, request_digest
@@ -114,8 +115,9 @@ def open_inside(home: Path, shares: list[str], tokens: dict[str, str], *, unseal
 @contextmanager
 def new_inside(folder: Path) -> Iterator[Inside]:
     """Hold the ceremony below `folder` and open what it made."""
-    home = folder / "home"
-    made, _ = hold(home, WISHES)
-    conclude(home, WISHES, made)
+    home, out = folder / "home", folder / "made.json"
+    init(home, WISHES, [], out, passphrases=False)
+    made = msgspec.json.decode(out.read_bytes(), type=Made)
+    out.unlink()
     with open_inside(home, made.shares, dict(made.credentials)) as inside:
         yield inside

@@ -131,6 +131,8 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, server: 
         now = time.monotonic()
         try:
             refusals.tell()
+            if desk.module.fault():
+                _stop(desk, server)
             for connection in list(server.server_state.connections):
                 if isinstance(connection, FastLane):
                     connection.sweep(now)
@@ -143,6 +145,15 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, server: 
         if now >= next_tidy:
             next_tidy = now + _TIDY_SECONDS
             await loop.run_in_executor(None, store.tidy)
+
+
+def _stop(desk: Desk, server: uvicorn.Server) -> None:
+    """Wipe every key and end: a module that failed its self-test computes for nobody."""
+    logger.critical("the cryptographic module failed its self-test (%s): the server stops", desk.module.fault())
+    try:
+        close_house(desk)
+    finally:
+        server.should_exit = True
 
 
 def _look_at_clock(desk: Desk, *, said_behind: bool) -> bool:

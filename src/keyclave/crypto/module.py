@@ -50,8 +50,12 @@ class CryptoModule(Protocol):
 
     def info(self) -> ModuleInfo: ...
 
-    def self_test(self) -> None:
+    def self_test(self, *, full: bool = False) -> None:
         """Run the known-answer tests; a failure latches the module in error and raises `Broken`."""
+        ...
+
+    def fault(self) -> str:
+        """Return why the module is in its error state, or nothing."""
         ...
 
     # randomness (SP 800-90A DRBG of the module)

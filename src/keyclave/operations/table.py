@@ -21,6 +21,7 @@ from keyclave.operations import (
     read_keys,
     read_log,
     rotate_key,
+    self_test,
     sign,
     tenants,
     unseal,
@@ -174,6 +175,13 @@ PEOPLE: list[Operation] = [
     ),
 ]  # fmt: skip
 
+UPKEEP: list[Operation] = [
+    Operation(
+        "self-test", "POST", "/v1/self-test", self_test.SelfTestRequest, self_test.SelfTestAnswer,
+        "Run the cryptographic module's known-answer tests.", self_test.self_test, needs_root=False, slow=always,
+    ),
+]  # fmt: skip
+
 READS: list[Operation] = [
     _read("key-list", "/v1/keys", read_keys.ListQuery, read_keys.KeyPage, read_keys.list_keys, "List keys.", slow=always),
     _read("key-read", _KEY, None, KeyView, read_keys.read_key, "Describe a key.", on_key=True),
@@ -186,4 +194,4 @@ READS: list[Operation] = [
           "Read events.", slow=always),
 ]  # fmt: skip
 
-OPERATIONS: list[Operation] = [*USES, *EXCHANGES, *LIFE, *PEOPLE, *READS]
+OPERATIONS: list[Operation] = [*USES, *EXCHANGES, *LIFE, *PEOPLE, *UPKEEP, *READS]

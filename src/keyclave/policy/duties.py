@@ -40,6 +40,7 @@ DUTIES: dict[str, tuple[Role, ...]] = {
     "whoami": (_C, _O, _A, _P),
     "status-read": (_C, _O, _A, _P),
     "seal": (_C, _O),
+    "self-test": (_C, _O, _A),
     "log-read": (_A,),
     "receipt-read": (_C, _O, _A, _P),
 }

@@ -59,6 +59,9 @@ def _exchange(http: HTTPConnection, connection: Connection) -> Iterator[Finding]
         advice = "start it with `keyclave serve`, or correct the address"
         yield fail("reachable", f"{connection.url} does not answer ({error.strerror or error})", advice)
         return
+    sock = http.sock
+    certificate = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
+    version = sock.version() if isinstance(sock, ssl.SSLSocket) else None
     try:
         before = time.time()
         http.request("GET", "/v1/health")
@@ -69,9 +72,6 @@ def _exchange(http: HTTPConnection, connection: Connection) -> Iterator[Finding]
         yield fail("reachable", f"{connection.url} takes connections but does not answer ({error})", "look at the server's log")
         return
     finally:
-        sock = http.sock
-        certificate = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
-        version = sock.version() if isinstance(sock, ssl.SSLSocket) else None
         http.close()
     yield ok("reachable", f"{connection.url} answers in {(after - before) * 1000:.0f} ms")
     if version is not None:

@@ -67,8 +67,8 @@ class Crew:
                 for labour in [pool.submit(self._labour, waiting, outcomes) for _ in range(count)]:
                     labour.result()
             except BaseException:
-                # An interrupt, or a mistake in this program that is raised where it will be seen. The pool forgets a thread that it
-                # was just starting when the interrupt came, so the threads are counted here.
+                # An interrupt, or a mistake in this program that is raised where it will be seen. The pool forgets a thread that
+                # it was just starting when the interrupt came, so the threads are counted here.
                 self._stop.set()
                 with self._idle:
                     self._idle.wait_for(lambda: not self._busy)

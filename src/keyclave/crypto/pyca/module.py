@@ -41,6 +41,10 @@ class PycaModule:
         version = f"{cryptography.__version__} ({backend.openssl_version_text()})"
         return ModuleInfo("pyca/cryptography", version, fips=False, certificate=None, self_tested_at=self._self_tested_at)
 
+    def fault(self) -> str:
+        """Return why the module is in its error state, or nothing."""
+        return self._fault
+
     def self_test(self, *, full: bool = False) -> None:
         """Run the known-answer tests (about 20 ms); `full` adds a fresh pair of every kind, RSA among them (seconds)."""
         with self._testing:

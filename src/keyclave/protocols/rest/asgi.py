@@ -38,9 +38,8 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
     api = msgspec.json.format(msgspec.json.encode(document(operations)), indent=2)
 
     async def health(_request: Request) -> Response:
-        sealed = desk.vault.sealed
-        status = "sealed" if sealed else "ok"
-        return _json({"status": status}, 503 if sealed else 200)
+        status = "broken" if desk.module.fault() else "sealed" if desk.vault.sealed else "ok"
+        return _json({"status": status}, 200 if status == "ok" else 503)
 
     async def status(_request: Request) -> Response:
         return _json(unseal.status(desk))

@@ -106,7 +106,7 @@ def _get(identity: str, summary: str, answer: dict[str, Any], *, public: bool, p
 
 
 def _public(named: dict[Any, Any]) -> dict[str, Any]:
-    state = {"type": "object", "properties": {"status": {"enum": ["ok", "sealed"]}}, "required": ["status"]}
+    state = {"type": "object", "properties": {"status": {"enum": ["ok", "sealed", "broken"]}}, "required": ["status"]}
     vkeys = {"type": "object", "properties": {"origin": _TEXT, "vkeys": {"type": "array", "items": _TEXT}}}
     offer = {
         "operationId": "unseal",
@@ -117,7 +117,7 @@ def _public(named: dict[Any, Any]) -> dict[str, Any]:
         "responses": {"200": _answer("how far it is", named[unseal.UnsealAnswer]), **_problems()},
     }
     health = _get("health", "Say whether keys can be used.", _answer("they can", state), public=True)
-    health["get"]["responses"]["503"] = _answer("they cannot: sealed", state)
+    health["get"]["responses"]["503"] = _answer("they cannot", state)
     return {
         "/v1/health": health,
         "/v1/status": _get("status", "Describe the server.", _answer("the server", named[unseal.Status]), public=True),
