@@ -92,7 +92,7 @@ def test_a_whole_group_is_refused_and_the_log_goes_on_where_the_disk_ends(inside
     app = inside.application(USES, ["k"])
     size = inside.desk.log.size
     group = [inside.begin("encrypt", app, "k", {"plaintext": TEXT}) for _ in range(5)]
-    group.append(inside.begin("key-create", "custodian", "", {"name": "with the others", "owner": "o"}))
+    group.append(inside.begin("key-create", "custodian", "", {"name": "with-the-others", "owner": "o"}))
     lose(wire, persisted=persisted)
     inside.store.flush()
     assert all(len(answers) == 1 and isinstance(answers[0].error, Unavailable) for answers in group)

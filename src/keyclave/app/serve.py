@@ -17,7 +17,7 @@ import uvicorn
 import uvloop
 
 from keyclave.app.config import Config, load
-from keyclave.app.wiring import build, loop_hooks
+from keyclave.app.wiring import build, loop_hooks, mark_time
 from keyclave.core.errors import Malformed, Unavailable
 from keyclave.crypto.arena import lock_down
 from keyclave.operations.desk import Desk
@@ -33,6 +33,7 @@ from keyclave.store.sqlite import SqliteStore
 logger = logging.getLogger("keyclave")
 
 _TIDY_SECONDS = 5
+_MARK_SECONDS = 60
 _NOTICEABLE = 1.0  # seconds: less is the ordinary slewing of a clock
 _WORKERS = 4
 
@@ -123,7 +124,7 @@ def tls_context(config: Config, home: Path) -> ssl.SSLContext:
 async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, server: uvicorn.Server) -> None:
     """Sign checkpoints, copy back the write-ahead log, close connections that dawdle, count refusals, notice the clock."""
     loop = asyncio.get_running_loop()
-    next_tidy = 0.0
+    next_tidy = next_mark = 0.0
     said_behind = False
     refusals: Any = server.config.http.refusals  # type: ignore[union-attr]
     while True:
@@ -138,6 +139,9 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, server: 
                     connection.sweep(now)
             said_behind = _look_at_clock(desk, said_behind=said_behind)
             desk.log.tick()
+            if now >= next_mark:
+                mark_time(store, desk.clock.now())
+                next_mark = now + _MARK_SECONDS
         except Unavailable as fault:
             logger.error("no checkpoint: %s", fault.detail)
         except Exception:

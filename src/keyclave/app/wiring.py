@@ -29,6 +29,8 @@ from keyclave.store.sqlite import SqliteStore
 logger = logging.getLogger("keyclave")
 
 DEVELOPMENT_ROOT = "root.development"
+CLOCK_MARK = "clock.mark"
+_RECENT = 1024  # events: a slow attempt is dated at its beginning
 ROOT_SEALED = "root.sealed"
 ROOT_CHECK = "root.check"
 ROOT_SET = "root.set"
@@ -53,7 +55,7 @@ def build(
     """Wire a desk over the home's database. Without a loop (`later`, `on_loop`) the caller flushes."""
     module = new_module()
     store = SqliteStore(home / config.database, later=later)
-    clock = SystemClock(_last_event_time(store))
+    clock = SystemClock(_latest_time(store))
     vault = _vault(store, module, clock, development=config.development)
     log = Log(store, clock, config.log.origin, _vkeys(store))
     store.follow = log.take
@@ -75,11 +77,19 @@ def build(
     return desk, store
 
 
-def _last_event_time(store: SqliteStore) -> int:
-    """Return the time of the last event: the clock never shows an earlier one, so an expiry cannot be put off by setting it
-    back."""
-    last = store.read_entries(store.next_event - 1, 1) if store.next_event else []
-    return decode(last[0]).at if last else 0
+def _latest_time(store: SqliteStore) -> int:
+    """Return the latest time this home is known to have seen: the clock never shows an earlier one.
+
+    So an expiry cannot be put off by starting the server with a clock that was set back.
+    """
+    recent = store.read_entries(max(0, store.next_event - _RECENT), _RECENT)
+    mark = store.read(lambda conn: records.read_meta(conn, CLOCK_MARK))
+    return max([decode(entry).at for entry in recent] + [int(mark or 0)], default=0)
+
+
+def mark_time(store: SqliteStore, now: int) -> None:
+    """Keep how late it is, for a server that has been idle."""
+    store.write(lambda conn: records.write_meta(conn, CLOCK_MARK, str(now).encode()))
 
 
 def _vkeys(store: SqliteStore) -> list[str]:

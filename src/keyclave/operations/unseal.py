@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from keyclave import __version__
-from keyclave.core.errors import KeyclaveError, LimitReached, Malformed
+from keyclave.core.errors import KeyclaveError, TooLarge
 from keyclave.crypto.log_keys import LogSigner
 from keyclave.identity.caller import Caller, Credential
 from keyclave.identity.roles import Role
@@ -78,17 +78,25 @@ class Status(Answer, kw_only=True):
 
 
 def offer_share(desk: Desk, source: str, request: UnsealRequest, reply: Reply) -> None:
-    """Take a share from whoever brings it: the share is the authority. Every one is an event, accepted or not."""
-    attempt = Attempt(desk, "unseal", _somebody(), source, reply)
+    """Take a share from whoever brings it: the share is the authority. Every one that is looked at is an event.
+
+    What is refused without a look is raised: an event for each would let anybody write the log full.
+    """
     vault = desk.vault
+    vault.expect_share()
+    if len(request.share) > _LONGEST:
+        raise TooLarge("a share is not that long", "send the text of one share")
+
+    def answer(attempt: Attempt) -> None:
+        if not attempt.event and not vault.sealed:  # nothing happens without its record: an opening that left none is undone
+            close_house(desk)
+        reply(attempt)
+
+    attempt = Attempt(desk, "unseal", _somebody(), source, answer)
     try:
-        if len(request.share) > _LONGEST:
-            raise Malformed("a share is not that long", "send the text of one share")
         if vault.offer(request.share):
             open_house(desk)
         attempt.answer = UnsealAnswer(sealed=vault.sealed, threshold=vault.threshold, received=vault.received)
-    except LimitReached:
-        raise  # not even looked at: an event for each would let anybody write the log full
     except KeyclaveError as error:
         attempt.error = error
     attempt.detail = {"received": vault.received, "sealed": int(vault.sealed), "threshold": vault.threshold}

@@ -56,23 +56,26 @@ class Vault:
         """How many shares are waiting for the rest."""
         return len(self._shares)
 
-    def offer(self, text: str) -> bool:
-        """Take a share; return True when it was the last one needed and the root is open."""
+    def expect_share(self) -> None:
+        """Refuse a share at a time when none is taken."""
         if not self.sealed:
             raise WrongState("the server is unsealed already", "nothing to do")
         now = self._clock.now()
         if now < self._not_before:
             wait = -(-(self._not_before - now) // MICROSECONDS)
             raise LimitReached("a share was refused a moment ago", f"try again in {wait} s")
+
+    def offer(self, text: str) -> bool:
+        """Take a share; return True when it was the last one needed and the root is open."""
         try:
-            share = Share.from_text(text)
-            self._accept(share)
+            self._accept(Share.from_text(text))
             if len(self._shares) < self.threshold:
                 return False
             self._open()
         except (Malformed, Undecipherable):
             self._failures += 1
-            self._not_before = now + min(_FIRST_WAIT << (self._failures - 1), _LONGEST_WAIT)
+            wait = min(_FIRST_WAIT << min(self._failures - 1, 10), _LONGEST_WAIT)
+            self._not_before = self._clock.now() + wait
             raise
         self._failures = 0
         return True

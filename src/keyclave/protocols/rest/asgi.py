@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from keyclave.audit.tiles import parse_path
 from keyclave.core import limits
-from keyclave.core.errors import Broken, KeyclaveError, LimitReached, Malformed, TooLarge, Unknown
+from keyclave.core.errors import Broken, KeyclaveError, LimitReached, Malformed, TooLarge, Unknown, WrongState
 from keyclave.operations import read_log, unseal
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import encode_answer
@@ -52,7 +52,7 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
         answered: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
         try:
             unseal.offer_share(desk, _source(request), body, lambda attempt: _resolve(answered, attempt))
-        except LimitReached:
+        except (LimitReached, TooLarge, WrongState):
             gateway.refused(_source(request), "unseal")
             raise
         attempt = await answered

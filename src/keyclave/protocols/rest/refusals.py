@@ -37,5 +37,5 @@ class Refusals:
         for (source, operation), count in counts.items():
             attempt = Attempt(self._desk, operation, Caller(_NOBODY), source, lambda _attempt: None)
             attempt.count = attempt.failed = count
-            attempt.outcome = "unauthenticated" if operation == "authenticate" else "limit_reached"
+            attempt.outcome = "unauthenticated" if operation == "authenticate" else "refused"
             self._desk.enqueue(attempt)
