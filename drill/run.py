@@ -11,6 +11,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 
 from drill.clock import clock_drill
 from drill.disk import can_mount, disk_drill, file_limit_drill
+from drill.idle import idle_drill
 from drill.kill import kill_drill
 from drill.result import Result, table, write
 
@@ -30,6 +31,7 @@ def main() -> int:
         "disk_full": lambda: disk_drill(chosen.fillings),
         "file_limit": lambda: file_limit_drill(chosen.fillings),
         "clock": clock_drill,
+        "idle_connections": idle_drill,
     }
     if not can_mount():
         del drills["disk_full"]

@@ -1,5 +1,4 @@
-"""The command `keyclave`: the root of the command tree, and the one place where an error becomes a message and an
-exit code."""
+"""The command `keyclave`: the root of the command tree, and the one place where an error becomes a message and an exit code."""
 
 from __future__ import annotations
 

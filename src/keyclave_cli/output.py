@@ -44,8 +44,7 @@ def plain(value: Any) -> Any:
 
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """Write rows under their columns: a table for a terminal, tab-separated lines for a pipe; `empty` is said if
-    there are none."""
+    """Write rows under their columns: a table for a terminal, tab-separated lines for a pipe; `empty` is said of none."""
     cells = [[_cell(value) for value in row] for row in rows]
     if not is_terminal():
         for row in ([column.replace(" ", "_").lower() for column in columns], *cells):

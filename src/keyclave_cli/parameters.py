@@ -26,8 +26,7 @@ def as_pairs(ctx: click.Context, param: click.Parameter, value: tuple[str, ...])
 
 
 def as_map(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
-    """Return repeated NAME=VALUE texts as a map; a name given twice is an error, since one of its values would be
-    lost."""
+    """Return repeated NAME=VALUE texts as a map; a name given twice is an error, since one of its values would be lost."""
     out: dict[str, str] = {}
     for name, text in as_pairs(ctx, param, value):
         if name in out:

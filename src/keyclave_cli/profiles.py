@@ -75,8 +75,7 @@ def find_profile(name: str, home: str | None) -> Profile:
 
 
 def profile_in_use(home: str | None) -> Profile | None:
-    """Return the profile that KEYCLAVE_PROFILE names, else the one chosen by `profile use`, else the only one of a
-    local home."""
+    """Return the profile that KEYCLAVE_PROFILE names, else the one chosen by `profile use`, else the only one of a local home."""
     named = os.environ.get("KEYCLAVE_PROFILE")
     if named:
         return find_profile(named, home)

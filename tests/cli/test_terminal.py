@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,10 @@ class Terminal:
             source.close()
         self.shown = ""
 
-    def until(self, text: str) -> None:
-        """Read on until `text` is shown."""
-        self._read(lambda: text in self.shown)
-        assert text in self.shown, self.shown
+    def until(self, text: str, times: int = 1) -> None:
+        """Read on until `text` is shown for the `times`th time."""
+        self._read(lambda: self.shown.count(text) >= times)
+        assert self.shown.count(text) >= times, self.shown
 
     def type(self, text: str) -> None:
         """Type a line."""
@@ -54,9 +55,9 @@ class Terminal:
         os.close(self._ours)
         return code
 
-    def _read(self, enough: object) -> None:
+    def _read(self, enough: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
-        while not enough() and time.monotonic() < deadline:  # type: ignore[operator]
+        while not enough() and time.monotonic() < deadline:
             if not select.select([self._ours], [], [], 0.5)[0]:
                 continue
             try:
@@ -129,9 +130,10 @@ def test_shares_are_asked_for_until_the_server_is_open(own_live: Live, prompt: P
     terminal.until("0 of 2 shares")
     terminal.until("Share: ")
     terminal.type("kcs1-nonsense")
-    terminal.until("next: ")
+    terminal.until("Share: ", times=2)
     terminal.type(own_live.shares[2])
-    terminal.until("1 of 2")
+    terminal.until("Share: ", times=3)
+    assert "1 of 2" in terminal.shown
     terminal.type(own_live.shares[0])
     assert terminal.end() == 0
     assert "the server is open" in terminal.shown

@@ -93,6 +93,7 @@ class Every:
         yield from self._life()
         yield from self._people()
         yield from self._reads()
+        yield self.call("POST", "/v1/self-test", "operator", {})
         yield self.call("POST", "/v1/seal", "operator", {})
 
     def _uses(self) -> Iterator[Call]:

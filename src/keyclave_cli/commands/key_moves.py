@@ -16,8 +16,7 @@ DAYS = 30
 
 
 class MoveRow(NamedTuple):
-    """`done` is said afterwards. `one` version must be named, a `reason` must be given; `certain` asks once more at a
-    terminal."""
+    """`done` is said afterwards; `one` version must be named, a `reason` given; `certain` asks once more at a terminal."""
 
     name: str
     done: str

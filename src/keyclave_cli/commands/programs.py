@@ -14,8 +14,7 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_op
 
 
 def interpreter() -> list[str]:
-    """Return how a program of the server's is started: by this Python, and never from a package in the current folder
-    (-P)."""
+    """Return how a program of the server's is started: by this Python, and never from a package in the current folder (-P)."""
     return [sys.executable, "-P", "-m", SERVER_PROGRAMS]
 
 
@@ -35,11 +34,12 @@ def init(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     """Hold the ceremony that makes a server's home.
 
     It makes the root key, shares it among custodians so that any M of N can open the server, tries the shares before
-    they are accepted, and hands out the first credentials. `keyclave init --help` lists its options, among them
-    --home, --threshold, --custodians, --protect-to, --passphrases and --development.
+    they are accepted, and hands out the first credentials, also as profiles in the home. `keyclave init --help` lists its
+    options, among them --home, --threshold, --custodians, --protect-to, --passphrases and --development.
 
     \b
     keyclave init --home /srv/keyclave --threshold 2 --custodians 3 --passphrases
+    keyclave --home /srv/keyclave --profile custodian key list
     """
     _become("init", list(arguments), ctx.ensure_object(Session).local_home())
 

@@ -81,8 +81,7 @@ def _exchange(http: HTTPConnection, connection: Connection) -> Iterator[Finding]
 
 
 def _tls(http: HTTPConnection, version: str) -> Iterator[Finding]:
-    """Say what was agreed on, and try to talk the server into less: nothing is checked but the handshake, and nothing
-    is sent."""
+    """Say what was agreed on, and try to talk the server into less: nothing is checked but the handshake, and nothing is sent."""
     older = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     older.check_hostname = False
     older.verify_mode = ssl.CERT_NONE
@@ -108,8 +107,7 @@ def _expiry(certificate: object) -> Finding:
 
 
 def _clock(date: str | None, before: float, after: float) -> Finding:
-    """Compare the server's clock with ours; its Date has whole seconds and was written some time between `before` and
-    `after`."""
+    """Compare the server's clock with ours; its Date has whole seconds and was written some time between `before` and `after`."""
     try:
         theirs = parsedate_to_datetime(date or "").timestamp()
     except ValueError:

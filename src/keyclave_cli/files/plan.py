@@ -73,8 +73,7 @@ def _walk(folder: str, relative: str, aside: list[tuple[str, str]]) -> Iterator[
 
 
 def plan(paths: Sequence[str], out: str | None, naming: Naming) -> Plan:
-    """Return what is to be done. Without `out` each result lands beside its source, else at the same place under
-    `out`."""
+    """Return what is to be done. Without `out` each result lands beside its source, else at the same place under `out`."""
     items: list[Item] = []
     aside: list[tuple[str, str]] = []
     taken: dict[str, str] = {}

@@ -18,8 +18,7 @@ GONE = frozenset({"sealed", "unreachable", "unavailable", "unauthenticated"})
 
 
 def carry_out(work: Work, plan: Plan, verb: tuple[str, str], *, jobs: int, as_json: bool, hopeless: frozenset[str] = GONE) -> int:
-    """Do the work, report it, and return the exit code. `verb`: while it goes on and when it is over ("encrypting",
-    "encrypted")."""
+    """Do the work, report it, and return the exit code. `verb`: during the work and after it ("encrypting", "encrypted")."""
     began = time.monotonic()
     with Bars(verb[0], len(plan.items), sum(item.size for item in plan.items), quiet=as_json) as bars:
         outcomes = Crew(work, jobs, hopeless, bars).run(plan.items)

@@ -141,8 +141,7 @@ class Rewrapping:
 
 
 class _Answered:
-    """A source of data keys that has only the answers of one batch: the file is changed by what the server said about
-    it."""
+    """A source of data keys that has only the answers of one batch: the file is changed by what the server said about it."""
 
     def __init__(self, answers: Mapping[bytes, bytes]) -> None:
         self._answers = answers

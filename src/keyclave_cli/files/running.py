@@ -45,8 +45,7 @@ Work = Callable[[Item, Progress], tuple[Fate, str | None]]
 
 
 class Crew:
-    """Works through items with `jobs` threads. `hopeless` names the error codes that every further file would meet
-    too."""
+    """Works through items with `jobs` threads. `hopeless` names the error codes that every further file would meet too."""
 
     def __init__(self, work: Work, jobs: int, hopeless: frozenset[str], bars: Bars) -> None:
         self._work = work

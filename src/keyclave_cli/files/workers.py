@@ -44,8 +44,7 @@ class Encryption:
         return fate, "source removed" if self._remove else None
 
     def _wanted_key(self) -> str:
-        """Return the key's id. A data key tells it: whoever may encrypt may ask for one, but not always for the key's
-        description."""
+        """Return the key's id. A data key tells it: whoever may encrypt may ask for one, but not always for the description."""
         with self._lock:
             if self._key_id is None:
                 self._key_id = self._client.data_key(self._key, context=self._context, plaintext=False).key
@@ -91,8 +90,7 @@ class Decryption:
 
 
 class Rebinding:
-    """Decrypts and encrypts again, piece by piece, since a context is bound into the data itself; no plaintext
-    touches the disk."""
+    """Decrypts and encrypts again, piece by piece, since a context is bound into the data; no plaintext touches the disk."""
 
     def __init__(self, client: Client, to_key: str | None, context: Context, to_context: Context) -> None:
         self._keys = Decryption(client, None, context, force=True)

@@ -1,5 +1,4 @@
-"""Whether the log, as it stands now, continues what was verified here before: by its checkpoint and a proof, without
-fetching it."""
+"""Whether the log, as it stands, continues what was verified here before: by its checkpoint and a proof, without fetching it."""
 
 from __future__ import annotations
 
