@@ -1,1 +1,1 @@
-"""Drills: the server is hurt on purpose, under load, and what it had answered is counted afterwards. `make drill` runs them all."""
+"""Drills: the server is hurt on purpose, under load, and what it had answered is counted afterwards (`make drill`)."""

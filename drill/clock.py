@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,16 @@ class MovedClock:
             live.kill()
         self.move(seconds)
         with (live.home.parent / "home.server.log").open("ab") as log:
-            command = [sys.executable, str(_SET_CLOCK), str(self._offset), "serve", "--home", str(live.home), "--port", str(live.port)]
+            command = [
+                sys.executable,
+                str(_SET_CLOCK),
+                str(self._offset),
+                "serve",
+                "--home",
+                str(live.home),
+                "--port",
+                str(live.port),
+            ]
             live.process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_until_up(live.url, live.ca_file, live.process)
         live.unseal()
@@ -137,7 +147,7 @@ def _in_order(live: Live, result: Result) -> None:
         events += page["events"]
         start = page["next"]
     result.acknowledged += len(events)
-    for before, after in zip(events, events[1:], strict=False):
+    for before, after in pairwise(events):
         if after["index"] != before["index"] + 1 or after["at"] < before["at"]:
             result.lose(f"event {after['id']} is dated before {before['id']}")
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import errno
 import resource
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +20,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from drill.evidence import Auditor, close_open, find_changes, open_all, pinned_keys
-from drill.load import KEY, TURNED, Kept, Load
+from drill.load import KEY, Kept, Load
 from drill.result import Result
-from tests.live import Live, launch
+from tests.live import ENVIRONMENT, Live, launch
 
 _OPERATIONS = ["encrypt", "decrypt", "data-key", "unwrap"]
 _SIZE = "24m"
@@ -102,7 +104,7 @@ def _drill(name: str, folder: Path, runs: int, filling: Filling) -> Result:
     with tempfile.TemporaryDirectory(prefix="keyclave-export-") as export:
         try:
             live.create_key(KEY)
-            live.create_key(TURNED)
+            live.create_key("turned")
             application = live.token(_OPERATIONS, [KEY])
             auditor = Auditor(live, Path(export) / "log", pinned_keys(live))
             for run in range(1, runs + 1):
@@ -163,9 +165,18 @@ def _look(live: Live, application: str, kept: Kept, auditor: Auditor, result: Re
 
 
 def _killed_when_full(live: Live, filled: AbstractContextManager[None], result: Result) -> None:
-    """Kill it while it cannot write, and start it again when it can."""
+    """Kill it while it cannot write. Started then, it says what is wrong or serves; started when there is space, it serves."""
     with filled:
         live.kill()
+        command = [sys.executable, "-m", "keyclave.app", "serve", "--home", str(live.home), "--port", str(live.port)]
+        with subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            try:
+                _, said = process.communicate(timeout=3)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                _, said = process.communicate()
+            if process.returncode not in (-signal.SIGKILL, 1) or b"Traceback" in said:
+                result.lose(f"started on a full disk it ended with {process.returncode}: {said.decode()[-200:]}")
     began = time.monotonic()
     live.restart()
     result.served_after(time.monotonic() - began)
@@ -178,4 +189,3 @@ def _within(condition: Callable[[], bool]) -> bool:
             return True
         time.sleep(0.02)  # between two looks at a condition
     return False
-

@@ -1,4 +1,4 @@
-"""Looking for what was acknowledged: in the record, exported and verified with `keyclave_verify`, and through the server's own verbs."""
+"""Looking for what was acknowledged: in the exported record, verified with `keyclave_verify`, and through the server's verbs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from drill.load import KEY, TURNED, Kept, Open, Protected
+from drill.load import KEY, Kept, Open, Protected
 from drill.result import Result
 from keyclave_cli.record.export import export_log
 from keyclave_client import Client
@@ -108,8 +108,8 @@ def find_changes(live: Live, kept: Kept, result: Result) -> None:
         answer = live.get(f"/v1/keys/{name}", "custodian")
         if answer.status_code != 200 or answer.json()["id"] != key_id:
             result.lose(f"key {name} is gone: {answer.text[:120]}")
-    if len(live.get(f"/v1/keys/{TURNED}", "custodian").json()["versions"]) < kept.versions:
-        result.lose(f"version {kept.versions} of {TURNED} is gone")
+    if len(live.get(f"/v1/keys/{kept.turned}", "custodian").json()["versions"]) < kept.versions:
+        result.lose(f"version {kept.versions} of {kept.turned} is gone")
     for expected, credentials in ((200, kept.issued), (401, kept.revoked)):
         for credential, token in credentials.items():
             if live.get("/v1/whoami", token).status_code != expected:

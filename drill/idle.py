@@ -32,13 +32,14 @@ def most_connections(wanted: int) -> int:
 
 
 def connect(live: Live, count: int) -> list[ssl.SSLSocket]:
-    """Open `count` TLS connections, many handshakes at a time."""
+    """Open `count` TLS connections, many handshakes at a time; those that the server does not take are missing."""
     context = ssl.create_default_context(cafile=live.ca_file)
     done: list[ssl.SSLSocket] = []
-    while len(done) < count:
+    refused = 0
+    while len(done) + refused < count:
         waiting: dict[int, ssl.SSLSocket] = {}
         poll = select.poll()
-        for _ in range(min(_BACKLOG, count - len(done))):
+        for _ in range(min(_BACKLOG, count - len(done) - refused)):
             plain = socket.create_connection(("127.0.0.1", live.port), timeout=30)
             plain.setblocking(False)
             tls = context.wrap_socket(plain, server_hostname="localhost", do_handshake_on_connect=False)
@@ -51,6 +52,11 @@ def connect(live: Live, count: int) -> list[ssl.SSLSocket]:
                     tls.do_handshake()
                 except ssl.SSLWantReadError:
                     poll.modify(tls, select.POLLIN)
+                    continue
+                except OSError:  # reset, or not TLS
+                    poll.unregister(tls)
+                    waiting.pop(number).close()
+                    refused += 1
                     continue
                 poll.unregister(tls)
                 done.append(waiting.pop(number))
@@ -112,6 +118,8 @@ def idle_drill(wanted: int = 10_000) -> Result:
 
 
 def _judge(live: Live, token: str, sockets: list[ssl.SSLSocket], half: list[ssl.SSLSocket], began: float, result: Result) -> None:
+    if len(sockets) < result.runs:
+        result.lose(f"{result.runs - len(sockets)} connections were not taken")
     worst = slowest_request(live, token, 200)
     result.acknowledged = 200
     result.served_after(worst)

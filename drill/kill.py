@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from drill.evidence import Auditor, close_open, find_changes, open_all, pinned_keys
-from drill.load import KEY, TURNED, Kept, Load
+from drill.load import KEY, Kept, Load
 from drill.result import Result
 from tests.live import Live, launch, start, wait_until_up
 
@@ -38,7 +38,6 @@ def kill_drill(runs: int, *, seed: int | None = None, say: bool = False) -> Resu
 
 def _run_all(live: Live, folder: Path, runs: int, chance: random.Random, result: Result, *, say: bool) -> None:
     live.create_key(KEY)
-    live.create_key(TURNED)
     application = live.token(_OPERATIONS, [KEY])
     auditor = Auditor(live, folder / "export", pinned_keys(live))
     older: list[Kept] = []

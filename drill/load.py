@@ -21,7 +21,6 @@ from drill.wire import Silence, Wire
 from tests.live import Live
 
 KEY = "drill"  # the key that protects
-TURNED = "turned"  # the key that is rotated
 
 
 @dataclass
@@ -48,10 +47,11 @@ class Open:
 class Kept:
     """All that the server answered for, in one run."""
 
+    turned: str  # the key that is rotated
     events: dict[str, tuple[str, str]] = field(default_factory=dict)  # event id -> (operation, outcome)
     protected: list[Protected] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)  # name -> id
-    versions: int = 0  # the highest version of TURNED that was answered
+    versions: int = 0  # its highest version that was answered
     issued: dict[str, str] = field(default_factory=dict)  # credential id -> token
     revoked: dict[str, str] = field(default_factory=dict)
     checkpoints: list[bytes] = field(default_factory=list)
@@ -73,7 +73,8 @@ class Load:
     """The clients of one run. With `patient`, an answer "unavailable" is no fault: the client waits a moment and goes on."""
 
     def __init__(self, live: Live, application: str, *, patient: bool = False) -> None:
-        self.kept = Kept()
+        self.kept = Kept("turned-" + uuid.uuid4().hex)
+        live.create_key(self.kept.turned)
         self._live = live
         self._application = application
         self._patient = patient
@@ -174,7 +175,7 @@ class Load:
 
     def _rotate(self) -> None:
         def once(wire: Wire) -> None:
-            answer = self._change(wire, "operator", f"/v1/keys/{TURNED}/rotate", {}, "rotate", 200)
+            answer = self._change(wire, "operator", f"/v1/keys/{self.kept.turned}/rotate", {}, "rotate", 200)
             self.kept.versions = max(self.kept.versions, answer["primary"])
 
         self._repeat("operator", once)

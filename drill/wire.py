@@ -1,4 +1,4 @@
-"""One connection of a client under load: plain requests over TLS, no retry, so that an answer is an answer and silence is silence."""
+"""One connection of a client under load: plain requests over TLS, no retry: an answer is an answer and silence is silence."""
 
 from __future__ import annotations
 

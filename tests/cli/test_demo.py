@@ -113,16 +113,6 @@ def test_nothing_that_is_kept_betrays_a_patient(kept: tuple[Path, str, float, in
     assert not [(path.name, word) for path, data in held.items() for word in words if word in data]
 
 
-def test_nothing_secret_is_printed(kept: tuple[Path, str, float, int]) -> None:
-    folder, printed, _, _ = kept
-    shares = [path.read_text().strip() for path in (folder / "custodians").iterdir()]
-    tokens = [json.loads(path.read_text())["token"] for path in (folder / "home/profiles").iterdir()]
-    assert (len(shares), len(tokens)) == (3, 3)
-    joined = "".join(printed.split())
-    assert not [secret for secret in (*shares, *tokens) if secret in joined]
-    assert {path.stat().st_mode & 0o077 for path in (folder / "custodians").iterdir()} == {0}
-
-
 def test_a_folder_with_something_in_it_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     assert story.tell(1, tmp_path, 0) == 2

@@ -80,14 +80,14 @@ def test_an_export_is_incremental_and_keeps_what_it_replaces(own_live: Live, pro
 
 def test_a_log_rolled_back_is_found(own_live: Live, prompt: Prompt) -> None:
     introduce(own_live)
-    _halt(own_live)
+    own_live.kill()
     shutil.copytree(own_live.home, "before")
     own_live.restart()
     _work(own_live, 20)
     _until_signed(own_live, 20)
     assert _verify(prompt)[0] == 0
     assert prompt("--profile", "auditor", "doctor").code == 0
-    _halt(own_live)
+    own_live.kill()
     shutil.rmtree(own_live.home)
     shutil.copytree("before", own_live.home)
     own_live.restart()
@@ -97,12 +97,6 @@ def test_a_log_rolled_back_is_found(own_live: Live, prompt: Prompt) -> None:
     code, report = _verify(prompt)
     assert code == 1
     assert "log_shortened" in {fault["code"] for fault in report["faults"]}  # type: ignore[attr-defined]
-
-
-def _halt(live: Live) -> None:
-    """End the server's process, and keep the hold on it."""
-    live.process.terminate()
-    live.process.wait(20)
 
 
 def test_another_log_under_the_same_name_is_found(people: Prompt, live: Live, tmp_path: Path) -> None:

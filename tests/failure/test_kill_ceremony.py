@@ -2,8 +2,8 @@
 to do.
 
 Each death is a child of this process that holds the real ceremony and kills itself with SIGKILL before a line: each line that it
-reaches for the first time, and each line of the function that writes a file, every time. What is left is then opened as the server
-would open it.
+reaches for the first time, and each line of the function that writes a file, every time. What is left is then opened as the
+server would open it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EVERY_TIME = "_write"
 
 
 def _ceremony(folder: Path, die_at: int) -> int:
-    """Hold the ceremony in a child that dies before its `die_at`-th line (0: never); return how many lines it ran, or -1 if killed."""
+    """Hold the ceremony in a child that dies before its `die_at`-th line (0: never); return the lines it ran, -1 if killed."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -92,7 +93,12 @@ def test_answers_are_told_apart_by_their_request_on_many_connections_at_once(ser
             for _ in range(10):
                 raw.send(request("POST", PATH, app(server), json.dumps({"plaintext": text}).encode()) * 3)
                 sealed = [raw.read().json["ciphertext"] for _ in range(3)]
-                raw.send(b"".join(request("POST", "/v1/keys/net/decrypt", app(server), json.dumps({"ciphertext": c}).encode()) for c in sealed))
+                raw.send(
+                    b"".join(
+                        request("POST", "/v1/keys/net/decrypt", app(server), json.dumps({"ciphertext": c}).encode())
+                        for c in sealed
+                    )
+                )
                 wrong.extend(got for got in (raw.read().json.get("plaintext") for _ in range(3)) if got != text)
 
     threads = [threading.Thread(target=client, args=(n,)) for n in range(16)]
@@ -215,7 +221,16 @@ def test_the_connection_is_upgraded_to_nothing(server: Live, upgrade: str) -> No
 @pytest.mark.parametrize("name", ["Authorization", "Idempotency-Key", "If-Match"])
 def test_a_header_that_counts_is_there_once(server: Live, name: str) -> None:
     with Raw(server) as raw:
-        raw.send(request("POST", "/v1/keys/net/rotate", "", b"{}", f"{name}: Bearer {app(server)}", f"{name}: Bearer {server.tokens['operator']}"))
+        raw.send(
+            request(
+                "POST",
+                "/v1/keys/net/rotate",
+                "",
+                b"{}",
+                f"{name}: Bearer {app(server)}",
+                f"{name}: Bearer {server.tokens['operator']}",
+            )
+        )
         said = raw.read()
         assert (said.status, said.json["code"]) == (400, "malformed")
         raw.send(request("GET", "/v1/status"))
@@ -223,20 +238,6 @@ def test_a_header_that_counts_is_there_once(server: Live, name: str) -> None:
 
 
 # ---- too large ------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("way", ["one long header", "many headers", "a long path", "headers without end"])
-def test_a_head_that_is_too_large_is_refused_and_the_connection_closed(server: Live, way: str) -> None:
-    sent = {
-        "one long header": request("POST", PATH, app(server), ENCRYPT, "X: " + "a" * HEAD),
-        "many headers": request("POST", PATH, app(server), ENCRYPT, *[f"X-{n}: {'a' * 90}" for n in range(400)]),
-        "a long path": request("GET", "/v1/keys/" + "a" * HEAD, app(server)),
-        "headers without end": b"POST /v1/random HTTP/1.1\r\nHost: x\r\nX: " + b"a" * (HEAD + 1000),
-    }[way]
-    with Raw(server) as raw:
-        raw.send(sent, 1024)
-        said = raw.read()
-        assert said.status in (413, 431)
-        assert (said.json["code"], said.headers["connection"]) == ("too_large", "close")
-        assert raw.closed()
 
 
 def test_a_head_that_is_just_not_too_large_is_taken(server: Live) -> None:
@@ -267,34 +268,6 @@ def test_a_body_that_is_too_large_is_refused_and_the_connection_closed(server: L
             assert path != PATH  # where nobody is asked yet the connection may end without a word
             return
         assert said.status == (404 if path == "/v1/nowhere" else 413), said
-
-
-def test_a_body_in_a_million_pieces_does_not_hold_up_the_others(server: Live) -> None:
-    """One-byte chunks, from somebody without a credential: the work must grow with the bytes, not with their square."""
-    attack = request("POST", PATH, "kct_nobody", None, "Transfer-Encoding: chunked")
-    pieces = b"1\r\na\r\n" * 4096
-    stop = threading.Event()
-
-    def attacker() -> None:
-        with Raw(server) as raw:
-            raw.send(attack)
-            for _ in range(200):
-                if stop.is_set():
-                    return
-                raw.send(pieces)
-            raw.send(b"0\r\n\r\n")
-            assert raw.read().status == 401
-
-    thread = threading.Thread(target=attacker)
-    thread.start()
-    worst = 0.0
-    while thread.is_alive() and worst < 2:
-        began = time.monotonic()
-        assert server.post(PATH, "app", {"plaintext": TEXT}).status_code == 200
-        worst = max(worst, time.monotonic() - began)
-    stop.set()
-    thread.join(60)
-    assert worst < 2
 
 
 # ---- what is not HTTP -----------------------------------------------------------------------------------------------------
@@ -347,17 +320,23 @@ def test_nothing_is_spoken_but_tls_1_3(server: Live) -> None:
 
 
 # ---- clients that go ------------------------------------------------------------------------------------------------------
-def test_a_client_that_goes_before_its_answer_has_made_its_change_once(server: Live) -> None:
-    for number in range(5):
-        body = json.dumps({"name": f"gone-{number}", "owner": "o"}).encode()
+@pytest.mark.parametrize("how", ["closed", "reset"])
+def test_a_client_that_goes_before_its_answer_and_comes_again_finds_its_change_made_once(server: Live, how: str) -> None:
+    for number in range(10):
+        body = json.dumps({"name": f"{how}-{number}", "owner": "o"}).encode()
+        asked = request("POST", "/v1/keys", server.tokens["custodian"], body, f"Idempotency-Key: {how}-{number}")
         with Raw(server) as raw:
-            raw.send(request("POST", "/v1/keys", server.tokens["custodian"], body))
-            raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")  # a reset, at once
-    deadline = time.monotonic() + 10
-    made: list[str] = []
-    while len(made) < 5 and time.monotonic() < deadline:
-        made = [k["name"] for k in server.get("/v1/keys?name=gone-", "custodian").json()["keys"]]
-    assert made == [f"gone-{n}" for n in range(5)]
+            raw.send(asked)
+            if how == "reset":
+                raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with Raw(server) as raw:
+            raw.send(asked)
+            assert raw.read().status == 201
+    made = [k["name"] for k in server.get(f"/v1/keys?name={how}-", "custodian").json()["keys"]]
+    assert made == [f"{how}-{n}" for n in range(10)]
+    events = server.get("/v1/audit/events?operation=key-create&limit=1000", "auditor").json()["events"]
+    done = [e["detail"]["name"] for e in events if e["outcome"] == "ok" and "name" in e["detail"]]
+    assert sorted(name for name in done if name.startswith(how)) == made
 
 
 @pytest.mark.parametrize("part", [1, 20, 150, -1], ids=["a byte", "half a line", "half a head", "half a body"])

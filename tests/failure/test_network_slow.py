@@ -32,8 +32,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     live.tokens["app"] = live.token(["encrypt"], ["drill"])
     live.kill()
     limits = [str(REQUEST_SECONDS), str(IDLE_SECONDS)]
-    command = [sys.executable, str(Path(set_limits.__file__)), *limits, "serve", "--home", str(live.home), "--port", str(live.port)]
-    live.process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        str(Path(set_limits.__file__)),
+        *limits,
+        "serve",
+        "--home",
+        str(live.home),
+        "--port",
+        str(live.port),
+    ]
+    live.process = subprocess.Popen(
+        command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wait_until_up(live.url, live.ca_file, live.process)
     live.unseal()
     yield live

@@ -31,14 +31,18 @@ def rows(store: SqliteStore) -> Iterator[sqlite3.Connection]:
     insert(raw, "keys", **KEY)
     insert(raw, "key_versions", **VERSION)
     insert(raw, "principals", tenant="t", name="p", role="auditor", created_at=1)
-    insert(raw, "credentials", id="c", tenant="t", principal="p", digest=b"d", created_at=1, created_by="q", expires_at=9)
+    insert(raw, "credentials", **CREDENTIAL)
     insert(raw, "idempotency", tenant="t", principal="p", key="k", request=b"r", response=b"s", created_at=1)
     yield raw
 
 
 KEY: dict[str, Any] = {
     "id": "key_a", "tenant": "t", "name": "n", "spec": "aes-256", "purpose": "encrypt", "owner": "o", "environment": "e",
-    "classification": "ePHI", "location": "software", "tags": "{}", "cryptoperiod": "{}", "created_at": 1, "created_by": "p", "rev": 1,
+    "classification": "ePHI", "location": "software", "tags": "{}", "cryptoperiod": "{}", "created_at": 1, "created_by": "p",
+    "rev": 1,
+}  # fmt: skip
+CREDENTIAL: dict[str, Any] = {
+    "id": "c", "tenant": "t", "principal": "p", "digest": b"d", "created_at": 1, "created_by": "q", "expires_at": 9,
 }  # fmt: skip
 VERSION: dict[str, Any] = {
     "key_id": "key_a", "number": 1, "is_primary": 1, "state": "active", "origin": "generated", "kcv": "abc", "created_at": 1,
@@ -70,7 +74,7 @@ def insert(conn: sqlite3.Connection, table: str, **row: Any) -> None:
 )
 def test_the_record_is_append_only(rows: sqlite3.Connection, statement: str) -> None:
     before = list(rows.execute("SELECT * FROM segments")), list(rows.execute("SELECT * FROM log_tiles, checkpoints"))
-    with pytest.raises(sqlite3.IntegrityError, match="append-only|leave no gap"):
+    with pytest.raises(sqlite3.IntegrityError, match=r"append-only|leave no gap"):
         rows.execute(statement)
     assert (list(rows.execute("SELECT * FROM segments")), list(rows.execute("SELECT * FROM log_tiles, checkpoints"))) == before
 
@@ -159,7 +163,7 @@ def test_a_key_has_one_primary_version(rows: sqlite3.Connection) -> None:
         ("principals", {"tenant": "t", "name": "q", "role": "root", "created_at": 1}),
         ("tenant_keys", {"tenant": "t", "duty": "escrow", "sealed": b"s", "created_at": 1}),
         ("tenant_keys", {"tenant": "t", "duty": "operational", "sealed": b"t", "created_at": 1}),
-        ("credentials", {"id": "d", "tenant": "t", "principal": "p", "digest": b"d", "created_at": 1, "created_by": "q", "expires_at": 9}),
+        ("credentials", {**CREDENTIAL, "id": "d"}),
         ("idempotency", {"tenant": "t", "principal": "p", "key": "k", "request": b"q", "response": b"s", "created_at": 1}),
         ("segments", {"first": 1, "count": 0, "entries": b""}),
         ("log_tiles", {"level": 0, "number": 1, "hashes": bytes(8191)}),

@@ -1,7 +1,8 @@
-"""The database file and its write-ahead log after use: no key material, token, plaintext or context value, in any usual spelling.
+"""The database file and its write-ahead log after use: no key material, token, plaintext or context value, in any usual
+spelling.
 
-Looked for in the bytes of every file of the home. That the search finds what is there is shown by what may be there: names, sealed
-material and digests.
+Looked for in the bytes of every file of the home. That the search finds what is there is shown by what may be there: names,
+sealed material and digests.
 """
 
 from __future__ import annotations
@@ -134,8 +135,10 @@ def test_the_search_finds_what_may_be_there(inside: Inside) -> None:
 
 @pytest.mark.requirement("R23")
 def test_the_sealed_material_of_a_destroyed_version_is_overwritten(tmp_path: Path) -> None:
-    """Not only unlinked: whoever later gets the tenant key and an old page must not find it. The log copies are gone after the next
-    copying back."""
+    """Not only unlinked: whoever later gets the tenant key and an old page must not find it.
+
+    Its copies in the write-ahead log are gone after the next copying back.
+    """
     with new_inside(tmp_path) as inside:
         key = inside.get("key-create", "custodian", "", {"name": "short-lived", "owner": "o"})
         (sealed,) = inside.store._raw.execute("SELECT sealed FROM key_versions").fetchone()

@@ -36,7 +36,7 @@ def a_key(name: str = "mrn", ident: str = ID, **more: Any) -> Key:
     fields: dict[str, Any] = {
         "id": ident, "tenant": TENANT, "name": name, "spec": "aes-256", "purpose": "encrypt", "owner": "cardiology",
         "environment": "production", "classification": "ePHI", "location": "software", "tags": {"b": "2", "a": "1"},
-        "cryptoperiod": Cryptoperiod(365, 730), "rotation": Rotation(90, "risk"), "created_at": 10, "created_by": "first-custodian",
+        "cryptoperiod": Cryptoperiod(365, 730), "rotation": Rotation(90, "risk"), "created_at": 10, "created_by": "first",
         "primary": 1, "rev": 1, "versions": (version,),
     }  # fmt: skip
     return Key(**{**fields, **more})

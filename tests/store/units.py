@@ -31,10 +31,10 @@ class Note:
     told: list[Exception | None] = field(default_factory=list)
     first: int = -1
     refusal: Exception | None = None
+    changes: bool = field(init=False)
 
-    @property
-    def changes(self) -> bool:
-        return self.act is not None
+    def __post_init__(self) -> None:
+        self.changes = self.act is not None
 
     def change(self, transaction: Connection, first: int) -> list[bytes]:
         self.first = first
@@ -130,7 +130,11 @@ def no_gaps(store: SqliteStore) -> bool:
 
 def remember(name: str, value: bytes) -> Change:
     """Return a change that writes a setting."""
-    return lambda conn: conn.exec_driver_sql("INSERT INTO meta (name, value) VALUES (?, ?)", (name, value)) and None
+
+    def write(conn: Connection) -> None:
+        conn.exec_driver_sql("INSERT INTO meta (name, value) VALUES (?, ?)", (name, value))
+
+    return write
 
 
 def remembered(store: SqliteStore, name: str) -> bytes | None:

@@ -85,7 +85,9 @@ def whole_sets() -> None:
             vectors.append(vector(f"{label}: the last ones, backwards", "success", check(secret), last, secret))
             every = [text(set_id, threshold, x, values[x]) for x in values]
             vectors.append(vector(f"{label}: more than needed", "success", check(secret), every, secret))
-    write("sets", "Shares that give a secret. Letter case, dashes and look-alike letters do not matter: see spellings.txt.", vectors)
+    write(
+        "sets", "Shares that give a secret. Letter case, dashes and look-alike letters do not matter: see spellings.txt.", vectors
+    )
 
 
 def spellings(shares: list[str], secret: bytes) -> None:

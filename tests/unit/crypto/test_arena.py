@@ -283,14 +283,6 @@ else:
 """
 
 
-@pytest.mark.requirement("P7")
-@pytest.mark.parametrize("program", [LOCKED_DOWN, UNLOCKABLE], ids=["lock_down", "no memory to lock"])
-def test_the_process_is_locked_down_and_keys_never_go_into_ordinary_memory(program: str, repository: Path) -> None:
-    source = {"PYTHONPATH": str(repository / "src"), "PATH": os.environ["PATH"]}
-    ran = subprocess.run([sys.executable, "-c", program], env=source, capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stderr) == (0, "")
-
-
 def test_nothing_is_mapped_by_importing() -> None:
     program = "import keyclave.crypto.arena as a, keyclave.crypto.pyca; assert a._ARENAS._arenas == []"
     ran = subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": os.pathsep.join(sys.path)}, check=False)
