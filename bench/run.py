@@ -22,13 +22,13 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from bench import record, sdk  # noqa: E402 - the path above is what makes this folder importable when it is run as a script
-from bench.load import Wrk  # noqa: E402
-from bench.ours import Keyclave  # noqa: E402
-from bench.peer import OpenBao  # noqa: E402
-from bench.rows import served_rows  # noqa: E402
-from bench.served import LOADS, Contender, measure  # noqa: E402
-from bench.table import Row, at_least, at_most, render, write  # noqa: E402
+from bench import record, sdk
+from bench.load import Wrk
+from bench.ours import Keyclave
+from bench.peer import OpenBao
+from bench.rows import served_rows
+from bench.served import LOADS, Contender, measure
+from bench.table import Row, at_least, at_most, render, write
 
 RESULTS = ROOT / "bench" / "results.json"
 
