@@ -339,17 +339,6 @@ def test_a_client_that_goes_before_its_answer_and_comes_again_finds_its_change_m
     assert sorted(name for name in done if name.startswith(how)) == made
 
 
-@pytest.mark.parametrize("part", [1, 20, 150, -1], ids=["a byte", "half a line", "half a head", "half a body"])
-def test_a_client_that_goes_in_the_middle_of_a_request_has_asked_for_nothing(server: Live, part: int) -> None:
-    size = server.get("/v1/status").json()["log"]["size"]
-    whole = request("POST", "/v1/keys", server.tokens["custodian"], json.dumps({"name": f"half-{part}", "owner": "o"}).encode())
-    for _ in range(20):
-        with Raw(server) as raw:
-            raw.send(whole[:part])
-    assert server.get(f"/v1/keys/half-{part}", "custodian").status_code == 404
-    assert server.get("/v1/status").json()["log"]["size"] == size + 1
-
-
 def test_a_client_that_reads_nothing_does_not_fill_the_memory(server: Live) -> None:
     """It asks for far more than it takes; the server stops listening to it instead of keeping its answers."""
     items = json.dumps({"items": [{"bytes": 1024}] * 1000}).encode()

@@ -149,6 +149,7 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, server: 
         if now >= next_tidy:
             next_tidy = now + _TIDY_SECONDS
             await loop.run_in_executor(None, store.tidy)
+            store.rewind()
 
 
 def _stop(desk: Desk, server: uvicorn.Server) -> None:

@@ -43,6 +43,7 @@ GROUP = 512  # units of one commit, at most
 READERS = 4
 _LENGTH = struct.Struct(">H")
 _INSERT_SEGMENT = "INSERT INTO segments (first, count, entries) VALUES (?, ?, ?)"
+_WAL_LONGEST = 256 << 20  # bytes: beyond it the file is cut, not only begun anew
 _WAL_CHECKPOINT_PAGES = 4096  # 16 MiB: beyond it the WAL is copied back, by another connection on another thread
 
 
@@ -299,6 +300,25 @@ class SqliteStore:
                 conn.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except (OSError, sqlite3.Error) as fault:
             logger.warning("the write-ahead log could not be copied back: %s", fault)
+
+    def rewind(self) -> None:
+        """Let the write-ahead log begin anew, right after `tidy`. Only from the thread that flushes: it writes nothing meanwhile.
+
+        Under steady load there is always a commit that `tidy` has not copied yet, so the log would never be written from its
+        beginning again and would fill the disk. What is left to copy here is what came in while `tidy` ran.
+        """
+        try:
+            size = Path(f"{self._path}-wal").stat().st_size
+            if size < _WAL_CHECKPOINT_PAGES * 4096:
+                return
+            how = "TRUNCATE" if size > _WAL_LONGEST else "RESTART"
+            self._raw.execute("PRAGMA busy_timeout = 0")  # a reader in the way: the next time, then
+            try:
+                self._raw.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
+            finally:
+                self._raw.execute("PRAGMA busy_timeout = 10000")
+        except (OSError, sqlite3.Error) as fault:
+            logger.warning("the write-ahead log could not be begun anew: %s", fault)
 
     def close(self) -> None:
         """Flush what waits and close every connection."""
