@@ -25,7 +25,7 @@ from drill.result import Result
 from tests.live import ENVIRONMENT, Live, launch
 
 _OPERATIONS = ["encrypt", "decrypt", "data-key", "unwrap"]
-_SIZE = "24m"
+_SIZE = "96m"
 _PATIENCE = 30  # seconds that filling up, and recovering, may take
 _TRIES = [
     ("/v1/keys/drill/encrypt", "", {"plaintext": base64.b64encode(b"record").decode()}),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from drill.clock import clock_drill
 from keyclave.core.clock import SystemClock
 
 HOUR = 3600 * 1_000_000
@@ -59,3 +60,10 @@ def test_after_a_start_it_does_not_show_less_than_what_is_known_from_before(hand
     assert clock.now() == known + HOUR
     hands.wall += 5 * HOUR  # the clock is right again
     assert (clock.now(), clock.behind()) == (hands.wall, 0)
+
+
+@pytest.mark.requirement("R33", "R40")
+def test_a_live_server_whose_clock_is_set_back_an_hour() -> None:
+    result = clock_drill()
+    assert result.notes == []
+    assert result.ok

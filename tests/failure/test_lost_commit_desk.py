@@ -152,3 +152,19 @@ def test_no_checkpoint_is_lost_with_its_tiles_when_it_cannot_be_kept(inside: Ins
     assert before is None or before[0] < after[0]
     assert after[0] == inside.desk.log.size
     assert inside.store.last_tile() == 1
+
+
+def test_a_checkpoint_that_persisted_though_its_commit_failed_stops_nothing(inside: Inside, wire: Wire) -> None:
+    app = inside.application(USES, ["k"])
+    for _ in range(300):
+        inside.begin("whoami", app)
+    inside.store.flush()
+    wire.fail_after["COMMIT"] = [sqlite3.OperationalError(FULL)]
+    with pytest.raises(Unavailable):
+        inside.desk.log.tick()
+    inside.desk.log.tick()
+    inside.ask("whoami", app)
+    inside.desk.log.tick()
+    kept = inside.store.last_checkpoint()
+    assert kept is not None
+    assert (kept[0], inside.store.last_tile()) == (inside.desk.log.size, 1)

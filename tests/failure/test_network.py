@@ -238,6 +238,20 @@ def test_a_header_that_counts_is_there_once(server: Live, name: str) -> None:
 
 
 # ---- too large ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("way", ["one long header", "many headers", "a long path", "headers without end"])
+def test_a_head_that_is_too_large_is_refused_and_the_connection_closed(server: Live, way: str) -> None:
+    sent = {
+        "one long header": request("POST", PATH, app(server), ENCRYPT, "X: " + "a" * HEAD),
+        "many headers": request("POST", PATH, app(server), ENCRYPT, *[f"X-{n}: {'a' * 90}" for n in range(400)]),
+        "a long path": request("GET", "/v1/keys/" + "a" * HEAD, app(server)),
+        "headers without end": b"POST /v1/random HTTP/1.1\r\nHost: x\r\nX: " + b"a" * (HEAD + 1000),
+    }[way]
+    with Raw(server) as raw:
+        raw.send(sent, 1024)
+        said = raw.read()
+        assert said.status in (413, 431)
+        assert (said.json["code"], said.headers["connection"]) == ("too_large", "close")
+        assert raw.closed()
 
 
 def test_a_head_that_is_just_not_too_large_is_taken(server: Live) -> None:
@@ -268,6 +282,40 @@ def test_a_body_that_is_too_large_is_refused_and_the_connection_closed(server: L
             assert path != PATH  # where nobody is asked yet the connection may end without a word
             return
         assert said.status == (404 if path == "/v1/nowhere" else 413), said
+
+
+def test_a_body_in_a_million_pieces_does_not_hold_up_the_others(server: Live) -> None:
+    """One-byte chunks, from somebody without a credential: the work must grow with the bytes, not with their square."""
+    attack = request("POST", PATH, "kct_nobody", None, "Transfer-Encoding: chunked")
+    pieces = b"1\r\na\r\n" * 4096
+    stop = threading.Event()
+
+    said: list[int] = []
+
+    def attacker() -> None:
+        with Raw(server) as raw:
+            try:
+                raw.send(attack)
+                for _ in range(200):
+                    if stop.is_set():
+                        return
+                    raw.send(pieces)
+                raw.send(b"0\r\n\r\n")
+                said.append(raw.read().status)
+            except (Closed, OSError):  # it has heard enough, and said so to whoever listens
+                said.append(400)
+
+    thread = threading.Thread(target=attacker)
+    thread.start()
+    worst = 0.0
+    while thread.is_alive() and worst < 2:
+        began = time.monotonic()
+        assert server.post(PATH, "app", {"plaintext": TEXT}).status_code == 200
+        worst = max(worst, time.monotonic() - began)
+    stop.set()
+    thread.join(60)
+    assert worst < 2
+    assert said in ([400], [401])
 
 
 # ---- what is not HTTP -----------------------------------------------------------------------------------------------------
@@ -337,6 +385,21 @@ def test_a_client_that_goes_before_its_answer_and_comes_again_finds_its_change_m
     events = server.get("/v1/audit/events?operation=key-create&limit=1000", "auditor").json()["events"]
     done = [e["detail"]["name"] for e in events if e["outcome"] == "ok" and "name" in e["detail"]]
     assert sorted(name for name in done if name.startswith(how)) == made
+
+
+@pytest.mark.parametrize("part", [1, 20, 150, -1], ids=["a byte", "half a line", "half a head", "half a body"])
+def test_a_client_that_goes_in_the_middle_of_a_request_has_asked_for_nothing(server: Live, part: int) -> None:
+    def created() -> list[str]:
+        page = server.get("/v1/audit/events", "auditor", params={"operation": "key-create", "limit": 1000}).json()
+        return [event["id"] for event in page["events"]]
+
+    before = created()
+    whole = request("POST", "/v1/keys", server.tokens["custodian"], json.dumps({"name": f"half-{part}", "owner": "o"}).encode())
+    for _ in range(20):
+        with Raw(server) as raw:
+            raw.send(whole[:part])
+    assert server.get(f"/v1/keys/half-{part}", "custodian").status_code == 404
+    assert created() == before
 
 
 def test_a_client_that_reads_nothing_does_not_fill_the_memory(server: Live) -> None:

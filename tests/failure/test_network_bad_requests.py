@@ -193,6 +193,16 @@ def test_base64_in_another_spelling_is_refused(server: Live, what: str) -> None:
     refused(send(server, "/v1/keys/k/encrypt", body), 400, "malformed")
 
 
+def test_bytes_have_one_spelling(server: Live) -> None:
+    """The last character before the padding has spare bits. If they were not looked at, one ciphertext would have many texts."""
+    sealed = send(server, "/v1/keys/k/encrypt", {"plaintext": b64(bytes(8))}).json()["ciphertext"]
+    assert sealed.endswith("==")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    twisted = sealed[:-3] + alphabet[alphabet.index(sealed[-3]) ^ 1] + "=="
+    refused(send(server, "/v1/keys/k/decrypt", {"ciphertext": twisted}), 400, "malformed")
+    assert send(server, "/v1/keys/k/decrypt", {"ciphertext": sealed}).status_code == 200
+
+
 # ---- keys, states, ciphertexts --------------------------------------------------------------------------------------------
 def answer_without_event(answer: httpx.Response) -> dict[str, Any]:
     return {name: value for name, value in answer.json().items() if name != "event"}

@@ -1,4 +1,4 @@
-"""A sealed server: what it does not do, and how shares bring it back. Wrong ones are named, slowed, and harm no right ones."""
+"""A sealed server: what it does not do, and how shares bring it back. Wrong shares are named, slowed down and harm no right ones."""
 
 from __future__ import annotations
 
@@ -163,3 +163,17 @@ def test_a_key_made_before_the_sealing_opens_its_ciphertext_after_it(sealed: Liv
         assert sealed.post("/v1/keys/kept/decrypt", token, {"ciphertext": made}).json()["code"] == "sealed"
         sealed.unseal()
         assert sealed.post("/v1/keys/kept/decrypt", token, {"ciphertext": made}).json()["plaintext"] == "cmVjb3Jk"
+
+
+@pytest.mark.parametrize("unsealed", [False, True], ids=["sealed", "unsealed"])
+@pytest.mark.parametrize("share", ["kcs1-WRONG", "x" * 600], ids=["wrong", "too long"])
+def test_nobody_writes_the_log_full_with_shares(sealed: Live, share: str, unsealed: bool) -> None:
+    """Anybody on the network may offer shares: what they try is counted, not written down one by one."""
+    if unsealed:
+        sealed.unseal()
+    before = sealed.get("/v1/status").json()["log"]["size"]
+    began = time.monotonic()
+    for _ in range(200):
+        assert offer(sealed, share).status_code in (400, 409, 413, 429)
+    seconds = time.monotonic() - began
+    assert sealed.get("/v1/status").json()["log"]["size"] - before <= 5 + 3 * seconds

@@ -240,6 +240,30 @@ def test_a_second_revocation_changes_nothing(live: Live) -> None:
     assert b'"code":"unknown"' in answers.pop()
 
 
+@pytest.mark.requirement("R33", "R10")
+def test_absent_unknown_malformed_and_revoked_tokens_get_one_answer(live: Live) -> None:
+    made = issue(live, "custodian", "gone", "auditor").json()
+    assert live.get("/v1/whoami", made["token"]).status_code == 200
+    revoke(live, made["id"])
+    wrong = [made["token"], "kct_" + "A" * 43, "x", "kct_", "é".encode().decode("latin-1"), "A" * 5000]
+    headers: list[dict[str, bytes | str]] = [{"authorization": f"Bearer {token}".encode("latin-1")} for token in wrong]
+    headers += [{}, {"authorization": b""}, {"authorization": b"Basic YTpi"}, {"authorization": b"Bearer"}]
+    for method, path in [
+        ("GET", "/v1/whoami"),
+        ("POST", "/v1/keys"),
+        ("GET", "/v1/audit/consistency"),
+        ("GET", "/v1/log/tile/0/000"),
+    ]:
+        answers = [live.request(method, path, headers=h) for h in headers]
+        assert {a.status_code for a in answers} == {401}
+        assert len({(a.content, a.headers["www-authenticate"]) for a in answers}) == 1
+        assert b"event" not in answers[0].content
+    good = live.request("GET", "/v1/whoami", headers={"authorization": f"bearer {live.tokens['auditor']}"})
+    assert good.status_code == 200  # the scheme's name is case-insensitive (RFC 9110 section 11.1)
+    twice = [("authorization", f"Bearer {live.tokens['auditor']}"), ("authorization", "Bearer x")]
+    assert live.http.get("/v1/whoami", headers=twice).json()["code"] == "malformed"
+
+
 @pytest.mark.requirement("R10", "R15")
 def test_nothing_but_the_public_part_is_served_without_a_credential(live: Live) -> None:
     for op in OPERATIONS:
@@ -311,6 +335,35 @@ def test_a_credential_ends_at_its_time_to_the_microsecond(timed: tuple[Desk, Sql
 
 
 # ---- scopes -------------------------------------------------------------------------------------------------------------------
+@pytest.mark.requirement("R29", "R15")
+def test_a_scope_is_operations_by_keys(live: Live) -> None:
+    for name in ("sc-a", "sc-b", "sd-a"):
+        live.create_key(name)
+    by_id = live.get("/v1/keys/sd-a", "custodian").json()["id"]
+    sealed = {}
+    all_keys = live.token(["encrypt"], ["*"])
+    for name in ("sc-a", "sc-b", "sd-a"):
+        sealed[name] = live.post(f"/v1/keys/{name}/encrypt", all_keys, {"plaintext": b64(b"x")}).json()["ciphertext"]
+    cases: list[tuple[list[str], list[str], set[tuple[str, str]]]] = [
+        (["encrypt"], ["sc-a"], {("encrypt", "sc-a")}),
+        (["decrypt"], ["sc-*"], {("decrypt", "sc-a"), ("decrypt", "sc-b")}),
+        (["encrypt", "decrypt"], [by_id], {("encrypt", "sd-a"), ("decrypt", "sd-a")}),
+        (["encrypt"], ["sc-a*", "nothing"], {("encrypt", "sc-a")}),
+        (["mac"], ["*"], set()),
+    ]
+    for operations, keys, expected in cases:
+        token = live.token(operations, keys)
+        reached = set()
+        for verb in ("encrypt", "decrypt"):
+            for name, ciphertext in sealed.items():
+                for ref in (name, live.get(f"/v1/keys/{name}", "custodian").json()["id"]):
+                    body = {"plaintext": b64(b"x")} if verb == "encrypt" else {"ciphertext": ciphertext}
+                    answer = live.post(f"/v1/keys/{ref}/{verb}", token, body)
+                    assert answer.status_code in (200, 404)
+                    if answer.status_code == 200:
+                        reached.add((verb, name))
+        assert reached == expected
+        assert live.get("/v1/keys/sc-a", token).status_code == 404  # reading a key's description is a right of its own
 
 
 @pytest.mark.requirement("R29", "R14")

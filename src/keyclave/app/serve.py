@@ -18,6 +18,7 @@ import uvloop
 
 from keyclave.app.config import Config, load
 from keyclave.app.wiring import build, loop_hooks, mark_time
+from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import Malformed, Unavailable
 from keyclave.crypto.arena import lock_down
 from keyclave.operations.desk import Desk
@@ -124,7 +125,8 @@ def tls_context(config: Config, home: Path) -> ssl.SSLContext:
 async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, server: uvicorn.Server) -> None:
     """Sign checkpoints, copy back the write-ahead log, close connections that dawdle, count refusals, notice the clock."""
     loop = asyncio.get_running_loop()
-    next_tidy = next_mark = 0.0
+    next_tidy = 0.0
+    next_mark = 0
     said_behind = False
     refusals: Any = server.config.http.refusals  # type: ignore[union-attr]
     while True:
@@ -139,9 +141,10 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, server: 
                     connection.sweep(now)
             said_behind = _look_at_clock(desk, said_behind=said_behind)
             desk.log.tick()
-            if now >= next_mark:
-                mark_time(store, desk.clock.now())
-                next_mark = now + _MARK_SECONDS
+            shown = desk.clock.now()
+            if shown >= next_mark:  # by the time that is shown: a jump of the clock is remembered at once
+                mark_time(store, shown)
+                next_mark = shown + _MARK_SECONDS * MICROSECONDS
         except Unavailable as fault:
             logger.error("no checkpoint: %s", fault.detail)
         except Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 BODY = 8 * 1024 * 1024  # bytes of a request body
+PIECES = 16_384  # in which a body may come
 HEAD = 32 * 1024  # bytes of request line and headers
 PLAINTEXT = 64 * 1024  # bytes of one plaintext; larger data takes a data key
 BATCH = 1000  # items of a batch

@@ -60,6 +60,8 @@ def from_base64(text: str, limit: int, what: str) -> bytes:
         raw = pybase64.b64decode(text, validate=True)
     except ValueError:
         raise Malformed(f"{what} is not base64", "use the standard alphabet with padding and no line breaks") from None
+    if text.endswith("=") and pybase64.b64encode_as_string(raw[-(len(raw) % 3) :]) != text[-4:]:
+        raise Malformed(f"{what} is not base64", "the spare bits of its last letter are zero: bytes have one spelling")
     if len(raw) > limit:
         raise TooLarge(f"{what} is larger than {limit} bytes", "use a data key and encrypt where the data is")
     return raw

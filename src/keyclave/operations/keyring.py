@@ -213,7 +213,8 @@ def version_context(key: Key, number: int) -> bytes:
 def unknown_key() -> Unknown:
     """Return the one answer for a key that is not there and for one that the caller may not use."""
     return Unknown(
-        "no such key, or not one for this credential", "check the name, and the credential's scope with `keyclave whoami`"
+        "no such key, or not one for this credential",
+        "check the name, and the credential's scope with `keyclave credential whoami`",
     )
 
 

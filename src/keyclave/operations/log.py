@@ -67,12 +67,23 @@ class Log:
         self._store = store
         self._clock = clock
         self._signer: Signer | None = None
+        self._unsure = False  # whether a failed commit left open if a checkpoint was kept
         self._full: dict[tuple[int, int], Tile] = {}  # tiles that filled since the last kept checkpoint
         kept = store.last_tile()
         self._tree = Tree.restore(kept * WIDTH, self._rebuilt)
         self._catch_up()
         self.checkpoint = store.last_checkpoint()
-        if self.checkpoint is not None and self.root_at(self.checkpoint[0]) != self.checkpoint[1]:
+        if self.checkpoint is not None:
+            self._check_signed(self.checkpoint[0], self.checkpoint[1])
+
+    def _check_signed(self, size: int, root: bytes) -> None:
+        """Refuse to go on with a log that is not the one that was signed."""
+        if size > self._tree.size:
+            raise Broken(
+                f"the stored log ends at {self._tree.size}, though a checkpoint of {size} events was signed: its tail is gone",
+                "stop, keep the database as evidence, and restore a backup",
+            )
+        if self.root_at(size) != root:
             raise Broken(
                 "the stored log is not the one that was signed", "stop, keep the database as evidence, and verify an export"
             )
@@ -114,6 +125,8 @@ class Log:
 
     def tick(self) -> None:
         """Sign and keep a checkpoint, if there is something new and the seed is here."""
+        if self._unsure:
+            self._look_again()
         size = self._tree.size
         if self._signer is None or size == 0 or (self.checkpoint is not None and self.checkpoint[0] == size):
             return
@@ -121,9 +134,19 @@ class Log:
         root = self._tree.root()
         note = sign_checkpoint(self.origin, size, root, self._signer, now // MICROSECONDS)
         tiles = [(t.level, t.index, t.data) for t in self._full.values()]
+        self._unsure = True
         self._store.keep_checkpoint(size, root, note, tiles, now)
+        self._unsure = False
         self.checkpoint = (size, root, note)
         self._full.clear()
+
+    def _look_again(self) -> None:
+        """Find out whether the checkpoint whose commit failed was kept all the same, and its tiles with it."""
+        kept = self._store.last_checkpoint()
+        if kept is not None and (self.checkpoint is None or kept[0] > self.checkpoint[0]):
+            self.checkpoint = kept
+            self._full = {at: t for at, t in self._full.items() if (t.index + 1) * WIDTH ** (t.level + 1) > kept[0]}
+        self._unsure = False
 
     def unseal(self, signer: Signer) -> None:
         """Take the signing keys."""

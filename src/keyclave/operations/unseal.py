@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from keyclave import __version__
-from keyclave.core.errors import KeyclaveError, TooLarge
+from keyclave.core.errors import Broken, KeyclaveError, TooLarge, Undecipherable
 from keyclave.crypto.log_keys import LogSigner
 from keyclave.identity.caller import Caller, Credential
 from keyclave.identity.roles import Role
@@ -105,11 +105,21 @@ def offer_share(desk: Desk, source: str, request: UnsealRequest, reply: Reply) -
 
 def open_house(desk: Desk) -> None:
     """With the root open: recover the tenants' keys and the log's seed, after a real round trip of the root."""
-    desk.vault.root.health()
-    desk.keyring.unseal(desk.vault.root)
-    sealed = desk.store.read(lambda conn: records.read_meta(conn, LOG_SEED))
-    if sealed is not None:
+    try:
+        desk.vault.root.health()
+        desk.keyring.unseal(desk.vault.root)
+        sealed = desk.store.read(lambda conn: records.read_meta(conn, LOG_SEED))
+        if sealed is None:
+            raise Broken("the log's seed is gone", "keep the database as evidence, and restore a backup")
         desk.log.unseal(LogSigner(desk.vault.root.recover(sealed, LOG_CONTEXT)))
+    except Undecipherable:
+        close_house(desk)
+        raise Broken(
+            "the root opens, but what it protects does not", "keep the database as evidence, and restore a backup"
+        ) from None
+    except BaseException:
+        close_house(desk)
+        raise
 
 
 def seal(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty) -> SealAnswer:

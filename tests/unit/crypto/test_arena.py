@@ -270,10 +270,10 @@ resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
 from keyclave.crypto import locked_memory
 locked_memory._libc().prctl(24, 14, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_IPC_LOCK
 import os
-if os.getuid() == 0:
-    os.setgid(65534); os.setuid(65534)
 from keyclave.core.errors import Unavailable
 from keyclave.crypto.arena import Slot
+if os.getuid() == 0:
+    os.setgid(65534); os.setuid(65534)
 try:
     Slot(32)
 except Unavailable as refused:
@@ -281,6 +281,14 @@ except Unavailable as refused:
 else:
     raise SystemExit("a key went into memory that is not locked")
 """
+
+
+@pytest.mark.requirement("P7")
+@pytest.mark.parametrize("program", [LOCKED_DOWN, UNLOCKABLE], ids=["lock_down", "no memory to lock"])
+def test_the_process_is_locked_down_and_keys_never_go_into_ordinary_memory(program: str, repository: Path) -> None:
+    source = {"PYTHONPATH": str(repository / "src"), "PATH": os.environ["PATH"]}
+    ran = subprocess.run([sys.executable, "-c", program], env=source, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_nothing_is_mapped_by_importing() -> None:

@@ -46,7 +46,7 @@ class _Cycle:
     def __init__(self, route: Route, *, keep_alive: bool) -> None:
         self.route = route
         self.keep_alive = keep_alive
-        self.body = b""
+        self.body: bytes | bytearray = b""
         self.more_body = True
         self.disconnected = False
         self.response_complete = False
@@ -71,7 +71,7 @@ class FastLane(HttpToolsProtocol):
         self.heard = time.monotonic()  # when the current request began, or the last one ended
         self.within = False  # inside a request that is not complete
         self.head_bytes = 0
-        self.body_bytes = 0
+        self.body_bytes = self.pieces = 0
         self.address = ""
         self.refusing = False
 
@@ -99,10 +99,13 @@ class FastLane(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self.body_bytes = 0
+        self.body_bytes = self.pieces = 0
 
     def on_headers_complete(self) -> None:
         """The head is complete: choose the way."""
+        if self.head_bytes > limits.HEAD and len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > limits.HEAD:
+            self.refuse(TooLarge(f"the request's head is larger than {limits.HEAD} bytes", "send fewer or shorter headers"))
+            return
         self.head_bytes = -1
         cycle = self.cycle
         if (cycle is None or cycle.response_complete) and self.parser.get_method() == b"POST":
@@ -121,13 +124,24 @@ class FastLane(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body came."""
+        if self.refusing:
+            return
         self.body_bytes += len(body)
+        self.pieces += 1
+        if self.pieces > limits.PIECES:
+            self.refuse(Malformed(f"the request comes in more than {limits.PIECES} pieces", "send it in larger ones"))
+            return
         if self.body_bytes > limits.BODY:
             self.refuse(TooLarge(f"the request is larger than {limits.BODY} bytes", "send fewer items, or use a data key"))
             return
         cycle: Any = self.cycle
         if cycle.__class__ is _Cycle:
-            cycle.body = cycle.body + body if cycle.body else body
+            if not cycle.body:
+                cycle.body = body
+            else:  # in place: copying the whole for each piece would let small pieces hold up everybody
+                if isinstance(cycle.body, bytes):
+                    cycle.body = bytearray(cycle.body)
+                cycle.body += body
         else:
             super().on_body(body)
 

@@ -82,7 +82,9 @@ class Gateway:
             self.refused(source, "authenticate")
             raise
 
-    def submit(self, op: Operation, ref: str, head: Head, body: bytes | Mapping[str, str], source: str, respond: Respond) -> None:
+    def submit(
+        self, op: Operation, ref: str, head: Head, body: bytes | bytearray | Mapping[str, str], source: str, respond: Respond
+    ) -> None:
         """Perform `op`; `respond` is called once, when the outcome is durable. A GET's body is its query, as a mapping."""
         desk = self.desk
         try:
@@ -108,7 +110,7 @@ class Gateway:
         else:
             desk.perform(op, attempt, ref, request)
 
-    def _request(self, op: Operation, body: bytes | Mapping[str, str]) -> Any:
+    def _request(self, op: Operation, body: bytes | bytearray | Mapping[str, str]) -> Any:
         if isinstance(body, bytes | bytearray):
             return self._decoders[id(op)].decode(body or b"{}")
         if op.query is None:
@@ -118,7 +120,7 @@ class Gateway:
         return msgspec.convert(body, op.query, strict=False)
 
 
-def _options(op: Operation, ref: str, head: Head, body: bytes | Mapping[str, str], attempt: Attempt) -> None:
+def _options(op: Operation, ref: str, head: Head, body: bytes | bytearray | Mapping[str, str], attempt: Attempt) -> None:
     attempt.dry_run = head.dry_run
     if head.if_match and op.on_key:
         revision = head.if_match.strip(b'"')
