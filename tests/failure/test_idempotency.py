@@ -194,7 +194,7 @@ def test_a_rehearsal_answers_and_changes_nothing(server: Live, what: str) -> Non
     answer = server.post(path + "?dry_run=true", who, body)
     assert answer.status_code == 200, answer.text
     assert answer.headers["keyclave-dry-run"] == "true"
-    assert outcomes(server, start)[0][1] == "dry_run"
+    assert "dry_run" in [outcome[1] for outcome in outcomes(server, start)]
     after = (
         server.get("/v1/keys/rehearsal", "custodian").json() | {"event": ""},
         len(server.get("/v1/credentials?limit=1000", "custodian").json()["credentials"]),

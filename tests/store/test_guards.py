@@ -24,7 +24,8 @@ def rows(store: SqliteStore) -> Iterator[sqlite3.Connection]:
     """A database with a row in every table."""
     store.enqueue(Note("event"))
     store.flush()
-    store.keep_checkpoint(1, bytes(32), "note", [(0, 0, bytes(8192))], 1)
+    store.waiting_tiles[0, 0] = bytes(8192)
+    store.keep_checkpoint(1, bytes(32), "note", 1)
     raw = store._raw
     insert(raw, "tenants", id="t", name="home", home=1, created_at=1)
     insert(raw, "tenant_keys", tenant="t", duty="operational", sealed=b"s", created_at=1)

@@ -18,7 +18,7 @@ from keyclave.audit.event import event_number
 from keyclave.audit.note import Signer
 from keyclave.audit.proofs import prove_consistency, prove_inclusion, tree_root
 from keyclave.audit.receipt import encode_receipt
-from keyclave.audit.tiles import HASH, WIDTH, Tile, encode_bundle, tile_width
+from keyclave.audit.tiles import HASH, WIDTH, encode_bundle, tile_width
 from keyclave.audit.tree import CompactRange, Tree
 from keyclave.core.clock import MICROSECONDS, Clock
 from keyclave.core.errors import Broken, Sealed, Unavailable, Unknown
@@ -33,6 +33,7 @@ class LogStore(Protocol):
     """What the log asks of a store."""
 
     node: str
+    waiting_tiles: dict[tuple[int, int], bytes]  # full tiles, by level and number, on their way into the next commit
 
     def read_entries(self, first: int, count: int) -> Sequence[bytes]: ...
 
@@ -40,7 +41,7 @@ class LogStore(Protocol):
 
     def last_tile(self) -> int: ...
 
-    def keep_checkpoint(self, size: int, root: bytes, note: str, tiles: list[tuple[int, int, bytes]], at: int) -> None: ...
+    def keep_checkpoint(self, size: int, root: bytes, note: str, at: int) -> None: ...
 
     def last_checkpoint(self, size: int | None = None) -> tuple[int, bytes, str] | None: ...
 
@@ -68,7 +69,6 @@ class Log:
         self._clock = clock
         self._signer: Signer | None = None
         self._unsure = False  # whether a failed commit left open if a checkpoint was kept
-        self._full: dict[tuple[int, int], Tile] = {}  # tiles that filled since the last kept checkpoint
         kept = store.last_tile()
         self._tree = Tree.restore(kept * WIDTH, self._rebuilt)
         self._catch_up()
@@ -121,7 +121,7 @@ class Log:
         append = self._tree.append
         for entry in entries:
             for tile in append(leaf_hash(entry)):
-                self._full[tile.level, tile.index] = tile
+                self._store.waiting_tiles[tile.level, tile.index] = tile.data
 
     def tick(self) -> None:
         """Sign and keep a checkpoint, if there is something new and the seed is here."""
@@ -133,19 +133,16 @@ class Log:
         now = self._clock.now()
         root = self._tree.root()
         note = sign_checkpoint(self.origin, size, root, self._signer, now // MICROSECONDS)
-        tiles = [(t.level, t.index, t.data) for t in self._full.values()]
         self._unsure = True
-        self._store.keep_checkpoint(size, root, note, tiles, now)
+        self._store.keep_checkpoint(size, root, note, now)
         self._unsure = False
         self.checkpoint = (size, root, note)
-        self._full.clear()
 
     def _look_again(self) -> None:
-        """Find out whether the checkpoint whose commit failed was kept all the same, and its tiles with it."""
+        """Find out whether the checkpoint whose commit failed was kept all the same."""
         kept = self._store.last_checkpoint()
         if kept is not None and (self.checkpoint is None or kept[0] > self.checkpoint[0]):
             self.checkpoint = kept
-            self._full = {at: t for at, t in self._full.items() if (t.index + 1) * WIDTH ** (t.level + 1) > kept[0]}
         self._unsure = False
 
     def unseal(self, signer: Signer) -> None:
@@ -193,9 +190,9 @@ class Log:
         return tree_root(size, self._read)
 
     def _read(self, level: int, index: int, width: int) -> bytes:
-        full = self._full.get((level, index))
+        full = self._store.waiting_tiles.get((level, index))
         if full is not None:
-            return full.data[: width * HASH]
+            return full[: width * HASH]
         for tile in self._tree.partial_tiles():
             if (tile.level, tile.index) == (level, index):
                 return tile.data[: width * HASH]

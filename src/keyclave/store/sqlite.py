@@ -43,6 +43,7 @@ GROUP = 512  # units of one commit, at most
 READERS = 4
 _LENGTH = struct.Struct(">H")
 _INSERT_SEGMENT = "INSERT INTO segments (first, count, entries) VALUES (?, ?, ?)"
+_INSERT_TILE = "INSERT INTO log_tiles (level, number, hashes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _WAL_LONGEST = 256 << 20  # bytes: beyond it the file is cut, not only begun anew
 _WAL_CHECKPOINT_PAGES = 4096  # 16 MiB: beyond it the WAL is copied back, by another connection on another thread
 
@@ -64,6 +65,7 @@ class SqliteStore:
         self._scheduled = False
         self._flushing = False
         self._unsure = False  # whether a failed commit left the end of the log unknown
+        self.waiting_tiles: dict[tuple[int, int], bytes] = {}  # full tiles that the next commit keeps, by level and number
         self.follow: Callable[[int, list[bytes]], None] = lambda first, entries: None
         try:
             self._connect_all()
@@ -169,6 +171,7 @@ class SqliteStore:
             for unit in group:
                 entries += self._run(unit, first + len(entries))
             self._raw.execute(_INSERT_SEGMENT, (first, len(entries), _pack(entries)))
+            self._keep_tiles()
             self._raw.execute("COMMIT")
         except BaseException as fault:
             self._failed(group, fault)
@@ -176,6 +179,7 @@ class SqliteStore:
                 raise
             return
         self._followed = first + len(entries)
+        self.waiting_tiles.clear()
         try:
             self.follow(first, entries)  # before anybody is answered: whoever asks for a receipt at once finds its leaf
         except KeyclaveError as fault:  # what is durable is answered all the same; the log is followed again from the rows
@@ -256,16 +260,24 @@ class SqliteStore:
         query = select(schema.log_tiles.c.hashes).where(schema.log_tiles.c.level == level, schema.log_tiles.c.number == number)
         return self.read(lambda conn: conn.execute(query).scalar_one_or_none())
 
-    def keep_checkpoint(self, size: int, root: bytes, note: str, tiles: list[tuple[int, int, bytes]], at: int) -> None:
-        """Keep a signed checkpoint together with the tiles that filled since the last one."""
+    def keep_checkpoint(self, size: int, root: bytes, note: str, at: int) -> None:
+        """Keep a signed checkpoint, together with the tiles that wait."""
 
         def keep(conn: Connection) -> None:
-            if tiles:
-                rows = [{"level": level, "number": number, "hashes": hashes} for level, number, hashes in tiles]
-                conn.execute(schema.log_tiles.insert(), rows)
+            self._keep_tiles()
             conn.execute(schema.checkpoints.insert(), {"size": size, "root": root, "note": note, "created_at": at})
 
         self.write(keep)
+        self.waiting_tiles.clear()
+
+    def _keep_tiles(self) -> None:
+        """Write the tiles that wait, inside the transaction at hand. Only whose transaction was durable lets go of them.
+
+        A tile that is there already is the same: a commit that failed may have been kept all the same.
+        """
+        if self.waiting_tiles:
+            rows = [(level, number, hashes) for (level, number), hashes in self.waiting_tiles.items()]
+            self._raw.executemany(_INSERT_TILE, rows)
 
     def last_checkpoint(self, size: int | None = None) -> tuple[int, bytes, str] | None:
         """Return (size, root, note) of the newest checkpoint, or of the one of that size."""
