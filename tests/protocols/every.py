@@ -94,6 +94,7 @@ class Every:
         yield from self._people()
         yield from self._reads()
         yield self.call("POST", "/v1/self-test", "operator", {})
+        yield self.call("POST", "/v1/self-test", "auditor", {"full": False})
         yield self.call("POST", "/v1/seal", "operator", {})
 
     def _uses(self) -> Iterator[Call]:

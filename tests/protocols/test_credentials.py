@@ -6,7 +6,6 @@ import base64
 import hashlib
 import ssl
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,11 @@ import httpx
 import pytest
 
 from keyclave.app import ceremony, wiring
-from keyclave.app.config import load
 from keyclave.core.clock import MICROSECONDS
-from keyclave.operations.desk import Desk
 from keyclave.operations.table import OPERATIONS
-from keyclave.protocols.rest.gateway import Gateway, Head
-from keyclave.store.sqlite import SqliteStore
 from tests.live import Live
 from tests.protocols.every import ROLES, b64
+from tests.protocols.inside import inside
 
 DAY = 86_400
 SCOPE = {"operations": ["encrypt"], "keys": ["none"]}
@@ -285,53 +281,23 @@ class Hands:
         return 0
 
 
-@pytest.fixture
-def timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Desk, SqliteStore, Hands, dict[str, str]]]:
-    """The server's own desk in this process, with a clock that the test sets; ends closed."""
+@pytest.mark.requirement("R33")
+def test_a_credential_ends_at_its_time_to_the_microsecond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hands = Hands()
     monkeypatch.setattr(wiring, "SystemClock", lambda floor=0: hands)
     monkeypatch.setattr(ceremony, "SystemClock", lambda floor=0: hands)
-    home = tmp_path / "home"
-    wishes = ceremony.Wishes(1, 1, True, "127.0.0.1", 8443, "keyclave.localhost/log", ())
-    made, _ = ceremony.hold(home, wishes)
-    ceremony.conclude(home, wishes, made)
-    with ThreadPoolExecutor(1) as workers:
-        desk, store = wiring.build(load(home), home, workers=workers)
-        yield desk, store, hands, made.credentials
-        store.close()
-
-
-@pytest.mark.requirement("R33")
-def test_a_credential_ends_at_its_time_to_the_microsecond(timed: tuple[Desk, SqliteStore, Hands, dict[str, str]]) -> None:
-    desk, store, hands, tokens = timed
-    gateway = Gateway(desk, OPERATIONS, lambda *_: None)
-    by_name = {op.name: op for op in OPERATIONS}
-
-    def ask(name: str, token: str, body: bytes | dict[str, str]) -> tuple[int, bytes]:
-        head = Head()
-        head.authorization = b"Bearer " + token.encode()
-        answers: list[tuple[int, bytes]] = []
-        gateway.submit(by_name[name], "", head, body, "test", lambda status, kind, text, more: answers.append((status, text)))
-        store.flush()
-        return answers[0]
-
-    status, text = ask("credential-issue", tokens["custodian"], b'{"principal":"brief","role":"auditor","ttl_seconds":60}')
-    assert status == 201
-    token = text.split(b'"token":"')[1].split(b'"')[0].decode()
-    issued = hands.at
-    for passed, expected in [
-        (0, 200),
-        (59 * MICROSECONDS, 200),
-        (60 * MICROSECONDS - 1, 200),
-        (60 * MICROSECONDS, 401),
-        (10**13, 401),
-    ]:
-        hands.at = issued + passed
-        assert ask("whoami", token, {})[0] == expected
-    desk.callers.forget(text.split(b'"id":"')[1].split(b'"')[0].decode())  # not from memory either
-    assert ask("whoami", token, {})[0] == 401
-    hands.at = issued
-    assert ask("whoami", token, {})[0] == 200  # it was the time that ended it: the real clock never goes back (see core)
+    with inside(tmp_path) as server:
+        credential, token = server.issue("brief", "auditor", ttl=60)
+        issued, life = hands.at, 60 * MICROSECONDS
+        for passed, expected in [(0, 200), (life // 2, 200), (life - 1, 200), (life, 401), (life + 1, 401), (10**13, 401)]:
+            hands.at = issued + passed
+            assert server.ask("GET", "/v1/whoami", token)[0] == expected
+        server.desk.callers.forget(credential)  # read again from the store it is as dead
+        assert server.ask("GET", "/v1/whoami", token)[0] == 401
+        hands.at = issued
+        assert (
+            server.ask("GET", "/v1/whoami", token)[0] == 200
+        )  # it was the time that ended it (which never goes back: tests of core)
 
 
 # ---- scopes -------------------------------------------------------------------------------------------------------------------

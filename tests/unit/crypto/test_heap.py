@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import pytest
 
 from keyclave.crypto import heap
@@ -19,3 +21,23 @@ def test_a_bytes_object_is_overwritten_where_it_lies(length: int) -> None:
 def test_objects_that_the_interpreter_shares_are_left_alone(shared: bytes) -> None:
     heap.wipe_bytes(shared)
     assert [bytes([n]) for n in b"\x00A\xff"] == [b"\x00", b"A", b"\xff"]
+
+
+def residue_after(size: int, sizes: tuple[int, ...]) -> int:
+    """Free 200 chunks full of a mark, scrubbing after each, and count those in which the mark is still to be read."""
+    allocator = heap._allocator()
+    mark, left = b"\xa5" * 8, 0
+    for _ in range(200):
+        chunk = allocator.malloc(size)
+        ctypes.memset(chunk, 0xA5, size)
+        allocator.free(chunk)
+        heap.scrub(sizes)
+        left += mark in ctypes.string_at(chunk, size)
+    return left
+
+
+@pytest.mark.requirement("P7")
+@pytest.mark.parametrize("size", [40, 56, 104, 264, 520, 1032])
+def test_what_was_just_freed_is_overwritten(size: int) -> None:
+    assert residue_after(size, ()) > 190, "the allocator itself does not wipe"
+    assert residue_after(size, heap.EVERYTHING) <= 2, "now and then another owner's free comes between"

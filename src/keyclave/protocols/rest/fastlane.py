@@ -216,12 +216,13 @@ class FastLane(HttpToolsProtocol):
         self.refusing = True
         current: Any = self.cycle
         if not self.transport.is_closing():
-            if current is None or current.response_complete or current.__class__ is _Cycle:
+            if current is None or current.response_complete or current.__class__ is _Cycle or not current.response_started:
                 status, body = problem(error)
                 self.transport.write(self._head(status, CONTENT_TYPE, len(body), (), keep_alive=False) + body)
             self.transport.close()
-        if current is not None and current.__class__ is _Cycle:
+        if current is not None:  # whoever works on it finds nobody to answer
             current.disconnected = True
+            current.message_event.set()
 
     def sweep(self, now: float) -> None:
         """Close the connection if it dawdles inside a request, or has been idle for long."""

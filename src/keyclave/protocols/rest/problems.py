@@ -59,6 +59,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
 
 
 _encode = msgspec.json.Encoder().encode
+_UNKNOWN = re.compile(r"unknown field `.*?`(?= |$)", re.DOTALL)  # a secret may stand where a name should
 _QUOTED = re.compile(r" value '.*?'(?= |$)", re.DOTALL)
 
 
@@ -73,5 +74,5 @@ def malformed(fault: msgspec.DecodeError | msgspec.ValidationError | UnicodeDeco
     """Return what is wrong with a body, without repeating a value of it: it may be a secret in the wrong place."""
     if isinstance(fault, UnicodeDecodeError):
         return Malformed("the request is not UTF-8", "encode it as UTF-8")
-    text = _QUOTED.sub(" value", str(fault))[:200]
+    text = _UNKNOWN.sub("unknown field", _QUOTED.sub(" value", str(fault)))[:200]
     return Malformed(f"the request does not have the form of this operation: {text}", "see /v1/openapi.json")
