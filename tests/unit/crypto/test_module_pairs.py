@@ -170,8 +170,10 @@ def uses(module: CryptoModule, pair: KeyPair, spec: KeySpec) -> list[Callable[[]
     """Return every use of a pair as if it were of `spec`."""
     calls: list[Callable[[], Any]] = [lambda: module.load_pair(spec, pair.private)]
     for algorithm in SignatureAlgorithm.fitting(spec)[:1]:
-        calls.append(lambda: module.sign(pair.private, spec, algorithm, b"message", digested=False))
-        calls.append(lambda: module.verify(pair.public, spec, algorithm, b"message", b"signature", digested=False))
+        calls.append(lambda algorithm=algorithm: module.sign(pair.private, spec, algorithm, b"message", digested=False))
+        calls.append(
+            lambda algorithm=algorithm: module.verify(pair.public, spec, algorithm, b"message", b"signature", digested=False)
+        )
     if Purpose.DECRYPT in spec.purposes:
         calls += [
             lambda: module.encrypt_public(pair.public, spec, b"x"),

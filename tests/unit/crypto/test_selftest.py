@@ -18,8 +18,8 @@ from keyclave.crypto.pyca import PycaModule, messages, symmetric
 from keyclave.crypto.pyca import module as pyca_module
 from keyclave.crypto.suites import KeySpec, MacAlgorithm, SignatureAlgorithm
 
-ANSWERS = sorted(set(re.findall(r'_expect\("([a-z0-9-]+)"', inspect.getsource(selftest)))) + [
-    *(algorithm.value for algorithm in MacAlgorithm), "ml-kem-768", "ml-dsa-65", "ecdh-p256-pairwise", "ml-kem-768-pairwise",
+ANSWERS = [
+    *sorted(set(re.findall(r'_expect\("([a-z0-9-]+)"', inspect.getsource(selftest)))), *(algorithm.value for algorithm in MacAlgorithm), "ml-kem-768", "ml-dsa-65", "ecdh-p256-pairwise", "ml-kem-768-pairwise",
 ]  # fmt: skip
 
 
