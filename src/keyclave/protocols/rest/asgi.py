@@ -191,7 +191,7 @@ def _query(request: Request) -> dict[str, str]:
     return query
 
 
-def _authorization(request: Request) -> bytes:
+def _authorization(request: Request) -> bytes | None:
     return read_head(request.scope["headers"], b"").authorization
 
 

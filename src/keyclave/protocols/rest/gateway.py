@@ -31,9 +31,9 @@ class Head:
     __slots__ = ("authorization", "dry_run", "idempotency_key", "if_match")
 
     def __init__(self) -> None:
-        self.authorization = b""
-        self.idempotency_key = b""
-        self.if_match = b""
+        self.authorization: bytes | None = None
+        self.idempotency_key: bytes | None = None
+        self.if_match: bytes | None = None
         self.dry_run = False
 
 
@@ -46,7 +46,7 @@ def read_head(headers: list[tuple[bytes, bytes]], query: bytes) -> Head:
     for name, value in headers:
         field = _FIELDS.get(name)
         if field is not None:
-            if getattr(head, field):
+            if getattr(head, field) is not None:
                 raise Malformed(f"the header {name.decode()} is there twice", "send it once")
             setattr(head, field, value)
     if query:
@@ -72,10 +72,10 @@ class Gateway:
             id(op): msgspec.json.Decoder(op.request) for op in operations if op.request is not None
         }
 
-    def caller(self, authorization: bytes, source: str) -> Any:
+    def caller(self, authorization: bytes | None, source: str) -> Any:
         """Return the caller, or raise `Unauthenticated` after counting the attempt."""
         try:
-            if authorization[:7].lower() != _BEARER:
+            if authorization is None or authorization[:7].lower() != _BEARER:
                 raise Unauthenticated("no live credential was presented", "send a current token as `Authorization: Bearer …`")
             return self.desk.callers.authenticate(authorization[7:].strip())
         except Unauthenticated:
@@ -122,16 +122,19 @@ class Gateway:
 
 def _options(op: Operation, ref: str, head: Head, body: bytes | bytearray | Mapping[str, str], attempt: Attempt) -> None:
     attempt.dry_run = head.dry_run
-    if head.if_match and op.on_key:
+    if head.if_match is not None:
+        if not op.on_key:
+            raise Malformed("this operation has no revision to compare", "leave If-Match out")
         revision = head.if_match.strip(b'"')
         if not revision.isdigit() or len(revision) > 9:
             raise Malformed("If-Match is not a revision", "send the ETag of the key as it came")
         attempt.if_match = int(revision)
-    if head.idempotency_key and not head.dry_run:
+    if head.idempotency_key is not None:
         key = head.idempotency_key
-        if len(key) > _LONGEST_KEY or not key.isascii() or not key.decode("latin-1").isprintable():
+        if not key or len(key) > _LONGEST_KEY or not key.isascii() or not key.decode("latin-1").isprintable():
             raise Malformed("the idempotency key is not 1 to 128 printable characters", "use a UUID")
-        attempt.idempotency = (key.decode(), request_digest(op.name, ref, bytes(body)))  # type: ignore[arg-type]
+        if not head.dry_run:  # a rehearsal uses no key up
+            attempt.idempotency = (key.decode(), request_digest(op.name, ref, bytes(body)))  # type: ignore[arg-type]
 
 
 def _reply(op: Operation, attempt: Attempt, respond: Respond) -> None:

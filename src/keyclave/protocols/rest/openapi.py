@@ -30,6 +30,7 @@ def document(operations: list[Operation]) -> dict[str, Any]:
     for op in operations:
         paths.setdefault(op.path, {})[op.method.lower()] = _operation(op, named, components)
     paths |= _public(named) | _record(named)
+    components = msgspec.json.decode(msgspec.json.encode(components))  # as JSON has it: a default of () is an empty array
     return {
         "openapi": "3.1.0",
         "info": {
@@ -63,7 +64,8 @@ def _operation(op: Operation, named: dict[Any, Any], components: dict[str, Any])
     if op.changes and op.status != 200:
         entry["responses"]["200"] = _answer("rehearsed (dry_run)", named[op.answer])
     if op.request is not None:
-        entry["requestBody"] = {"required": True, "content": {"application/json": {"schema": named[op.request]}}}
+        needed = any(field.required for field in msgspec.structs.fields(op.request))
+        entry["requestBody"] = {"required": needed, "content": {"application/json": {"schema": named[op.request]}}}
     return entry
 
 
@@ -126,18 +128,39 @@ def _public(named: dict[Any, Any]) -> dict[str, Any]:
         "/v1/log/checkpoint": _get(
             "log-checkpoint", "The newest signed checkpoint (C2SP).", _answer("a note", _TEXT, "text/plain"), public=True
         ),
+        "/v1/log/checkpoint/{size}": _get(
+            "log-checkpoint-of-size",
+            "The kept checkpoint of that size.",
+            _answer("a note", _TEXT, "text/plain"),
+            public=True,
+            parameters=[_parameter("size", "path", _NUMBER)],
+        ),
         "/v1/log/keys": _get("log-keys", "The keys that verify the log.", _answer("vkeys", vkeys), public=True),
     }
 
 
-def _record(named: dict[Any, Any]) -> dict[str, Any]:
-    def parameter(name: str, where: str, schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
-        return {"name": name, "in": where, "required": required, "schema": schema}
+_NUMBER = {"type": "integer", "minimum": 0, "maximum": 2**53}
+_TILE = r"^(entries|[0-9]|[1-5][0-9]|6[0-3])/(x[0-9]{3}/)*[0-9]{3}(\.p/[1-9][0-9]{0,2})?$"
 
-    number = {"type": "integer", "minimum": 0, "maximum": 2**53}
-    event = parameter("event", "path", {"type": "string", "minLength": 1})
-    ends = [parameter("from", "query", number), parameter("to", "query", number)]
+
+def _parameter(name: str, where: str, schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    return {"name": name, "in": where, "required": required, "schema": schema}
+
+
+def _record(named: dict[Any, Any]) -> dict[str, Any]:
+    sizes = {"type": "object", "properties": {"sizes": {"type": "array", "items": _NUMBER}}, "required": ["sizes"]}
+    octets = _answer(
+        "hashes, or entries behind their lengths", {"type": "string", "format": "binary"}, "application/octet-stream"
+    )
+    path = {**_parameter("path", "path", {"type": "string", "pattern": _TILE}), "description": "one string with its slashes"}
+    event = _parameter("event", "path", {"type": "string", "minLength": 1})
+    ends = [_parameter("from", "query", _NUMBER), _parameter("to", "query", _NUMBER)]
     return {
+        "/v1/log/checkpoints": _get(
+            "log-checkpoints", "The sizes of kept checkpoints.", _answer("sizes", sizes), public=False,
+            parameters=[_parameter("after", "query", _NUMBER, required=False)],
+        ),
+        "/v1/log/tile/{path}": _get("log-tile", "A tile or entry bundle (C2SP).", octets, public=False, parameters=[path]),
         "/v1/audit/receipts/{event}": _get(
             "audit-receipt", "An event's leaf and its inclusion proof.", _answer("a receipt", named[read_log.ReceiptAnswer]),
             public=False, parameters=[event],
