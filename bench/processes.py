@@ -81,6 +81,20 @@ class Process:
             self._child.wait()
 
 
+def busy_cpus(seconds: float) -> float:
+    """Return how many CPUs the whole machine keeps busy, over some seconds in which the caller does nothing."""
+    idle, total = _cpu_times()
+    time.sleep(seconds)
+    idle_now, total_now = _cpu_times()
+    return (os.cpu_count() or 1) * (1 - (idle_now - idle) / max(1, total_now - total))
+
+
+def _cpu_times() -> tuple[int, int]:
+    """Return idle time (waiting for the disk included) and all time of all CPUs, from the first line of /proc/stat."""
+    times = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return times[3] + times[4], sum(times)
+
+
 def _family(pid: int) -> list[int]:
     found = [pid]
     for parent in found:  # grows while it is walked: children, then theirs

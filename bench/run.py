@@ -26,6 +26,7 @@ from bench import record, sdk
 from bench.load import Wrk
 from bench.ours import Keyclave
 from bench.peer import OpenBao
+from bench.processes import busy_cpus
 from bench.rows import served_rows
 from bench.served import LOADS, Contender, measure
 from bench.table import Row, at_least, at_most, render, write
@@ -49,14 +50,14 @@ class Sizes:
 def main() -> int:
     """Read the command line, measure, print, write."""
     sizes, programs = _arguments()
-    began = time.monotonic()
+    began, machine = time.monotonic(), _machine()
     work = ROOT / "build" / "bench"  # on the disk of the repository: a home in memory would have nothing to sync
     work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work) as folder:
         rows = _measure(Path(folder), programs, sizes)
     write(RESULTS, rows)
     missed = [row.name for row in rows if row.holds is False]
-    print(f"\n{_machine()}\n\n{render(rows)}\n")
+    print(f"\n{machine}\n\n{render(rows)}\n")
     print(f"{time.monotonic() - began:.0f} s; the conditions of each row are in {RESULTS.relative_to(ROOT)}")
     print("missed: " + ", ".join(missed) if missed else "every target holds")
     return 1 if missed else 0
@@ -175,7 +176,8 @@ def _process_rows(
 def _machine() -> str:
     models = [line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     model = models[0] if models else platform.machine()
-    return f"{os.cpu_count()} CPUs ({model}), Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f}"
+    others = busy_cpus(2)
+    return f"{os.cpu_count()} CPUs ({model}), Python {platform.python_version()}; {others:.1f} CPUs busy with other work before the run"
 
 
 def _say(text: str) -> None:

