@@ -90,6 +90,13 @@ def test_a_method_that_is_not_served_is_told_which_are(live: Live, path: str) ->
     assert set(re.split(r",\s*", answer.headers["allow"])) - {"HEAD"} == served
 
 
+@pytest.mark.parametrize("path", ["/v1/keys/", "/v1/keys/%2F", "/v1/whoami/", "/v1//keys", "/", "/v1"])
+def test_a_path_with_a_slash_too_many_leads_nowhere(live: Live, path: str) -> None:
+    answer = live.get(path, "custodian", headers={"host": "elsewhere.example"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown")
+    assert "elsewhere" not in str(answer.headers)
+
+
 # ---- what is sent by the document comes back by the document ------------------------------------------------------------------
 @dataclass
 class Target:
