@@ -5,6 +5,7 @@ The order of events is the order of the log, not of the clock; yet an expiry mus
 
 from __future__ import annotations
 
+import functools
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -49,6 +50,7 @@ def _steady() -> int:
     return time.monotonic_ns() // 1000
 
 
+@functools.lru_cache(maxsize=1024)
 def to_text(at: int) -> str:
     """Return RFC 3339 in UTC with microseconds."""
     seconds, micros = divmod(at, MICROSECONDS)
