@@ -90,6 +90,14 @@ def test_nobody_issues_to_themselves(live: Live) -> None:
     assert "themselves" in answer.json()["detail"]
 
 
+@pytest.mark.requirement("R10", "R5")
+@pytest.mark.parametrize("name", ["nobody", "share-holder", "ceremony"])
+def test_names_that_mean_something_in_the_record_are_nobodys(live: Live, name: str) -> None:
+    for by, role in (("custodian", "auditor"), ("operator", "application")):
+        answer = issue(live, by, name, role)
+        assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+
+
 @pytest.mark.requirement("R10")
 def test_of_two_that_ask_for_two_duties_of_one_person_at_once_one_is_refused(live: Live) -> None:
     with ThreadPoolExecutor(8) as pool:

@@ -171,7 +171,7 @@ def test_keys_are_listed_in_pages(live: Live) -> None:
     for name in names:
         live.create_key(name)
     found: list[str] = []
-    cursor = ""
+    cursor: str | None = ""
     while cursor is not None:
         page = live.get("/v1/keys", "auditor", params={"name": "page-", "limit": 3, "cursor": cursor}).json()
         found += [k["name"] for k in page["keys"]]

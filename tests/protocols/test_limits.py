@@ -12,10 +12,14 @@ import httpx
 import msgspec
 import pytest
 
+from keyclave.core.errors import LimitReached, Malformed
+from keyclave.crypto.module import KeyPair
+from keyclave.crypto.pyca import PycaModule
+from keyclave.operations.imports import Imports
 from keyclave.operations.table import OPERATIONS
 from keyclave.policy.duties import SCOPED
 from tests.live import Live, launch
-from tests.protocols.every import Every, b64
+from tests.protocols.every import Every, b64, wrapped_for
 
 KIB64 = 64 * 1024
 BODY = 8 * 1024 * 1024
@@ -449,6 +453,38 @@ def test_a_state_lets_through_what_it_permits_and_nothing_else(live: Live, state
     assert code(live.get(f"/v1/keys/{keys['aes']}", token)) == "ok"  # what is known of a key outlives its use
 
 
+# ---- imports under way --------------------------------------------------------------------------------------------------------
+@pytest.mark.requirement("R12")
+def test_a_rehearsed_import_leaves_its_token_for_the_import(live: Live) -> None:
+    parameters = live.post("/v1/import/parameters", "custodian").json()
+    body = {"name": "rehearsed", "owner": "o", "token": parameters["token"]}
+    body |= wrapped_for(parameters["wrapping_key"], bytes(32))
+    for _ in range(2):
+        assert live.post("/v1/keys/import?dry_run=true", "custodian", body).status_code == 200
+    assert code(live.get("/v1/keys/rehearsed", "custodian")) == "unknown"
+    assert live.post("/v1/keys/import", "custodian", body).status_code == 201
+    assert code(live.post("/v1/keys/import", "custodian", {**body, "name": "again"})) == "malformed"
+
+
+@pytest.mark.requirement("R12")
+def test_imports_that_were_begun_and_left_end_by_themselves_and_keep_no_other_tenant_out() -> None:
+    imports = Imports()
+    with PycaModule().random_slot(32) as slot:
+        pair = KeyPair(private=slot, public=b"")
+        for i in range(16):
+            imports.offer("one", pair, 1000, f"imp_{i}", 0)
+        with pytest.raises(LimitReached):
+            imports.offer("one", pair, 1000, "imp_more", 999)
+        imports.offer("two", pair, 1000, "imp_other", 999)
+        assert imports.find("two", "imp_other", 999) is slot
+        with pytest.raises(Malformed):
+            imports.find("one", "imp_other", 999)
+        imports.offer("one", pair, 2000, "imp_more", 1000)  # an hour later the first sixteen are over
+        for token in ("imp_0", "imp_other"):
+            with pytest.raises(Malformed):
+                imports.find("one", token, 1000)
+
+
 # ---- nothing comes back -------------------------------------------------------------------------------------------------------
 MARKER = "Geheimnis-7f31c9e2b8"
 
@@ -462,9 +498,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 def markings(value: Any) -> Iterator[Any]:
-    """Yield the value with the marker in each place in turn: instead of it, in a list, in an object, and inside of it.
+    """Yield the value with the marker in each place in turn: instead of it, in a list, in an object, inside of it, as a name.
 
-    Never as the name of a field: that of an unknown one is repeated on purpose, for `contxt` is a misspelling to be found.
+    Not as the name of an entry of a context that is otherwise well formed: those names are public, the record shows them.
     """
     yield from (MARKER, [MARKER], {"a": MARKER}, {"a": {"b": [MARKER]}}, MARKER * 40)
     if isinstance(value, dict):
@@ -472,6 +508,7 @@ def markings(value: Any) -> Iterator[Any]:
             for marked in markings(inner):
                 yield {**value, name: marked}
         yield {**value, "unknown": MARKER}
+        yield {**value, MARKER: 1}
     if isinstance(value, list):
         for at, inner in enumerate(value[:1]):
             for marked in markings(inner):
@@ -496,7 +533,7 @@ def test_a_value_in_the_wrong_place_comes_back_in_no_error_and_in_no_log(house: 
             continue
         names = [f.encode_name for f in msgspec.structs.fields(call.op.request)] if call.op.request else []
         body = call.body or {}
-        for name in [*names, "unknown"]:
+        for name in [*names, "unknown", MARKER]:
             fields.add((call.path.partition("?")[0], name))
             for marked in markings(body.get(name)):
                 answer = (
@@ -531,6 +568,7 @@ def test_a_value_in_the_wrong_place_comes_back_in_no_error_and_in_no_log(house: 
     for text in (MARKER, f"kcs1-{MARKER}", [MARKER], {"a": MARKER}):
         assert is_clean(house.post("/v1/unseal", body={"share": text}))
         assert is_clean(house.post("/v1/unseal", body={"unknown": text}))
+        assert is_clean(house.post("/v1/unseal", body={MARKER: text}))
     assert len(fields) > 3 * len(OPERATIONS) // 2
     assert refused > sent // 2 > 500
     said = (house.home.parent / f"{house.home.name}.server.log").read_text()

@@ -105,7 +105,9 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
         Route("/v1/audit/consistency", _guarded(consistency)),
         *_operation_routes(gateway, operations),
     ]
-    return Starlette(routes=routes, exception_handlers={404: _absent, 405: _absent})
+    served = Starlette(routes=routes, exception_handlers={404: _absent, 405: _absent})
+    served.router.redirect_slashes = False  # a redirect would be made of the request's Host header, token and all
+    return served
 
 
 class SizesQuery(msgspec.Struct, forbid_unknown_fields=True):
