@@ -1,8 +1,8 @@
 """The entries as events: numbered without gaps by the node that wrote them, in the order of time, in canonical JSON.
 
-The default check costs under a microsecond an event and looks at two fields where RFC 8785 puts them: names are sorted, so
-`"at"` follows only `"actor"`, and after the event's own `"id"` no nested value comes. A quote inside a JSON string is always
-escaped, so neither name can hide in a text. `strict` parses every entry whole.
+The default check costs under a microsecond an event and looks at two fields where RFC 8785 puts them: names are sorted, so before
+`"at"` come only `"actor"` and `"approval"`, and after the event's own `"id"` no nested value comes. A quote inside a JSON string
+is always escaped, so neither name can hide in a text. `strict` parses every entry whole.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from keyclave.core.errors import Unauthenticated, Unavailable, WrongState
+from keyclave.identity.peer import Peer
 from keyclave.operations.unseal import UnsealRequest, close_house, offer_share
 from tests.store.inside import Inside, new_inside
 from tests.store.units import FULL, Wire, wired
@@ -126,10 +127,10 @@ def test_sealing_wipes_the_keys_even_if_nothing_can_be_written(inside: Inside, w
 def test_an_unsealing_that_cannot_be_recorded_does_not_happen(inside: Inside, wire: Wire) -> None:
     close_house(inside.desk)
     answers: list[object] = []
-    offer_share(inside.desk, "127.0.0.1", UnsealRequest(share=inside.shares[0]), answers.append)
+    offer_share(inside.desk, Peer("127.0.0.1"), UnsealRequest(share=inside.shares[0]), answers.append)
     inside.store.flush()
     lose(wire, persisted=False)
-    offer_share(inside.desk, "127.0.0.1", UnsealRequest(share=inside.shares[1]), answers.append)
+    offer_share(inside.desk, Peer("127.0.0.1"), UnsealRequest(share=inside.shares[1]), answers.append)
     inside.store.flush()
     assert isinstance(answers[1].error, Unavailable)  # type: ignore[attr-defined]
     assert inside.desk.vault.sealed

@@ -11,6 +11,7 @@ from typing import Any
 
 from keyclave.app import ceremony, wiring
 from keyclave.app.config import Config, LogSettings, Policy
+from keyclave.identity.peer import Peer
 from keyclave.operations.desk import Desk
 from keyclave.operations.table import OPERATIONS
 from keyclave.protocols.rest.gateway import Gateway, Head
@@ -41,7 +42,7 @@ class Inside:
         def respond(status: int, kind: bytes, text: bytes, more: list[tuple[bytes, bytes]]) -> None:
             self.answers.append((status, text))
 
-        self.gateway.submit(BY_PATH[method, path], ref, head, {} if method == "GET" else body, "test", respond)
+        self.gateway.submit(BY_PATH[method, path], ref, head, {} if method == "GET" else body, Peer("test"), respond)
         self.store.flush()
         return self.answers.pop()
 

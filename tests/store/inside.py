@@ -15,6 +15,7 @@ from keyclave.app.ceremony import Made, Wishes
 from keyclave.app.config import load
 from keyclave.app.hand_over import init
 from keyclave.app.wiring import build
+from keyclave.identity.peer import Peer
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk, encode_answer, request_digest
 from keyclave.operations.operation import Operation
@@ -57,7 +58,7 @@ class Inside:
         op = operation(name, batch=options.pop("batch", False))
         caller = self.desk.callers.authenticate(self.tokens.get(who, who).encode())
         answers: list[Attempt] = []
-        attempt = self.desk.begin(op, caller, "127.0.0.1", answers.append)
+        attempt = self.desk.begin(op, caller, Peer("127.0.0.1"), answers.append)
         raw = msgspec.json.encode(body or {})
         if key := options.pop("idempotency", ""):
             attempt.idempotency = (key, request_digest(op.name, ref, raw))
@@ -92,7 +93,7 @@ class Inside:
     def unseal(self) -> None:
         """Give shares until the house is open."""
         for share in self.shares:
-            offer_share(self.desk, "127.0.0.1", UnsealRequest(share=share), self.answered.append)
+            offer_share(self.desk, Peer("127.0.0.1"), UnsealRequest(share=share), self.answered.append)
             self.store.flush()
             if not self.desk.vault.sealed:
                 return

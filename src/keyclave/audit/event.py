@@ -18,17 +18,22 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
     """
 
     actor: str
+    approval: str = ""
     at: int  # microseconds since the epoch
     context: dict[str, list[str]] | None = None
     count: int = 1  # items of a batch
     credential: str = ""
     detail: dict[str, str | int] | None = None
     failed: int = 0  # items of a batch that failed
+    grant: str = ""
+    how: str = ""
     id: str
     key: str = ""
     op: str
     outcome: str
     part: int = 0  # an attempt with too many context values for one event leaves several: 1, 2, …
+    policy: str = ""
+    purpose: str = ""
     reason: str = ""
     role: str = ""
     source: str = ""

@@ -1,6 +1,12 @@
-"""A caller: the live answer to "who asks", as kept in memory between requests."""
+"""A caller: the live answer to "who asks", as kept in memory between requests.
+
+Every way of presenting oneself (bearer token, session, client certificate, bound token) ends in one `Caller`: a credential (what
+is presented, with its end) and a standing (what is known of who presents it). The rooms above ask nothing else.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
@@ -9,7 +15,10 @@ from keyclave.identity.scope import Scope
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
-    """A bearer credential as the store keeps it: the token itself is nowhere, only its SHA-256. Times in microseconds."""
+    """What was presented, as the store keeps it: a secret itself is nowhere, only its SHA-256. Times in microseconds.
+
+    The id says what it is: `crd_` a bearer credential, `ses_` a session, `crt_` a certificate.
+    """
 
     id: str
     tenant: str
@@ -26,12 +35,34 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
         return self.revoked_at is None and now < self.expires_at
 
 
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a caller beyond the credential.
+
+    `aal`: assurance level 1-3 (SP 800-63B-4). `how`: the method, as the log shows it (`passkey`, `totp`, `oidc`, `mtls`, …; empty
+    for a bearer token). `roles`: names of every role held now, custom and elevated ones too, the duty among them.
+    `stepped_up_at`: when the caller last proved presence, microseconds. `thumbprint`: SHA-256 of the client certificate that must
+    come with the credential (RFC 8705), or empty. `grants`: live grants to the principal. `elevation`: id of the elevation that
+    gives the role, or empty.
+    """
+
+    aal: int = 1
+    elevation: str = ""
+    grants: tuple[Any, ...] = ()
+    how: str = ""
+    person: bool = False
+    roles: tuple[str, ...] = ()
+    stepped_up_at: int = 0
+    thumbprint: bytes = b""
+
+
 class Caller:
-    """A credential together with the decisions already made for it. Dropped whole when the credential changes."""
+    """A credential and a standing together with the decisions already made for them. Dropped whole when either changes."""
 
-    __slots__ = ("allowed", "credential", "expires_at", "id", "live", "principal", "role", "scope", "tenant")
+    __slots__ = (
+        "allowed", "credential", "expires_at", "id", "live", "principal", "revision", "role", "scope", "standing", "tenant",
+    )  # fmt: skip
 
-    def __init__(self, credential: Credential) -> None:
+    def __init__(self, credential: Credential, standing: Standing | None = None) -> None:
         self.credential = credential
         self.id = credential.id
         self.tenant = credential.tenant
@@ -39,5 +70,7 @@ class Caller:
         self.role = credential.role
         self.scope = credential.scope
         self.expires_at = credential.expires_at
+        self.standing = standing or Standing(person=credential.role is not Role.APPLICATION, roles=(credential.role.value,))
         self.live = True  # until the credential changes: whoever still holds this object must look again
-        self.allowed: dict[tuple[str, str], bool] = {}
+        self.revision: object = None  # the policy revision under which `allowed` was decided
+        self.allowed: dict[Any, Any] = {}

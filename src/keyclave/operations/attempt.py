@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 from keyclave.audit.event import Event, encode, event_id
 from keyclave.core.errors import KeyclaveError
 from keyclave.identity.caller import Caller
+from keyclave.identity.peer import Peer
+from keyclave.policy.decision import Decision
 from keyclave.store import records
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 Reply = Callable[["Attempt"], None]
 Change = Callable[[Connection], Any]
+Spend = Callable[[Connection], None]
 
 EVENT_BYTES = 40_000  # of recorded context in one event: well under the 65,535 bytes of an entry
 
@@ -38,20 +41,24 @@ class Attempt:
 
     # what most attempts never set stays on the class: an attempt is made for every request
     answer: Any = None
+    approval = ""  # id of the approval that was presented
     change_fn: Change | None = None
     changes = False  # whether `change_fn` is to be made
     context: dict[str, list[str]] | None = None
     count = 1
+    decision: Decision | None = None
     detail: dict[str, str | int] | None = None
     dry_run = False
     error: KeyclaveError | None = None
     event = ""
     events = 1
     failed = 0
+    grant = ""  # id of the grant that permitted it
     idempotency: tuple[str, bytes] | None = None
     if_match: int | None = None
     key_id = ""
     outcome = "ok"
+    purpose = ""  # purpose of use, as the caller declared it
     parts: Sequence[dict[str, list[str]]] = ()
     reason = ""
     ref = ""
@@ -59,14 +66,15 @@ class Attempt:
     request: Any = None
     reservations: list[tuple[str, int]] | None = None
     several = False  # whether more than one value of a name was recorded
+    spends: tuple[Spend, ...] = ()  # what is used up in the same transaction: approvals, counted grants
     touches: tuple[str, ...] = ()
     version = 0
 
-    def __init__(self, desk: Desk, op: str, caller: Caller, source: str, reply: Reply) -> None:
+    def __init__(self, desk: Desk, op: str, caller: Caller, peer: Peer, reply: Reply) -> None:
         self.desk = desk
         self.op = op
         self.caller = caller
-        self.source = source
+        self.peer = peer
         self.reply = reply
         self.at = desk.clock.now()
 
@@ -131,20 +139,25 @@ class Attempt:
         caller = self.caller
         return Event(
             actor=caller.principal,
+            approval=self.approval,
             at=self.at,
             context=context,
             count=self.count,
             credential=caller.id,
             detail=self.detail,
             failed=self.failed,
+            grant=self.grant,
+            how=caller.standing.how,
             id=event_id(self.desk.store.node, number),
             key=self.key_id,
             op=self.op,
             outcome=outcome,
             part=part,
+            policy=self.decision.policies if self.decision is not None else "",
+            purpose=self.purpose,
             reason=self.reason,
             role=caller.role if caller.id else "",
-            source=self.source,
+            source=self.peer.address,
             tenant=caller.tenant,
             version=self.version,
         )

@@ -22,14 +22,15 @@ from keyclave.crypto.digest import sha256
 from keyclave.crypto.module import CryptoModule
 from keyclave.crypto.suites import MacAlgorithm
 from keyclave.identity.caller import Caller
+from keyclave.identity.peer import Peer
+from keyclave.operations.access import Access
 from keyclave.operations.attempt import Attempt, DryRun, Reply
 from keyclave.operations.callers import Callers, nobody
 from keyclave.operations.imports import Imports
-from keyclave.operations.keyring import BLOCK, Keyring, LoadedKey, unknown_key
+from keyclave.operations.keyring import BLOCK, Keyring, LoadedKey
 from keyclave.operations.log import Log
 from keyclave.operations.operation import Operation
 from keyclave.operations.vault import Vault
-from keyclave.policy.duties import check_duty, reaches
 from keyclave.store import records
 from keyclave.store.interface import Store
 
@@ -64,6 +65,7 @@ class Desk:
         self.clock = clock
         self.keyring = keyring
         self.callers = Callers(store, clock)
+        self.access = Access()
         self.imports = Imports()
         self.development = development
         self.destruction_days = destruction_days
@@ -95,17 +97,15 @@ class Desk:
         self.enqueue(attempt)
 
     def admit(self, op: Operation, attempt: Attempt, ref: str) -> LoadedKey | None:
-        """Ask policy: the duty of the role, then the reach of the credential on this key."""
-        caller = attempt.caller
-        check_duty(caller, op.name)
+        """Ask policy: the duty of the role, then the decision on this key."""
+        self.access.check_duty(attempt, op)
         if op.needs_root and self.vault.sealed:
             raise Sealed
-        if not op.on_key:
-            return None
-        key = self.find(caller.tenant, ref)  # found before it is judged: unknown and forbidden take the same path
-        if not reaches(caller, op.name, key.key.id, key.key.name):
-            raise unknown_key()
-        attempt.key_id = key.key.id
+        # the key is found before it is judged: unknown and forbidden take the same path
+        key = self.find(attempt.caller.tenant, ref) if op.on_key else None
+        attempt.decision = self.access.decide(attempt, op, key)
+        if key is not None:
+            attempt.key_id = key.key.id
         return key
 
     def find(self, tenant: str, ref: str) -> LoadedKey:
@@ -125,7 +125,9 @@ class Desk:
 
     def _run(self, op: Operation, attempt: Attempt, key: LoadedKey | None, request: Any) -> None:
         result = op.run(self, attempt, key, request)
-        if op.changes:
+        if attempt.spends and not op.changes:  # what is spent on a use is spent with its event, or the use did not happen
+            attempt.change_fn, attempt.changes = (lambda _transaction: result), True
+        elif op.changes:
             attempt.change_fn = result
             attempt.changes = True
             attempt.touches = attempt.touches or ((attempt.key_id,) if attempt.key_id else ())
@@ -194,6 +196,8 @@ class Desk:
             attempt.answer, attempt.replayed = kept, True
             attempt.detail = {"replayed": 1}
             return
+        for spend in attempt.spends:
+            spend(transaction)
         answer = attempt.change_fn(transaction)
         if hasattr(answer, "event"):
             answer.event = attempt.event
@@ -232,9 +236,9 @@ class Desk:
     def _operational(self, attempt: Attempt) -> Any:
         return self.keyring.tenant_key(attempt.caller.tenant, "operational")
 
-    def begin(self, op: Operation, caller: Caller, source: str, reply: Reply) -> Attempt:
+    def begin(self, op: Operation, caller: Caller, peer: Peer, reply: Reply) -> Attempt:
         """Open an attempt."""
-        return Attempt(self, op.name, caller, source, reply)
+        return Attempt(self, op.name, caller, peer, reply)
 
     # ---- the context, as the log shows it -----------------------------------------------------------------------------
     def context_tag(self, tenant: str, name: str, value: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from keyclave.identity.peer import Plane
+
 if TYPE_CHECKING:
     from keyclave.operations.attempt import Attempt
     from keyclave.operations.desk import Desk
@@ -18,7 +20,8 @@ Slow = Callable[["LoadedKey | None", Any], bool]
 @dataclass(frozen=True)
 class Operation:
     """One verb. `run` gets (desk, attempt, key, request) and returns the answer; where `changes`, it returns the change:
-    a function of the transaction that returns the answer. `slow` says which requests go to a worker thread."""
+    a function of the transaction that returns the answer. `slow` says which requests go to a worker thread. A path names at most
+    one thing, in braces: it becomes `ref`. `plane` is the listener that serves it."""
 
     name: str
     method: str
@@ -34,7 +37,7 @@ class Operation:
     status: int = 200
     slow: Slow | None = None
     query: type | None = None
-    recorded: bool = True
+    plane: Plane = Plane.CONTROL
 
 
 def always(_key: LoadedKey | None, _request: Any) -> bool:

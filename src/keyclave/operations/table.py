@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from keyclave.core import limits
+from keyclave.identity.peer import Plane
 from keyclave.keys.transitions import Move
 from keyclave.operations import (
     create_key,
@@ -45,10 +46,10 @@ def _batch_of(request: type) -> type:
 
 def _use(name: str, verb: UseVerb, request: type, answer: type, summary: str, slow: Slow | None = None) -> list[Operation]:
     path = f"{_KEY}/{name}"
-    one = Operation(name, "POST", path, request, answer, summary, single(verb), on_key=True, slow=slow)
+    one = Operation(name, "POST", path, request, answer, summary, single(verb), on_key=True, slow=slow, plane=Plane.DATA)
     batch = Operation(
         name, "POST", f"{path}/batch", _batch_of(request), BatchAnswer, f"{summary} Up to {limits.BATCH} items.",
-        many(verb), on_key=True, slow=slow, batch=True,
+        many(verb), on_key=True, slow=slow, batch=True, plane=Plane.DATA,
     )  # fmt: skip
     return [one, batch]
 
@@ -97,26 +98,30 @@ EXCHANGES: list[Operation] = [
     Operation(
         "decrypt", "POST", f"{_KEY}/open", exchange.OpenRequest, exchange.OpenAnswer,
         "Decrypt what was encrypted to the public key (RSA-OAEP).", single(exchange.open_public), on_key=True, slow=always,
+        plane=Plane.DATA,
     ),
     Operation(
         "derive-shared-secret", "POST", f"{_KEY}/derive-shared-secret", exchange.AgreeRequest, exchange.SecretAnswer,
-        "Agree on a secret with another key pair (ECDH).", single(exchange.agree), on_key=True, slow=always,
+        "Agree on a secret with another key pair (ECDH).", single(exchange.agree), on_key=True, slow=always, plane=Plane.DATA,
     ),
     Operation(
         "encapsulate", "POST", f"{_KEY}/encapsulate", exchange.EncapsulateRequest, exchange.EncapsulateAnswer,
         "Encapsulate a secret to the public key (ML-KEM).", single(exchange.encapsulate), on_key=True,
+        plane=Plane.DATA,
     ),
     Operation(
         "decapsulate", "POST", f"{_KEY}/decapsulate", exchange.DecapsulateRequest, exchange.SecretAnswer,
         "Get the secret out of an encapsulation (ML-KEM).", single(exchange.decapsulate), on_key=True,
+        plane=Plane.DATA,
     ),
     Operation(
         "random", "POST", "/v1/random", random_bytes.RandomRequest, random_bytes.RandomAnswer,
-        "Draw random bytes.", single(random_bytes.random_bytes),
+        "Draw random bytes.", single(random_bytes.random_bytes), plane=Plane.DATA,
     ),
     Operation(
         "random", "POST", "/v1/random/batch", _batch_of(random_bytes.RandomRequest), BatchAnswer,
         f"Draw random bytes. Up to {limits.BATCH} items.", many(random_bytes.random_bytes), batch=True,
+        plane=Plane.DATA,
     ),
 ]  # fmt: skip
 
@@ -184,12 +189,13 @@ UPKEEP: list[Operation] = [
 
 READS: list[Operation] = [
     _read("key-list", "/v1/keys", read_keys.ListQuery, read_keys.KeyPage, read_keys.list_keys, "List keys.", slow=always),
-    _read("key-read", _KEY, None, KeyView, read_keys.read_key, "Describe a key.", on_key=True),
+    _read("key-read", _KEY, None, KeyView, read_keys.read_key, "Describe a key.", on_key=True, plane=Plane.BOTH),
     _read("public-key", f"{_KEY}/public-key", read_keys.PublicKeyQuery, read_keys.PublicKey, read_keys.read_public_key,
-          "Return a public key.", on_key=True),
+          "Return a public key.", on_key=True, plane=Plane.BOTH),
     _read("credential-list", "/v1/credentials", credentials.CredentialQuery, credentials.CredentialPage,
           credentials.list_credentials, "List credentials.", slow=always),
-    _read("whoami", "/v1/whoami", None, credentials.WhoAmI, credentials.whoami, "Say who the caller is."),
+    _read("whoami", "/v1/whoami", None, credentials.WhoAmI, credentials.whoami, "Say who the caller is.",
+          plane=Plane.BOTH),
     _read("log-read", "/v1/audit/events", read_log.EventsQuery, read_log.EventsPage, read_log.read_events,
           "Read events.", slow=always),
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from keyclave import __version__
 from keyclave.core.errors import Broken, KeyclaveError, TooLarge, Undecipherable
 from keyclave.crypto.log_keys import LogSigner
 from keyclave.identity.caller import Caller, Credential
+from keyclave.identity.peer import Peer
 from keyclave.identity.roles import Role
 from keyclave.operations.attempt import Attempt, Reply
 from keyclave.operations.desk import Desk
@@ -77,7 +78,7 @@ class Status(Answer, kw_only=True):
     log: LogView
 
 
-def offer_share(desk: Desk, source: str, request: UnsealRequest, reply: Reply) -> None:
+def offer_share(desk: Desk, peer: Peer, request: UnsealRequest, reply: Reply) -> None:
     """Take a share from whoever brings it: the share is the authority. Every one that is looked at is an event.
 
     What is refused without a look is raised: an event for each would let anybody write the log full.
@@ -92,7 +93,7 @@ def offer_share(desk: Desk, source: str, request: UnsealRequest, reply: Reply) -
             close_house(desk)
         reply(attempt)
 
-    attempt = Attempt(desk, "unseal", _somebody(), source, answer)
+    attempt = Attempt(desk, "unseal", _somebody(), peer, answer)
     try:
         if vault.offer(request.share):
             open_house(desk)

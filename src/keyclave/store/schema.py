@@ -15,7 +15,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
     String,
     Table,
@@ -26,25 +25,12 @@ from sqlalchemy import (
 
 from keyclave.identity.roles import Role
 from keyclave.keys.states import GONE, State
+from keyclave.store.access import approval_tables, grant_tables, people_tables, policy_tables, session_tables, workload_tables
+from keyclave.store.columns import Serial, metadata, one_of
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+_ROOMS = (policy_tables, approval_tables, people_tables, session_tables, workload_tables, grant_tables)
 
-Serial = BigInteger().with_variant(Integer, "sqlite")
-
-
-def _one_of(column: str, values: list[str]) -> str:
-    return f"{column} IN ({', '.join(repr(v) for v in values)})"
-
-
-_GONE = _one_of("state", sorted(s.value for s in GONE))
+_GONE = one_of("state", sorted(s.value for s in GONE))
 
 meta = Table(
     "meta",
@@ -70,7 +56,7 @@ tenant_keys = Table(
     Column("sealed", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "duty"),
-    CheckConstraint(_one_of("duty", ["operational", "archive", "context"]), name="duty"),
+    CheckConstraint(one_of("duty", ["operational", "archive", "context"]), name="duty"),
 )
 
 keys = Table(
@@ -118,8 +104,8 @@ key_versions = Table(
     Column("used", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("key_id", "number"),
     CheckConstraint("number >= 1", name="number"),
-    CheckConstraint(_one_of("state", [s.value for s in State]), name="state"),
-    CheckConstraint(_one_of("origin", ["generated", "imported"]), name="origin"),
+    CheckConstraint(one_of("state", [s.value for s in State]), name="state"),
+    CheckConstraint(one_of("origin", ["generated", "imported"]), name="origin"),
     CheckConstraint(f"({_GONE}) = (sealed IS NULL)", name="gone_has_no_material"),
     CheckConstraint(f"({_GONE}) = (destroyed_at IS NOT NULL)", name="gone_has_its_date"),
     CheckConstraint("(destroy_at IS NULL) = (destroy_by IS NULL)", name="scheduled_by_somebody"),
@@ -135,7 +121,7 @@ principals = Table(
     Column("role", String(16), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "name"),  # one row, one role: separation of duties, kept by the schema
-    CheckConstraint(_one_of("role", [r.value for r in Role]), name="role"),
+    CheckConstraint(one_of("role", [r.value for r in Role]), name="role"),
 )
 
 credentials = Table(
@@ -194,8 +180,11 @@ checkpoints = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
-APPEND_ONLY = ("segments", "log_tiles", "checkpoints")
-UNDYING = ("keys", "key_versions", "credentials", "principals", "tenants")
+APPEND_ONLY = ("segments", "log_tiles", "checkpoints", *(table for room in _ROOMS for table in room.APPEND_ONLY))
+UNDYING = (
+    "keys", "key_versions", "credentials", "principals", "tenants",
+    *(table for room in _ROOMS for table in room.UNDYING),
+)  # fmt: skip
 """Tables whose rows are never deleted: the history of a destroyed key outlives it."""
 
 

@@ -16,6 +16,8 @@ from starlette.routing import Route
 from keyclave.audit.tiles import parse_path
 from keyclave.core import limits
 from keyclave.core.errors import Broken, KeyclaveError, LimitReached, Malformed, TooLarge, Unknown, WrongState
+from keyclave.identity.caller import Caller
+from keyclave.identity.peer import Peer
 from keyclave.operations import read_log, unseal
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import encode_answer
@@ -51,9 +53,9 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
         body = msgspec.json.decode(await _body(request), type=unseal.UnsealRequest)
         answered: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
         try:
-            unseal.offer_share(desk, _source(request), body, lambda attempt: _resolve(answered, attempt))
+            unseal.offer_share(desk, peer_of(request), body, lambda attempt: _resolve(answered, attempt))
         except (LimitReached, TooLarge, WrongState):
-            gateway.refused(_source(request), "unseal")
+            gateway.refused(peer_of(request).address, "unseal")
             raise
         attempt = await answered
         if attempt.error is not None:
@@ -69,7 +71,7 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
         return _json({"origin": desk.log.origin, "vkeys": desk.log.vkeys})
 
     async def tile(request: Request) -> Response:
-        caller = gateway.caller(_authorization(request), _source(request))
+        caller = caller_of(gateway, request)
         check_duty(caller, "log-read")
         name = parse_path("tile/" + request.path_params["path"])
         if name.level is None:  # entries name people and keys of every tenant; hashes tell nothing
@@ -78,16 +80,16 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
         return Response(data, media_type="application/octet-stream", headers=_IMMUTABLE)
 
     async def sizes(request: Request) -> Response:
-        check_duty(gateway.caller(_authorization(request), _source(request)), "log-read")
+        check_duty(caller_of(gateway, request), "log-read")
         query = msgspec.convert(_query(request), SizesQuery, strict=False)
         return _json({"sizes": desk.log.sizes(query.after, limits.PAGE)})
 
     async def receipt(request: Request) -> Response:
-        caller = gateway.caller(_authorization(request), _source(request))
+        caller = caller_of(gateway, request)
         return _json(read_log.read_receipt(desk, caller, request.path_params["event"]))
 
     async def consistency(request: Request) -> Response:
-        caller = gateway.caller(_authorization(request), _source(request))
+        caller = caller_of(gateway, request)
         query = msgspec.convert(_query(request), read_log.ConsistencyQuery, strict=False)
         return _json(read_log.read_consistency(desk, caller, query))
 
@@ -135,7 +137,7 @@ def _operation_routes(gateway: Gateway, operations: list[Operation]) -> list[Rou
 def _performing(gateway: Gateway, op: Operation) -> Callable[[Request], Any]:
     async def perform(request: Request) -> Response:
         params = request.path_params
-        ref = params.get("key") or params.get("credential") or ""
+        ref = next(iter(params.values()), "")
         content: bytes | Mapping[str, str]
         content = _query(request) if op.method == "GET" else await _body(request)
         head = read_head(request.scope["headers"], b"" if op.method == "GET" else request.scope["query_string"])
@@ -147,7 +149,7 @@ def _performing(gateway: Gateway, op: Operation) -> Callable[[Request], Any]:
                 response.headers[name.decode()] = value.decode()
             _resolve(answered, response)
 
-        gateway.submit(op, ref, head, content, _source(request), respond)
+        gateway.submit(op, ref, head, content, peer_of(request), respond)
         return await answered
 
     return perform
@@ -193,12 +195,15 @@ def _query(request: Request) -> dict[str, str]:
     return query
 
 
-def _authorization(request: Request) -> bytes | None:
-    return read_head(request.scope["headers"], b"").authorization
+def caller_of(gateway: Gateway, request: Request) -> Caller:
+    """Return who sent the request, or raise `Unauthenticated`."""
+    return gateway.caller(read_head(request.scope["headers"], b""), peer_of(request))
 
 
-def _source(request: Request) -> str:
-    return request.client.host if request.client else ""
+def peer_of(request: Request) -> Peer:
+    """Return the other end of the request's connection, as the listener saw it."""
+    peer: Peer = request.scope["extensions"]["keyclave.peer"]
+    return peer
 
 
 def _json(answer: Any, status: int = 200) -> Response:

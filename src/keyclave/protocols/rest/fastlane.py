@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from keyclave.core import limits
 from keyclave.core.errors import Broken, KeyclaveError, Malformed, TooLarge
+from keyclave.identity.peer import Peer, Plane
 from keyclave.protocols.rest.gateway import Gateway, read_head
 from keyclave.protocols.rest.problems import CONTENT_TYPE, problem
 from keyclave.protocols.rest.routes import Route, Routes
@@ -62,6 +63,7 @@ class FastLane(HttpToolsProtocol):
 
     gateway: ClassVar[Gateway]
     routes: ClassVar[Routes]
+    plane: ClassVar[Plane] = Plane.BOTH
     most: ClassVar[int] = 20_000  # connections kept open at once
     begun: ClassVar[dict[tuple[int, bytes], bytes]] = {}  # heads up to the length, with the date of `begun_with`
     begun_with: ClassVar[list[tuple[bytes, bytes]]] = []
@@ -72,7 +74,7 @@ class FastLane(HttpToolsProtocol):
         self.within = False  # inside a request that is not complete
         self.head_bytes = 0
         self.body_bytes = self.pieces = 0
-        self.address = ""
+        self.peer = Peer("")
         self.refusing = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -80,7 +82,7 @@ class FastLane(HttpToolsProtocol):
         super().connection_made(transport)
         if len(self.connections) > self.most:
             transport.close()  # better nobody new than nobody at all
-        self.address = self.client[0] if self.client else ""
+        self.peer = Peer(self.client[0] if self.client else "", self.plane)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came; those of a head are counted before they are parsed."""
@@ -118,6 +120,7 @@ class FastLane(HttpToolsProtocol):
                 return
         url, headers, expect = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
+        self.scope["extensions"] = {"keyclave.peer": self.peer}  # type: ignore[dict-item]
         self.url, self.expect_100_continue = url, expect
         self.headers.extend(headers)
         super().on_headers_complete()
@@ -166,7 +169,7 @@ class FastLane(HttpToolsProtocol):
             respond(status, CONTENT_TYPE, body, ())
             return
         try:
-            self.gateway.submit(op, ref, head, cycle.body, self.address, respond)
+            self.gateway.submit(op, ref, head, cycle.body, self.peer, respond)
         except Exception as fault:  # must not reach the parser, which would take it for bytes that are not HTTP
             logger.error("a request failed", exc_info=fault)
             status, body = problem(Broken("the request failed", "see the server's log"))

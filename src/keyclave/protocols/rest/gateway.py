@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from keyclave.core.errors import KeyclaveError, Malformed, Unauthenticated
+from keyclave.identity.caller import Caller
+from keyclave.identity.peer import Peer
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk, encode_answer, request_digest
 from keyclave.operations.key_view import KeyView
@@ -28,16 +30,30 @@ _LONGEST_KEY = 128
 class Head:
     """The headers and query that an operation reads."""
 
-    __slots__ = ("authorization", "dry_run", "idempotency_key", "if_match")
+    __slots__ = ("approval", "authorization", "cookie", "dry_run", "idempotency_key", "if_match", "origin", "purpose", "site")
 
     def __init__(self) -> None:
+        self.approval: bytes | None = None
         self.authorization: bytes | None = None
+        self.cookie: bytes | None = None
         self.idempotency_key: bytes | None = None
         self.if_match: bytes | None = None
         self.dry_run = False
+        self.origin: bytes | None = None
+        self.purpose: bytes | None = None
+        self.site: bytes | None = None
 
 
-_FIELDS = {b"authorization": "authorization", b"idempotency-key": "idempotency_key", b"if-match": "if_match"}
+_FIELDS = {
+    b"authorization": "authorization",
+    b"cookie": "cookie",
+    b"idempotency-key": "idempotency_key",
+    b"if-match": "if_match",
+    b"keyclave-approval": "approval",
+    b"keyclave-purpose": "purpose",
+    b"origin": "origin",
+    b"sec-fetch-site": "site",
+}
 
 
 def read_head(headers: list[tuple[bytes, bytes]], query: bytes) -> Head:
@@ -72,29 +88,31 @@ class Gateway:
             id(op): msgspec.json.Decoder(op.request) for op in operations if op.request is not None
         }
 
-    def caller(self, authorization: bytes | None, source: str) -> Any:
+    def caller(self, head: Head, peer: Peer) -> Caller:
         """Return the caller, or raise `Unauthenticated` after counting the attempt."""
         try:
+            authorization = head.authorization
             if authorization is None or authorization[:7].lower() != _BEARER:
                 raise Unauthenticated("no live credential was presented", "send a current token as `Authorization: Bearer …`")
             return self.desk.callers.authenticate(authorization[7:].strip())
         except Unauthenticated:
-            self.refused(source, "authenticate")
+            self.refused(peer.address, "authenticate")
             raise
 
     def submit(
-        self, op: Operation, ref: str, head: Head, body: bytes | bytearray | Mapping[str, str], source: str, respond: Respond
+        self, op: Operation, ref: str, head: Head, body: bytes | bytearray | Mapping[str, str], peer: Peer, respond: Respond
     ) -> None:
         """Perform `op`; `respond` is called once, when the outcome is durable. A GET's body is its query, as a mapping."""
         desk = self.desk
         try:
-            caller = self.caller(head.authorization, source)
+            caller = self.caller(head, peer)
         except KeyclaveError as error:
             _respond_error(error, "", respond)
             return
-        attempt = desk.begin(op, caller, source, lambda done: _reply(op, done, respond))
+        attempt = desk.begin(op, caller, peer, lambda done: _reply(op, done, respond))
         try:
             request = self._request(op, body)
+            _conditions(head, attempt)
             if op.changes:
                 _options(op, ref, head, body, attempt)
             elif head.dry_run:
@@ -118,6 +136,16 @@ class Gateway:
                 raise Malformed("this operation takes no query", "see /v1/openapi.json")
             return None
         return msgspec.convert(body, op.query, strict=False)
+
+
+def _conditions(head: Head, attempt: Attempt) -> None:
+    """Take what a caller declares for any operation: the approval it is done under, and the purpose of use."""
+    for name in ("approval", "purpose"):
+        value: bytes | None = getattr(head, name)
+        if value is not None:
+            if not value or len(value) > _LONGEST_KEY or not value.isascii() or not value.decode("latin-1").isprintable():
+                raise Malformed(f"keyclave-{name} is not 1 to 128 printable characters", "see /v1/openapi.json")
+            setattr(attempt, name, value.decode())
 
 
 def _options(op: Operation, ref: str, head: Head, body: bytes | bytearray | Mapping[str, str], attempt: Attempt) -> None:

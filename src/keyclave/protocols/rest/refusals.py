@@ -6,6 +6,7 @@ One event for every wrong token or share would let anybody on the network write 
 from __future__ import annotations
 
 from keyclave.identity.caller import Caller, Credential
+from keyclave.identity.peer import Peer
 from keyclave.identity.roles import Role
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
@@ -35,7 +36,7 @@ class Refusals:
         """Leave the events."""
         counts, self._counts = self._counts, {}
         for (source, operation), count in counts.items():
-            attempt = Attempt(self._desk, operation, Caller(_NOBODY), source, lambda _attempt: None)
+            attempt = Attempt(self._desk, operation, Caller(_NOBODY), Peer(source), lambda _attempt: None)
             attempt.count = attempt.failed = count
             attempt.outcome = "unauthenticated" if operation == "authenticate" else "refused"
             self._desk.enqueue(attempt)

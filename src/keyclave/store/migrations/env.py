@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
-from keyclave.store.schema import metadata
+from keyclave.store import schema  # noqa: F401 - makes the tables known
+from keyclave.store.columns import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
