@@ -24,6 +24,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("unseal", "sealing:unseal", "Give custodians' shares until the server is open."),
         Entry("seal", "sealing:seal", "Make the server forget its root key."),
         Entry("status", "status:status", "Show how the server is, on one screen."),
+        Entry("self-test", "self_test:self_test", "Test the server's cryptographic module."),
         Entry("doctor", "doctor:doctor", "Check connection, clock, credential and record."),
     ),
     "Keys": (

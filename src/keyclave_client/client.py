@@ -12,7 +12,7 @@ from keyclave_client.life import KeyLife
 from keyclave_client.record import Record
 from keyclave_client.transport import Request, Transport
 from keyclave_client.use import KeyUse
-from keyclave_client.views import Status, Unsealing, Whoami
+from keyclave_client.views import SelfTest, Status, Unsealing, Whoami
 
 if TYPE_CHECKING:
     from keyclave_client.local.cache import CacheLimits
@@ -66,6 +66,13 @@ class Client(KeyUse, KeyLife, Record):
         answer = self._transport.json(Request("POST", "/v1/seal", {}))
         if not isinstance(answer, dict) or answer.get("sealed") is not True:
             raise KeyclaveError("the server did not say that it is sealed", "ask it with `status`")
+
+    def self_test(self, *, full: bool = False) -> SelfTest:
+        """Have the server's cryptographic module compute its known answers; `full` adds a fresh key pair of every kind.
+
+        A module that fails stops its server, so a failure is `broken` or no answer at all.
+        """
+        return decode(SelfTest, self._transport.json(Request("POST", "/v1/self-test", {"full": full})))
 
     def encryptor(self, key: str, *, cache: CacheLimits | None = None, file_cache: CacheLimits | None = None) -> Encryptor:
         """Return an `Encryptor` for local envelope encryption under `key` (id or name).

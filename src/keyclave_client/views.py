@@ -137,6 +137,16 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class SelfTest:
+    """The cryptographic module that computed every known answer, and when."""
+
+    name: str
+    version: str
+    tested_at: str
+    event: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Unsealing:
     """How far an unsealing has come."""
 

@@ -54,7 +54,7 @@ def _show(url: str, said: Status, who: Any) -> None:
             ("Server", url),
             ("Version", said.version),
             ("State", state),
-            ("Unsealing", f"{unseal.get('threshold')} custodians"),
+            ("Unsealing", _custodians(unseal.get("threshold"))),
             ("Crypto module", f"{module.get('name')} {module.get('version')} ({validated})"),
             ("Record", f"{log.get('origin')}, {log.get('size', 0):,} events"),
             ("You", None if who is None else _who(who)),
@@ -62,6 +62,10 @@ def _show(url: str, said: Status, who: Any) -> None:
     )
     if said.sealed:
         output.note("  next: custodians open it with `keyclave unseal`")
+
+
+def _custodians(threshold: Any) -> str:
+    return "1 custodian" if threshold == 1 else f"{threshold} custodians"
 
 
 def _who(who: Any) -> str:
