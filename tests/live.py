@@ -108,7 +108,12 @@ def init(home: Path, port: int, *arguments: str) -> dict[str, Any]:
     """Hold the ceremony."""
     made = home.parent / f"{home.name}.made.json"
     command = [sys.executable, "-m", "keyclave.app", "init", "--home", str(home), "--port", str(port)]
-    subprocess.run([*command, "--out-json", str(made), *arguments], check=True, env=ENVIRONMENT, stdin=subprocess.DEVNULL)
+    subprocess.run(
+        [*command, "--out-json", str(made), "--people", "tokens", *arguments],
+        check=True,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+    )
     return dict(json.loads(made.read_text()))
 
 

@@ -72,6 +72,24 @@ class Refused(KeyclaveError):
     default_code = "refused"
 
 
+class AssuranceRequired(Refused):
+    """The server is not sure enough of who asks: log in with a stronger proof."""
+
+    default_code = "assurance_required"
+
+
+class StepUpRequired(Refused):
+    """The last proof of presence is too old: give a new one."""
+
+    default_code = "step_up_required"
+
+
+class ApprovalRequired(Refused):
+    """Others must approve this first."""
+
+    default_code = "approval_required"
+
+
 class SelfConflict(Refused):
     """One person would hold two duties that must be separate."""
 
@@ -170,8 +188,9 @@ class Broken(KeyclaveError):
 BY_CODE: dict[str, type[KeyclaveError]] = {
     kind.default_code: kind
     for kind in (
-        Malformed, TooLarge, Unauthenticated, Refused, SelfConflict, Unknown, WrongState, Conflict, StaleRevision,
-        IdempotencyReuse, Undecipherable, InvalidSignature, LimitReached, Sealed, Unavailable, Broken,
+        Malformed, TooLarge, Unauthenticated, Refused, AssuranceRequired, StepUpRequired, ApprovalRequired, SelfConflict,
+        Unknown, WrongState, Conflict, StaleRevision, IdempotencyReuse, Undecipherable,
+        InvalidSignature, LimitReached, Sealed, Unavailable, Broken,
     )
 }  # fmt: skip
 

@@ -49,7 +49,20 @@ def test_shares_protected_to_custodians_keys(prompt: Prompt, tmp_path: Path) -> 
         Path(f"{number}.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         Path(f"{number}.pub").write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
         publics += ["--protect-to", f"{number}.pub"]
-    command = [sys.executable, "-m", "keyclave_cli", "init", "--home", "home", "--port", str(port), "--threshold", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "keyclave_cli",
+        "init",
+        "--home",
+        "home",
+        "--port",
+        str(port),
+        "--threshold",
+        "2",
+        "--people",
+        "tokens",
+    ]
     subprocess.run([*command, "--custodians", "2", "--out-json", "made.json", *publics], check=True, env=ENVIRONMENT)
     assert prompt("profile", "add", "--from-init", "made.json").code == 0
     made = json.loads(Path("made.json").read_text())

@@ -59,7 +59,7 @@ class Inside:
 def inside(folder: Path) -> Iterator[Inside]:
     """Hold a development ceremony below `folder` and wire the server over its home; closed at the end."""
     home = folder / "home"
-    made = ceremony.hold(home, ceremony.Wishes(1, 1, True, "127.0.0.1", 8443, ORIGIN, ()))[0]
+    made = ceremony.hold(home, ceremony.Wishes(1, 1, True, "127.0.0.1", 8443, ORIGIN, (), "tokens"))[0]
     config = Config(log=LogSettings(origin=ORIGIN), development=True, policy=Policy(destruction_days=0))
     with ThreadPoolExecutor(1) as workers:
         desk, store = wiring.build(config, home, workers=workers)

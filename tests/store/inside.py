@@ -24,7 +24,8 @@ from keyclave.operations.unseal import UnsealRequest, close_house, offer_share
 from keyclave.store.sqlite import SqliteStore
 
 WISHES = Wishes(
-    threshold=2, custodians=3, development=False, host="127.0.0.1", port=8443, origin="example.org/log", names=()
+    threshold=2, custodians=3, development=False, host="127.0.0.1", port=8443, origin="example.org/log", names=(),
+    people="tokens",
 )  # fmt: skip
 
 

@@ -32,6 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
     init.add_argument("--port", type=int, default=8443)
     init.add_argument("--origin", default="keyclave.localhost/log", help="the log's name, for ever")
     init.add_argument("--name", action="append", default=[], help="a further DNS name or address of the server's certificate")
+    init.add_argument(
+        "--people",
+        choices=("passkeys", "tokens"),
+        help="how people prove themselves: passkeys (the default), or bearer tokens (the default of a development home)",
+    )
     serve = programs.add_parser("serve", help="serve")
     serve.add_argument("--home", type=Path, default=Path("keyclave-home"))
     serve.add_argument("--host")
@@ -74,6 +79,7 @@ def _run(chosen: argparse.Namespace) -> int:
         port=chosen.port,
         origin=chosen.origin,
         names=tuple(chosen.name),
+        people=chosen.people or ("tokens" if chosen.development else "passkeys"),
     )
     return init(chosen.home.resolve(), wishes, chosen.protect_to, chosen.out_json, passphrases=chosen.passphrases)
 

@@ -29,10 +29,12 @@ from keyclave.crypto.disclosure import lend
 from keyclave.crypto.log_keys import LogSigner
 from keyclave.crypto.module import CryptoModule
 from keyclave.crypto.shares import Share, ShareSet, combine, split
+from keyclave.operations.revisions import first_revision
 from keyclave.operations.tenants import first_people, new_tenant_keys
 from keyclave.operations.unseal import LOG_CONTEXT, LOG_SEED, LOG_VKEYS
 from keyclave.roots.software import SoftwareRoot, new_root
 from keyclave.store import records, sqlite
+from keyclave.store.access import policies
 
 _SEED_BYTES = 64
 
@@ -48,6 +50,7 @@ class Wishes:
     port: int
     origin: str
     names: tuple[str, ...]
+    people: str = "passkeys"  # or "tokens": how people prove themselves under the first policy
 
 
 class Made(msgspec.Struct):
@@ -137,6 +140,7 @@ def _database(
 
     def keep(conn: Connection) -> None:
         records.insert_tenant(conn, tenant, "home", sealed, at, home=True)
+        policies.insert_revision(conn, first_revision(tenant, at, "ceremony", wishes.people))
         for credential, digest, _ in people:
             records.insert_credential(conn, credential, digest)
         settings = {

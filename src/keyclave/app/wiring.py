@@ -20,6 +20,8 @@ from keyclave.crypto.pyca import PycaModule
 from keyclave.operations.desk import Desk
 from keyclave.operations.keyring import Keyring
 from keyclave.operations.log import Log
+from keyclave.operations.revisions import Revisions
+from keyclave.operations.table import OPERATIONS
 from keyclave.operations.unseal import LOG_VKEYS, open_house
 from keyclave.operations.vault import Vault
 from keyclave.roots.software import SoftwareRoot
@@ -71,6 +73,7 @@ def build(
         on_loop=on_loop or (lambda fn, *args: fn(*args)),
         development=config.development,
         destruction_days=config.policy.destruction_days,
+        revisions=Revisions(store, OPERATIONS),
     )
     if config.development:
         _open_development_root(desk, home)

@@ -5,6 +5,9 @@
         TooLarge           well formed, over a limit: send less
       Unauthenticated      we do not know who asks: present a live credential
       Refused              we know who asks, and the answer is no
+        AssuranceRequired  we are not sure enough of who asks: log in with more
+        StepUpRequired     the last proof of presence is too old: give a new one
+        ApprovalRequired   others must approve this first
         SelfConflict       the same person may not hold both duties
       Unknown              no such thing, or not for you to know: same answer
       WrongState           the key's state does not permit this
@@ -60,6 +63,24 @@ class Refused(KeyclaveError):
     """The caller is known and may not do this."""
 
     code = "refused"
+
+
+class AssuranceRequired(Refused):
+    """The caller is known, but not surely enough for this."""
+
+    code = "assurance_required"
+
+
+class StepUpRequired(Refused):
+    """The last proof of presence is too old for this."""
+
+    code = "step_up_required"
+
+
+class ApprovalRequired(Refused):
+    """Others must approve this first."""
+
+    code = "approval_required"
 
 
 class SelfConflict(Refused):

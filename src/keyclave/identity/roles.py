@@ -18,6 +18,8 @@ class Role(StrEnum):
     OPERATOR = "operator"
     AUDITOR = "auditor"
     APPLICATION = "application"
+    BREAK_GLASS = "break-glass"
+    PERSON = "person"
 
 
 def check_assignment(principal: str, held: Role | None, wanted: Role) -> None:

@@ -5,14 +5,13 @@ Everything not named is refused. Keys are named by id, by name, or by a name end
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from keyclave.core import limits
-from keyclave.core.errors import Malformed, Refused
+from keyclave.core.errors import Malformed
 
 ANY = "*"
 
@@ -48,13 +47,3 @@ class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if pattern in (key_id, key_name) or (pattern.endswith(ANY) and key_name.startswith(pattern[:-1])):
                 return True
         return False
-
-    def check_context(self, context: Mapping[str, str]) -> None:
-        """Refuse a context outside the constraints."""
-        for name, values in self.context.items():
-            value = context.get(name)
-            if value is None or (value not in values and ANY not in values):
-                raise Refused(
-                    f"the credential is bound to encryption contexts whose {name!r} is one of its listed values",
-                    f"send {name!r} in the context with a value of the credential's scope",
-                )

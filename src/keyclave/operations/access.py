@@ -1,4 +1,4 @@
-"""The one place that asks policy, for every operation of every protocol: duty, key, standing, network, purpose.
+"""The one place that asks policy, for every operation of every protocol: listener, duty, assurance, then Cedar on the key.
 
 A decision is remembered with the caller it was made for, until the caller or the policy changes; what can change between two
 requests of one caller (network, purpose, age of the proof of presence) is part of what it is remembered under.
@@ -6,33 +6,253 @@ requests of one caller (network, purpose, age of the proof of presence) is part 
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from keyclave.core.errors import Refused
-from keyclave.identity.peer import Plane
+from keyclave.core.clock import MICROSECONDS
+from keyclave.core.errors import AssuranceRequired, Refused, StepUpRequired
+from keyclave.identity.caller import Caller
+from keyclave.identity.peer import Peer, Plane
+from keyclave.identity.roles import Role
+from keyclave.keys.model import Cryptoperiod, Key
 from keyclave.operations.keyring import LoadedKey, unknown_key
 from keyclave.operations.operation import Operation
-from keyclave.policy.decision import Decision
-from keyclave.policy.duties import check_duty, reaches
+from keyclave.operations.revisions import Revisions
+from keyclave.policy.cedar import BUILT_IN
+from keyclave.policy.decision import Alternative, Decision
+from keyclave.policy.duties import SCOPED, check_duty
+from keyclave.policy.engine import Compiled, Question, Verdict
 
 if TYPE_CHECKING:
     from keyclave.operations.attempt import Attempt
 
-_ALLOWED = Decision(allowed=True)
+FRESH = 5 * 60 * MICROSECONDS  # what `context.fresh` means in a policy
+_REMEMBERED = 4096  # decisions of one caller
+_NO_NETWORKS: frozenset[str] = frozenset()
 
 
 class Access:
     """Decides."""
 
+    def __init__(self, revisions: Revisions) -> None:
+        self.revisions = revisions
+        self._kinds = revisions.compiler.kinds
+
     def check_duty(self, attempt: Attempt, op: Operation) -> None:
-        """Refuse what no policy can permit: a wrong listener, a duty of another role. Knows nothing of the key yet."""
+        """Refuse what no policy can permit: a wrong listener, a duty of another role, a person one is not sure enough of.
+
+        It comes before any key is looked for, so that it tells nothing of one.
+        """
         plane = attempt.peer.plane
         if plane is not Plane.BOTH and op.plane is not Plane.BOTH and plane is not op.plane:
             raise Refused(f"{op.name} is not served on this listener", f"use the {op.plane.value} listener")
-        check_duty(attempt.caller, op.name)
+        attempt.action = op.name if op.acts_as is None else op.acts_as(attempt.request)
+        caller = attempt.caller
+        check_duty(caller, attempt.action)
+        if caller.standing.person and not op.self_service:
+            _check_assurance(attempt, self.revisions.of(caller.tenant))
 
     def decide(self, attempt: Attempt, op: Operation, key: LoadedKey | None) -> Decision:
-        """Return what policy says of `op` on `key`; a key out of reach looks like one that does not exist."""
-        if key is not None and not reaches(attempt.caller, op.name, key.key.id, key.key.name):
+        """Return what policy says of the attempt on `key`. Refused, or a key that seems not to exist, where it says no."""
+        decision = self.permit(attempt, attempt.action, key, self_service=op.self_service)
+        if decision.alternatives and not self._kinds[attempt.action].context:
+            choose(attempt, decision, {})
+        return decision
+
+    def permit(self, attempt: Attempt, action: str, key: LoadedKey | None, *, self_service: bool = False) -> Decision:
+        """Return the decision on another action or key of the same attempt, or raise like `decide`."""
+        revision = self.revisions.of(attempt.caller.tenant)
+        decision = self._remembered(attempt, action, None if key is None else key.key, revision, self_service=self_service)
+        attempt.decision = decision
+        if decision.allowed:
+            return decision
+        if key is not None and action != "key-read":
+            known = self._remembered(attempt, "key-read", key.key, revision)
+            if not known.allowed or attempt.caller.role is Role.APPLICATION:
+                raise unknown_key()
+        elif key is not None:
             raise unknown_key()
-        return _ALLOWED
+        raise Refused(decision.why, decision.hint)
+
+    def judge_unknown(self, attempt: Attempt, ref: str) -> None:
+        """Spend on a key that does not exist what a forbidden one costs: else the first answer's time would tell them apart."""
+        revision = self.revisions.of(attempt.caller.tenant)
+        self._remembered(attempt, attempt.action, _nothing(ref), revision)
+        self._remembered(attempt, "key-read", _nothing(ref), revision)
+
+    # ---- one decision ---------------------------------------------------------------------------------------------------
+    def _remembered(
+        self, attempt: Attempt, action: str, key: Key | None, revision: Compiled, *, self_service: bool = False
+    ) -> Decision:
+        caller, peer = attempt.caller, attempt.peer
+        if caller.revision is not revision:
+            caller.allowed.clear()
+            caller.revision = revision
+        networks = _networks(peer, revision)
+        standing = caller.standing
+        fresh = standing.person and attempt.at - standing.stepped_up_at <= FRESH
+        asked = (action, key and (key.id, key.rev), networks, attempt.purpose, fresh, peer.plane)
+        decision: Decision | None = caller.allowed.get(asked)
+        if decision is None:
+            if len(caller.allowed) >= _REMEMBERED:
+                caller.allowed.clear()
+            question = _question(attempt, action, key, revision, networks, fresh=fresh)
+            decision = caller.allowed[asked] = self._decide(attempt, question, key, revision, self_service=self_service)
+        return decision
+
+    def _decide(
+        self, attempt: Attempt, question: Question, key: Key | None, revision: Compiled, *, self_service: bool
+    ) -> Decision:
+        action = question.action
+        if self_service:
+            return Decision(allowed=True)
+        contextual = self._kinds[action].context
+        granted = _granted(attempt.caller, action, key, contextual=contextual)
+        if granted:
+            question = question.granting()
+        verdict = revision.decide(question)
+        if not verdict.allowed:
+            return _refusal(action, verdict)
+        alternatives = _alternatives(verdict, granted, revision, contextual=contextual)
+        if alternatives is None:
+            return Decision(
+                allowed=False,
+                policies=",".join(verdict.permits),
+                why=f"what permits {action} asks for an encryption context, and {action} has none",
+                hint="ask whoever keeps the policy for a right without a condition on the context",
+            )
+        names = [alternative.policy for alternative in granted] if verdict.permits == (BUILT_IN,) else verdict.permits
+        return Decision(
+            allowed=True,
+            alternatives=alternatives,
+            approval=revision.rules.approval(action),
+            fresh_seconds=revision.rules.fresh_seconds(action),
+            policies=",".join(dict.fromkeys(names)),
+        )
+
+
+def choose(attempt: Attempt, decision: Decision, context: Mapping[str, str]) -> None:
+    """Settle by which right an encryption context is admitted, the cheapest first; refuse where none admits it."""
+    for alternative in decision.alternatives:
+        if alternative.until and attempt.at >= alternative.until:
+            continue
+        if alternative.admits(context):
+            if alternative.grant:
+                attempt.use_grant(alternative)
+            return
+    unmet = sorted({name for name in (alternative.unmet(context) for alternative in decision.alternatives) if name})
+    raise Refused(  # what is missing is named, what would be right is not
+        "no right of the caller admits this encryption context" + (f": see {', '.join(map(repr, unmet))}" if unmet else ""),
+        "send the names and values that the credential, grant or policy asks for",
+    )
+
+
+def _granted(caller: Caller, action: str, key: Key | None, *, contextual: bool) -> list[Alternative]:
+    """Return the rights that the credential's own scope gives on a key, or on none."""
+    scope = caller.scope
+    if caller.role is not Role.APPLICATION or scope is None or action not in SCOPED or action not in scope.operations:
+        return []
+    if key is not None and not scope.names_key(key.id, key.name):
+        return []
+    return [Alternative(context=scope.context if contextual else {}, policy="scope")]
+
+
+def _alternatives(
+    verdict: Verdict, granted: list[Alternative], revision: Compiled, *, contextual: bool
+) -> tuple[Alternative, ...] | None:
+    """Return the rights of which one must admit the context; none listed where one asks nothing, None where none can be met."""
+    rights = list(granted) if BUILT_IN in verdict.permits else []
+    for name in verdict.permits:
+        if name != BUILT_IN:
+            rights.append(Alternative(context=revision.policies[name].context, policy=name))
+    if any(not right.context and not right.grant and not right.until for right in rights):
+        return ()
+    if not contextual:
+        rights = [right for right in rights if not right.context]
+    return tuple(sorted(rights, key=lambda right: (right.counted, bool(right.grant)))) or None
+
+
+def _refusal(action: str, verdict: Verdict) -> Decision:
+    named = ",".join(verdict.forbids)
+    if verdict.errors:
+        why, hint = f"the policy could not be evaluated for {action}, so it is refused", "tell whoever keeps the policy"
+    elif named:
+        why, hint = f"{action} is forbidden by policy {named}", "`keyclave policy explain` shows the policy and what it looks at"
+    else:
+        why, hint = f"no policy, scope or grant permits {action}", "ask whoever keeps the policy, or for a grant"
+    return Decision(allowed=False, policies=named, why=why, hint=hint)
+
+
+def _check_assurance(attempt: Attempt, revision: Compiled) -> None:
+    rules, standing = revision.rules, attempt.caller.standing
+    needed = rules.assurance.of(attempt.caller.role)
+    if rules.approval(attempt.action) is not None:
+        needed = max(needed, rules.assurance.sensitive)
+    if standing.aal < needed:
+        raise AssuranceRequired(
+            f"{attempt.action} asks for assurance level {needed}, and this credential gives {standing.aal}",
+            "log in with a passkey: `keyclave login`",
+        )
+    seconds = rules.fresh_seconds(attempt.action)
+    if seconds and attempt.at - standing.stepped_up_at > seconds * MICROSECONDS:
+        raise StepUpRequired(
+            f"{attempt.action} asks for a proof of presence no older than {seconds // 60} minutes",
+            "confirm with the passkey again: `keyclave login --again`, or on the page where it is asked",
+        )
+
+
+def _networks(peer: Peer, revision: Compiled) -> frozenset[str]:
+    """Return the names of the networks that a peer's address lies in; remembered with the connection."""
+    if not revision.networks:
+        return _NO_NETWORKS
+    known = peer.networks.get(revision)
+    if known is None:
+        peer.networks.clear()  # a connection outlives many revisions
+        try:
+            address = ipaddress.ip_address(peer.address)
+        except ValueError:
+            return _NO_NETWORKS
+        known = peer.networks[revision] = frozenset(
+            name for name, blocks in revision.networks for block in blocks if address in block
+        )
+    return known
+
+
+def _question(
+    attempt: Attempt, action: str, key: Key | None, revision: Compiled, networks: frozenset[str], *, fresh: bool
+) -> Question:
+    caller = attempt.caller
+    standing = caller.standing
+    described = {}
+    if key is not None:
+        names = ("name", "spec", "purpose", "owner", "environment", "classification", "location")
+        described = {name: str(getattr(key, name)) for name in names}
+    return Question(
+        tenant=caller.tenant,
+        principal=caller.principal,
+        person=standing.person,
+        duty=caller.role.value,
+        roles=revision.ancestors(standing.roles),
+        action=action,
+        aal=standing.aal,
+        elevated=bool(standing.elevation),
+        fresh=fresh,
+        granted=False,
+        how=standing.how,
+        networks=networks,
+        plane=attempt.peer.plane.value,
+        purpose=attempt.purpose,
+        key_id="" if key is None else key.id,
+        key=described,
+        tags={} if key is None else key.tags,
+    )
+
+
+def _nothing(ref: str) -> Key:
+    """Return a key that is none, to be judged in place of one that was not found."""
+    return Key(
+        id=f"nothing:{ref}", tenant="", name=ref, spec="", purpose="", owner="", environment="", classification="", location="",
+        tags={}, cryptoperiod=Cryptoperiod(protect_days=1, process_days=1), rotation=None, created_at=0, created_by="",
+        primary=None, rev=0,
+    )  # fmt: skip

@@ -14,7 +14,7 @@ from keyclave.audit.event import Event, encode, event_id
 from keyclave.core.errors import KeyclaveError
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer
-from keyclave.policy.decision import Decision
+from keyclave.policy.decision import Alternative, Decision
 from keyclave.store import records
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Attempt:
     """What is known of an attempt while it runs. `error` and `answer` are what the caller gets."""
 
     # what most attempts never set stays on the class: an attempt is made for every request
+    action = ""  # what policy judges: the operation, or what its request makes of it
+    after: Callable[[], None] | None = None  # what follows a change in memory, before it is answered
     answer: Any = None
     approval = ""  # id of the approval that was presented
     change_fn: Change | None = None
@@ -91,6 +93,10 @@ class Attempt:
             if not values or (values[-1] != tagged and tagged not in values[-64:]):
                 values.append(tagged)
                 self.several = True
+
+    def use_grant(self, right: Alternative) -> None:
+        """Remember which grant permitted it."""
+        self.grant = right.grant
 
     def settle(self) -> None:
         """Say how many events this will be, before it is enqueued."""

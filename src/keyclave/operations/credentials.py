@@ -127,6 +127,11 @@ def issue(
     return change
 
 
+def issue_action(request: IssueRequest) -> str:
+    """Return what issuing is to policy: giving a person a duty is a grant of privilege, a scope for an application is not."""
+    return "credential-issue" if request.role is Role.APPLICATION else "privilege-grant"
+
+
 def list_credentials(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query: CredentialQuery) -> CredentialPage:
     """List credentials in the order of their ids."""
     tenant, limit = attempt.caller.tenant, query.limit

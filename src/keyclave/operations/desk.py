@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from keyclave.core.canonical import canonical
 from keyclave.core.clock import Clock
-from keyclave.core.errors import Broken, IdempotencyReuse, KeyclaveError, Malformed, Sealed
+from keyclave.core.errors import Broken, IdempotencyReuse, KeyclaveError, Malformed, Sealed, Unknown
 from keyclave.crypto.digest import sha256
 from keyclave.crypto.module import CryptoModule
 from keyclave.crypto.suites import MacAlgorithm
@@ -30,6 +30,7 @@ from keyclave.operations.imports import Imports
 from keyclave.operations.keyring import BLOCK, Keyring, LoadedKey
 from keyclave.operations.log import Log
 from keyclave.operations.operation import Operation
+from keyclave.operations.revisions import Revisions
 from keyclave.operations.vault import Vault
 from keyclave.store import records
 from keyclave.store.interface import Store
@@ -57,6 +58,7 @@ class Desk:
         on_loop: Callable[..., object],
         development: bool,
         destruction_days: int,
+        revisions: Revisions,
     ) -> None:
         self.store = store
         self.module = module
@@ -65,7 +67,7 @@ class Desk:
         self.clock = clock
         self.keyring = keyring
         self.callers = Callers(store, clock)
-        self.access = Access()
+        self.access = Access(revisions)
         self.imports = Imports()
         self.development = development
         self.destruction_days = destruction_days
@@ -102,8 +104,14 @@ class Desk:
         if op.needs_root and self.vault.sealed:
             raise Sealed
         # the key is found before it is judged: unknown and forbidden take the same path
-        key = self.find(attempt.caller.tenant, ref) if op.on_key else None
-        attempt.decision = self.access.decide(attempt, op, key)
+        key = None
+        if op.on_key:
+            try:
+                key = self.find(attempt.caller.tenant, ref)
+            except Unknown:
+                self.access.judge_unknown(attempt, ref)
+                raise
+        self.access.decide(attempt, op, key)
         if key is not None:
             attempt.key_id = key.key.id
         return key
@@ -176,6 +184,8 @@ class Desk:
 
     def settled(self, attempt: Attempt, *, failed: bool) -> None:
         """The attempt's group is decided: drop from memory what it changed, before anybody is answered."""
+        if attempt.after is not None and not failed and attempt.error is None and not attempt.dry_run and not attempt.replayed:
+            attempt.after()
         if attempt.changes:
             for name in attempt.touches:
                 self._pending[name] -= 1

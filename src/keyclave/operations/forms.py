@@ -11,6 +11,7 @@ from msgspec import Meta
 from keyclave.core import limits
 from keyclave.core.errors import Malformed, TooLarge
 from keyclave.envelope.context import encode_context
+from keyclave.operations.access import choose
 from keyclave.operations.attempt import Attempt
 
 _BASE64 = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"
@@ -92,9 +93,9 @@ def to_base64(raw: bytes | bytearray | memoryview) -> str:
 def admit_context(attempt: Attempt, context: dict[str, str]) -> bytes:
     """Check a context's form and the credential's constraints, record it, and return its canonical bytes."""
     encoded = encode_context(context)
-    scope = attempt.caller.scope
-    if scope is not None and scope.context:
-        scope.check_context(context)
+    decision = attempt.decision
+    if decision is not None and decision.alternatives:
+        choose(attempt, decision, context)
     if context:
         attempt.note_context(context)
     return encoded

@@ -21,7 +21,8 @@ Slow = Callable[["LoadedKey | None", Any], bool]
 class Operation:
     """One verb. `run` gets (desk, attempt, key, request) and returns the answer; where `changes`, it returns the change:
     a function of the transaction that returns the answer. `slow` says which requests go to a worker thread. A path names at most
-    one thing, in braces: it becomes `ref`. `plane` is the listener that serves it."""
+    one thing, in braces: it becomes `ref`. `plane` is the listener that serves it. `self_service` operations concern
+    the caller alone and need no permit. `acts_as` names the action that policy judges, where the request decides which it is."""
 
     name: str
     method: str
@@ -38,6 +39,8 @@ class Operation:
     slow: Slow | None = None
     query: type | None = None
     plane: Plane = Plane.CONTROL
+    self_service: bool = False
+    acts_as: Callable[[Any], str] | None = None
 
 
 def always(_key: LoadedKey | None, _request: Any) -> bool:

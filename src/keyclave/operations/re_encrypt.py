@@ -7,14 +7,15 @@ other.
 from __future__ import annotations
 
 from keyclave.core import limits
+from keyclave.core.errors import Unknown
 from keyclave.crypto.suites import Purpose
 from keyclave.envelope.header import OVERHEAD
+from keyclave.operations.access import choose
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Base64, Context, Request, Text, admit_context, from_base64, to_base64
-from keyclave.operations.keyring import LoadedKey, unknown_key
+from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.sealing import Sealing, find_version, open_envelope
-from keyclave.policy.duties import reaches
 
 
 class ReEncryptRequest(Request, kw_only=True):
@@ -41,7 +42,7 @@ def re_encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: ReEncryptR
     blob = from_base64(request.ciphertext, limits.PLAINTEXT + OVERHEAD, "ciphertext")
     context = admit_context(attempt, request.context)
     to_context = context if request.to_context is None else admit_context(attempt, request.to_context)
-    target = key if request.to_key is None else _target(desk, attempt, request.to_key)
+    target = key if request.to_key is None else _target(desk, attempt, request)
     handle, header, sealed = find_version(attempt, key, blob)
     attempt.version = handle.number
     plaintext = open_envelope(attempt, handle, header, sealed, context)
@@ -56,10 +57,18 @@ def re_encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: ReEncryptR
     )
 
 
-def _target(desk: Desk, attempt: Attempt, ref: str) -> LoadedKey:
-    """Find the other key; the credential must reach it for encryption too."""
-    caller = attempt.caller
-    target = desk.find(caller.tenant, ref)
-    if not reaches(caller, "re-encrypt", target.key.id, target.key.name):
-        raise unknown_key()
+def _target(desk: Desk, attempt: Attempt, request: ReEncryptRequest) -> LoadedKey:
+    """Find the other key; the caller must have a right on it too, which admits the context that the result will have."""
+    own, ref = attempt.decision, request.to_key or ""
+    try:
+        target = desk.find(attempt.caller.tenant, ref)
+    except Unknown:
+        desk.access.judge_unknown(attempt, ref)
+        raise
+    try:
+        decision = desk.access.permit(attempt, attempt.action, target)
+    finally:
+        attempt.decision = own
+    if decision.alternatives:
+        choose(attempt, decision, request.context if request.to_context is None else request.to_context)
     return target

@@ -163,7 +163,7 @@ PEOPLE: list[Operation] = [
     Operation(
         "credential-issue", "POST", "/v1/credentials", credentials.IssueRequest, credentials.IssuedCredential,
         "Issue a credential to another principal; the token is shown once.", credentials.issue,
-        changes=True, status=201,
+        changes=True, status=201, acts_as=credentials.issue_action,
     ),
     Operation(
         "credential-revoke", "POST", "/v1/credentials/{credential}/revoke", credentials.RevokeRequest,
@@ -195,7 +195,7 @@ READS: list[Operation] = [
     _read("credential-list", "/v1/credentials", credentials.CredentialQuery, credentials.CredentialPage,
           credentials.list_credentials, "List credentials.", slow=always),
     _read("whoami", "/v1/whoami", None, credentials.WhoAmI, credentials.whoami, "Say who the caller is.",
-          plane=Plane.BOTH),
+          plane=Plane.BOTH, self_service=True),
     _read("log-read", "/v1/audit/events", read_log.EventsQuery, read_log.EventsPage, read_log.read_events,
           "Read events.", slow=always),
 ]  # fmt: skip

@@ -19,8 +19,10 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Name, Request
 from keyclave.operations.keyring import LoadedKey, tenant_context
+from keyclave.operations.revisions import first_revision
 from keyclave.roots.root import Root
 from keyclave.store import records
+from keyclave.store.access import policies
 
 DUTIES = ("operational", "archive", "context")
 _FIRST_DAYS = 30
@@ -55,10 +57,13 @@ def create_tenant(
     check_home(desk, attempt.caller)
     tenant, slots, sealed = new_tenant_keys(desk.module, desk.vault.root)
     attempt.detail = {"name": request.name, "tenant": tenant}
+    # a new tenant asks of its people what its maker's asks
+    like = "passkeys" if desk.access.revisions.of(attempt.caller.tenant).rules.assurance.custodian > 1 else "tokens"
     people = first_people(desk.module, tenant, attempt.at, attempt.caller.principal)
 
     def change(transaction: Connection) -> TenantAnswer:
         records.insert_tenant(transaction, tenant, request.name, sealed, attempt.at, home=False)
+        policies.insert_revision(transaction, first_revision(tenant, attempt.at, attempt.caller.principal, like))
         for credential, digest, _ in people:
             records.insert_credential(transaction, credential, digest)
         for duty, slot in slots.items():

@@ -20,21 +20,29 @@ class ApprovalRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Alternative(msgspec.Struct, frozen=True, kw_only=True):
-    """One right that permits the operation: `context` maps names of the encryption context to permitted values (`("*",)` = must
-    be present); `grant` is the id of the grant it comes from, with `counted` when its uses are counted."""
+    """One right that permits the operation.
+
+    `context` maps names of the encryption context to permitted values (`("*",)`: must be present). `grant` is the id of the grant
+    it comes from, `counted` when its uses are counted. `until` is when it ends (microseconds; 0: with its caller).
+    """
 
     context: Mapping[str, tuple[str, ...]] = {}
     counted: bool = False
     grant: str = ""
     policy: str = ""
+    until: int = 0
 
     def admits(self, context: Mapping[str, str]) -> bool:
         """Tell whether an encryption context meets the constraints."""
+        return not self.unmet(context)
+
+    def unmet(self, context: Mapping[str, str]) -> str:
+        """Return a name of the constraints that an encryption context does not meet; empty if it meets them all."""
         for name, values in self.context.items():
             value = context.get(name)
             if value is None or (value not in values and "*" not in values):
-                return False
-        return True
+                return name
+        return ""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

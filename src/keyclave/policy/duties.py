@@ -34,6 +34,7 @@ DUTIES: dict[str, tuple[Role, ...]] = {
     "key-list": (_C, _O, _A),
     "public-key": (_C, _O, _A, _P),
     "credential-issue": (_C, _O),
+    "privilege-grant": (_C,),
     "credential-list": (_C, _O, _A),
     "credential-revoke": (_C, _O),
     "tenant-create": (_C,),

@@ -18,7 +18,7 @@ from keyclave.core.errors import Broken
 from keyclave.crypto.pyca import PycaModule
 from keyclave.protocols.rest.refusals import Refusals
 
-WISHES = Wishes(1, 1, True, "127.0.0.1", 8443, "keyclave.localhost/log", ())
+WISHES = Wishes(1, 1, True, "127.0.0.1", 8443, "keyclave.localhost/log", (), "tokens")
 
 
 @pytest.mark.requirement("R3", "R12")

@@ -132,7 +132,10 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=128), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("role IN ('custodian', 'operator', 'auditor', 'application')", name=op.f("ck_principals_role")),
+        sa.CheckConstraint(
+            "role IN ('custodian', 'operator', 'auditor', 'application', 'break-glass', 'person')",
+            name=op.f("ck_principals_role"),
+        ),
         sa.ForeignKeyConstraint(["tenant"], ["tenants.id"], name=op.f("fk_principals_tenant")),
         sa.PrimaryKeyConstraint("tenant", "name", name=op.f("pk_principals")),
     )

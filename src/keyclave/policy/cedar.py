@@ -1,0 +1,197 @@
+"""The Cedar half of a bundle: the schema, the policies as parsed parts, and the rules a policy must keep before it is compiled.
+
+Policies are read once into Cedar's JSON form; each is known by its `@id` from then on, so a decision names what a person wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import cedarpy
+import msgspec
+
+from keyclave.core.errors import Malformed
+
+RESERVED = "granted"  # only built-in policies read it: a `forbid` that did would make the loss of a grant give a right
+BUILT_IN = "built-in"
+_GRANTED = (
+    'permit(principal, action in [Action::"use", Action::"key-read", Action::"public-key"], resource) when { context.granted };'
+)
+_MOST = 5_000
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """What is said of an operation: its group (`use`, `manage` or `read`), whether it is done on a key, and whether its request
+    has an encryption context."""
+
+    group: str
+    on_key: bool
+    context: bool = False
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """One policy. `actions` are operations it may concern; `form` is its JSON; `context` constrains the encryption context."""
+
+    id: str
+    file: str
+    effect: str
+    actions: frozenset[str]
+    form: dict[str, Any]
+    context: Mapping[str, tuple[str, ...]]
+
+
+def schema_text(kinds: Mapping[str, Kind]) -> str:
+    """Return the Cedar schema, printed from the operations."""
+    lines = [
+        "entity Tenant;",
+        "entity Network;",
+        "entity Role in [Role];",
+        "entity Tag in [Tenant];",
+        "entity Person in [Role, Tenant] { duty: String };",
+        "entity Workload in [Role, Tenant] { duty: String };",
+        "entity Key in [Tag, Tenant] { name: String, spec: String, purpose: String, owner: String, environment: String,"
+        " classification: String, location: String };",
+        "type Call = { aal: Long, elevated: Bool, fresh: Bool, granted: Bool, how: String, networks: Set<Network>,"
+        " plane: String, purpose: String };",
+        *(f"action {json.dumps(group)};" for group in sorted({kind.group for kind in kinds.values()})),
+    ]
+    for name, kind in sorted(kinds.items()):
+        resource = "Key" if kind.on_key else "Tenant"
+        lines.append(
+            f"action {json.dumps(name)} in [{json.dumps(kind.group)}] appliesTo {{ principal: [Person, Workload], "
+            f"resource: [{resource}], context: Call }};"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def built_in(kinds: Mapping[str, Kind]) -> Policy:
+    """Return the one policy that is always there: what a scope or grant reaches is permitted."""
+    form = json.loads(cedarpy.policies_to_json_str(_GRANTED))["staticPolicies"]["policy0"]
+    form["annotations"] = {"id": BUILT_IN}
+    uses = frozenset(name for name, kind in kinds.items() if kind.group == "use" or name in ("key-read", "public-key"))
+    return Policy(id=BUILT_IN, file="", effect="permit", actions=uses, form=form, context={})
+
+
+def read_policies(files: Mapping[str, str], kinds: Mapping[str, Kind]) -> list[Policy]:
+    """Parse the Cedar files. Malformed, naming file and policy, for text that is not Cedar or a policy that breaks a rule."""
+    policies: dict[str, Policy] = {}
+    for name, text in files.items():
+        try:
+            parsed = json.loads(cedarpy.policies_to_json_str(text))
+        except ValueError as fault:
+            raise Malformed(f"{name}: {_first_line(fault)}", "correct it; `keyclave policy validate` finds the rest") from None
+        if parsed.get("templates") or parsed.get("templateLinks"):
+            raise Malformed(f"{name} holds a policy with ?principal or ?resource", "write the policy out, or use a grant")
+        for form in parsed["staticPolicies"].values():
+            policy = _policy(name, form, kinds)
+            if policy.id in policies:
+                other = policies[policy.id].file
+                raise Malformed(
+                    f"{name}: the policy id {policy.id!r} is also in {other}", "ids are said in the log: make each one its own"
+                )
+            policies[policy.id] = policy
+    if len(policies) > _MOST:
+        raise Malformed(f"a bundle holds at most {_MOST} policies", "say it with roles, tags or grants")
+    return list(policies.values())
+
+
+def validate(policies: Iterable[Policy], schema: cedarpy.Schema) -> list[str]:
+    """Return what Cedar's validator finds, in chunks, so that no call holds up the server for long."""
+    found: list[str] = []
+    for chunk in chunked(list(policies)):
+        text = cedarpy.policies_from_json_str(_document(chunk))
+        result = cedarpy.validate_policies(text, schema)
+        names = result.id_annotations_by_policy_id
+        found += [f"{names.get(error.policy_id, error.policy_id)}: {error.error}" for error in result.errors]
+    return found
+
+
+def parsed(policies: Iterable[Policy]) -> cedarpy.PolicySet:
+    """Return the policies as one set for the engine, each under its own id."""
+    return cedarpy.PolicySet.from_json_str(_document(policies), release_gil=True)
+
+
+def chunked(policies: list[Policy], size: int = 100) -> list[list[Policy]]:
+    """Share policies out: parsing a hundred takes some 6 ms, and nobody should wait longer for the interpreter."""
+    return [policies[i : i + size] for i in range(0, len(policies), size)]
+
+
+def _document(policies: Iterable[Policy]) -> str:
+    static = {policy.id: policy.form for policy in policies}
+    return json.dumps({"staticPolicies": static, "templates": {}, "templateLinks": []})
+
+
+def _policy(file: str, form: dict[str, Any], kinds: Mapping[str, Kind]) -> Policy:
+    annotations = form.get("annotations", {})
+    name = annotations.get("id") or ""
+    if not name or len(name) > 64 or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name) or name == BUILT_IN:
+        raise Malformed(
+            f"{file}: a policy has no usable @id", 'begin each with @id("…"): letters, digits, points, dashes; its own'
+        )
+    if _reads(form.get("conditions", []), RESERVED):
+        raise Malformed(
+            f"{file}: policy {name!r} reads context.{RESERVED}", "that is for built-in policies; say what you mean otherwise"
+        )
+    constraint = annotations.get("context")
+    if constraint is not None and form["effect"] != "permit":
+        raise Malformed(
+            f"{file}: policy {name!r} forbids, and has @context", "a condition on the encryption context belongs to a permit"
+        )
+    return Policy(
+        id=name,
+        file=file,
+        effect=form["effect"],
+        actions=_actions(file, name, form["action"], kinds),
+        form=form,
+        context={} if constraint is None else _constraint(file, name, constraint),
+    )
+
+
+def _actions(file: str, name: str, scope: dict[str, Any], kinds: Mapping[str, Kind]) -> frozenset[str]:
+    """Return the operations a policy's action scope reaches."""
+    if scope["op"] == "All":
+        return frozenset(kinds)
+    named = scope.get("entities") or [scope["entity"]]
+    found: set[str] = set()
+    for entity in named:
+        members = {op for op, kind in kinds.items() if entity["id"] in (op, kind.group)}
+        if not members:
+            raise Malformed(
+                f"{file}: policy {name!r} names the action {entity['id']!r}, which does not exist", "see spec/policy.md"
+            )
+        found |= members
+    return frozenset(found)
+
+
+def _constraint(file: str, name: str, text: str) -> dict[str, tuple[str, ...]]:
+    """Read `name=value|value; other=*`: values are percent-decoded, `*` means that the name must be present."""
+    found: dict[str, tuple[str, ...]] = {}
+    for part in text.split(";"):
+        key, equals, values = part.strip().partition("=")
+        choices = tuple(unquote(value, errors="strict") for value in values.split("|"))
+        if not key or not equals or not all(choices) or unquote(key) in found or len(found) >= 16 or len(choices) > 256:
+            raise Malformed(
+                f"{file}: @context of policy {name!r} is not understood", 'write it like @context("ward=a|b; patient=*")'
+            )
+        found[unquote(key)] = choices
+    return found
+
+
+def _reads(form: Any, attribute: str) -> bool:
+    """Tell whether an expression reads `context.<attribute>`, whichever way it is written."""
+    if isinstance(form, dict):
+        for operator in (".", "has"):
+            access = form.get(operator)
+            if isinstance(access, dict) and access.get("attr") == attribute:
+                return True
+        return any(_reads(value, attribute) for value in form.values())
+    if isinstance(form, list):
+        return any(_reads(value, attribute) for value in form)
+    return False
+
+
+def _first_line(fault: Exception) -> str:
+    return " ".join(str(fault).split())[:300]

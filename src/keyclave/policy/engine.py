@@ -1,0 +1,182 @@
+"""A policy revision, compiled, and the decision it makes. Pure: who asks, for what and from where comes as plain values.
+
+A policy concerns some operations; a decision looks at those policies only (the slice), in sets of a hundred that are parsed once.
+Sets combine exactly as one set would: any `forbid` refuses, any error refuses, else any `permit` permits (a property test holds
+slices and sets to the whole). Cedar skips a policy that fails, so an error must never be taken for silence.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+
+import cedarpy
+import msgspec
+
+from keyclave.core.errors import Malformed
+from keyclave.policy.bundle import Bundle
+from keyclave.policy.cedar import BUILT_IN, Kind, Policy, built_in, chunked, parsed, read_policies, schema_text, validate
+from keyclave.policy.rules import Rules, read_rules
+
+_LARGE = 25  # policies of one set of operations: below that they are joined with others of the same slice
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """Who (`principal` with all `roles`, nested ones too), does what, on which key (None: the tenant), how."""
+
+    tenant: str
+    principal: str
+    person: bool
+    duty: str
+    roles: frozenset[str]
+    action: str
+    aal: int
+    elevated: bool
+    fresh: bool
+    granted: bool
+    how: str
+    networks: frozenset[str]
+    plane: str
+    purpose: str
+    key_id: str = ""
+    key: Mapping[str, str] = {}
+    tags: Mapping[str, str] = {}
+
+    def granting(self) -> Question:
+        """Return the same question of a caller whom a scope or grant reaches."""
+        return msgspec.structs.replace(self, granted=True)
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """`permits` and `forbids` are ids of policies; `errors` what went wrong. Allowed only with permits and nothing else."""
+
+    permits: tuple[str, ...]
+    forbids: tuple[str, ...]
+    errors: tuple[str, ...]
+
+    @property
+    def allowed(self) -> bool:
+        """Tell whether it is allowed."""
+        return bool(self.permits) and not self.forbids and not self.errors
+
+
+class Compiler:
+    """Turns bundles into revisions, for one set of operations."""
+
+    def __init__(self, kinds: Mapping[str, Kind]) -> None:
+        self.kinds = kinds
+        self.schema_text = schema_text(kinds)
+        self.schema = cedarpy.Schema.from_str(self.schema_text)
+
+    def findings(self, bundle: Bundle) -> list[str]:
+        """Return everything that Cedar's validator finds in a bundle that can be read; `Malformed` where it cannot."""
+        read_rules(bundle.rules, frozenset(self.kinds))
+        return validate(read_policies(bundle.cedar, self.kinds), self.schema)
+
+    def compile(self, bundle: Bundle) -> Compiled:
+        """Return the compiled revision. `Malformed` unless it is read and validated whole."""
+        rules = read_rules(bundle.rules, frozenset(self.kinds))
+        policies = read_policies(bundle.cedar, self.kinds)
+        findings = validate(policies, self.schema)
+        if findings:
+            raise Malformed(
+                f"the policies do not fit the schema: {findings[0]}", "run `keyclave policy validate` for every finding"
+            )
+        return Compiled(bundle, rules, [built_in(self.kinds), *policies], self)
+
+
+class Compiled:
+    """A revision in force. Its identity is its own: decisions remembered under another revision are not of this one."""
+
+    def __init__(self, bundle: Bundle, rules: Rules, policies: list[Policy], compiler: Compiler) -> None:
+        self.bundle = bundle
+        self.digest = bundle.digest()
+        self.rules = rules
+        self.policies = {policy.id: policy for policy in policies}
+        self.networks = [(name, [ipaddress.ip_network(b) for b in blocks]) for name, blocks in rules.networks.items()]
+        self.schema = compiler.schema
+        self._slices = _slices(policies, frozenset(compiler.kinds))
+        self._ancestors: dict[str, frozenset[str]] = {}
+
+    def ancestors(self, roles: tuple[str, ...]) -> frozenset[str]:
+        """Return roles with everything they are nested in."""
+        found: set[str] = set()
+        for role in roles:
+            known = self._ancestors.get(role)
+            if known is None:
+                known = self._ancestors[role] = self.rules.ancestors(role)
+            found |= known
+        return frozenset(found)
+
+    def decide(self, question: Question) -> Verdict:
+        """Ask every policy that concerns the operation."""
+        request, entities = _request(question)
+        permits: list[str] = []
+        forbids: list[str] = []
+        errors: list[str] = []
+        for policies in self._slices.get(question.action, ()):
+            answer = cedarpy.is_authorized(request, policies, entities, schema=self.schema)
+            found = answer.diagnostics
+            errors += found.errors
+            if answer.decision is cedarpy.Decision.Allow:
+                permits += found.reasons
+            elif answer.decision is cedarpy.Decision.Deny:
+                forbids += found.reasons
+            elif not found.errors:
+                errors.append("no decision")
+        return Verdict(tuple(sorted(permits)), tuple(sorted(forbids)), tuple(errors))
+
+
+def _slices(policies: list[Policy], operations: frozenset[str]) -> dict[str, tuple[cedarpy.PolicySet, ...]]:
+    """Return the sets to ask for each operation. Policies of the same operations share sets; small groups are joined."""
+    groups: dict[frozenset[str], list[Policy]] = {}
+    for policy in policies:
+        groups.setdefault(policy.actions, []).append(policy)
+    shared = {actions: _sets(group) for actions, group in groups.items() if len(group) >= _LARGE}
+    joined: dict[tuple[str, ...], list[cedarpy.PolicySet]] = {}
+    slices: dict[str, tuple[cedarpy.PolicySet, ...]] = {}
+    for operation in sorted(operations):
+        sets: list[cedarpy.PolicySet] = []
+        small: list[Policy] = []
+        for actions, group in groups.items():
+            if operation in actions:
+                if actions in shared:
+                    sets += shared[actions]
+                else:
+                    small += group
+        names = tuple(policy.id for policy in small)
+        if names and names not in joined:
+            joined[names] = _sets(small)
+        slices[operation] = (*sets, *joined.get(names, ()))
+    return slices
+
+
+def _sets(policies: list[Policy]) -> list[cedarpy.PolicySet]:
+    return [parsed(chunk) for chunk in chunked(policies)]
+
+
+def _request(q: Question) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    tenant = {"type": "Tenant", "id": q.tenant}
+    principal = {"type": "Person" if q.person else "Workload", "id": q.principal}
+    resource = {"type": "Key", "id": q.key_id} if q.key_id else tenant
+    roles = [{"type": "Role", "id": role} for role in sorted(q.roles)]
+    entities: list[dict[str, Any]] = [{"uid": principal, "attrs": {"duty": q.duty}, "parents": [*roles, tenant]}]
+    if q.key_id:
+        tags = [{"type": "Tag", "id": f"{name}={value}"} for name, value in sorted(q.tags.items())]
+        entities.append({"uid": resource, "attrs": dict(q.key), "parents": [*tags, tenant]})
+    context = {
+        "aal": q.aal,
+        "elevated": q.elevated,
+        "fresh": q.fresh,
+        "granted": q.granted,
+        "how": q.how,
+        "networks": [{"__entity": {"type": "Network", "id": name}} for name in sorted(q.networks)],
+        "plane": q.plane,
+        "purpose": q.purpose,
+    }
+    request = {"principal": principal, "action": {"type": "Action", "id": q.action}, "resource": resource, "context": context}
+    return request, entities
+
+
+__all__ = ["BUILT_IN", "Compiled", "Compiler", "Question", "Verdict"]
