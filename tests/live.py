@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,13 +140,19 @@ def wait_until_up(url: str, ca_file: str, process: subprocess.Popen[bytes]) -> N
     raise AssertionError("the server did not come up")
 
 
-def launch(folder: Path, *arguments: str, settings: str = "", unseal: bool = True) -> Live:
-    """Make a home below `folder`, start its server and unseal it. `settings` is appended to keyclave.toml's [log] table."""
+def launch(
+    folder: Path, *arguments: str, settings: str = "", unseal: bool = True, configure: Callable[[str], str] | None = None
+) -> Live:
+    """Make a home below `folder`, start its server and unseal it. `settings` is appended to keyclave.toml's [log] table;
+    `configure` returns what is to stand in the file instead of what the ceremony wrote."""
     home, port = folder / "home", free_port()
     made = init(home, port, *arguments)
     if settings:
         path = home / "keyclave.toml"
         path.write_text(path.read_text().replace("[log]\n", f"[log]\n{settings}\n"))
+    if configure:
+        path = home / "keyclave.toml"
+        path.write_text(configure(path.read_text()))
     process = start(home, port)
     live = Live(
         home=home,

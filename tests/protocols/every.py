@@ -92,6 +92,7 @@ class Every:
         yield from self._exchanges()
         yield from self._life()
         yield from self._people()
+        yield from self._workloads()
         yield from self._reads()
         yield self.call("POST", "/v1/self-test", "operator", {})
         yield self.call("POST", "/v1/self-test", "auditor", {"full": False})
@@ -169,6 +170,14 @@ class Every:
         made = self.live.post("/v1/credentials", "operator", issued).json()["id"]
         yield self.call("POST", f"/v1/credentials/{made}/revoke", "operator", {"reason": "lost"})
         yield self.call("POST", "/v1/tenants", "custodian", {"name": self.name("tenant")})
+
+    def _workloads(self) -> Iterator[Call]:
+        scope = {"operations": ["encrypt"], "keys": [self.name("aes")]}
+        named = {"name": f"spiffe://hospital.example/{self.prefix}/app", "scope": scope}
+        yield self.call("POST", "/v1/workloads", "operator", named)
+        made = self.live.post("/v1/workloads", "operator", {**named, "name": named["name"] + "/second"}).json()["id"]
+        yield self.call("PATCH", f"/v1/workloads/{made}", "operator", {"enabled": False, "reason": "over"})
+        yield self.call("GET", "/v1/workloads", "auditor")
 
     def _reads(self) -> Iterator[Call]:
         yield self.call("GET", "/v1/keys", "auditor")

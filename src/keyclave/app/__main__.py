@@ -30,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     init.add_argument("--host", default="127.0.0.1")
     init.add_argument("--port", type=int, default=8443)
+    init.add_argument("--data-port", type=int, metavar="N", help="serve the use of keys on a listener of its own")
     init.add_argument("--origin", default="keyclave.localhost/log", help="the log's name, for ever")
     init.add_argument("--name", action="append", default=[], help="a further DNS name or address of the server's certificate")
     init.add_argument(
@@ -80,6 +81,7 @@ def _run(chosen: argparse.Namespace) -> int:
         origin=chosen.origin,
         names=tuple(chosen.name),
         people=chosen.people or ("tokens" if chosen.development else "passkeys"),
+        data_port=chosen.data_port,
     )
     return init(chosen.home.resolve(), wishes, chosen.protect_to, chosen.out_json, passphrases=chosen.passphrases)
 

@@ -51,6 +51,7 @@ class Wishes:
     origin: str
     names: tuple[str, ...]
     people: str = "passkeys"  # or "tokens": how people prove themselves under the first policy
+    data_port: int | None = None
 
 
 class Made(msgspec.Struct):
@@ -63,6 +64,7 @@ class Made(msgspec.Struct):
     development: bool
     shares: list[str]
     credentials: dict[str, str]
+    data_url: str = ""
 
 
 def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
@@ -89,6 +91,7 @@ def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
         development=wishes.development,
         shares=texts,
         credentials=credentials,
+        data_url="" if wishes.data_port is None else f"https://{wishes.host}:{wishes.data_port}",
     )
     return made, shares
 
@@ -187,10 +190,17 @@ def _configuration(wishes: Wishes) -> str:
     return (
         f"# Keyclave. docs/configuration.md explains every setting; unknown ones are refused.\n{development}"
         f"[log]\norigin = {_quoted(wishes.origin)}  # in every checkpoint: never changes\n\n"
-        f"[listen]\nhost = {_quoted(wishes.host)}\nport = {wishes.port}\n\n"
+        f"[listen]\nhost = {_quoted(wishes.host)}\nport = {wishes.port}\n\n{_data(wishes)}"
         '[policy]\nplain_context = ["purpose"]  # context values that the log may show; all others are recorded as keyed hashes\n'
         f"destruction_days = {0 if wishes.development else 7}  # the least waiting period before a key version is destroyed\n"
     )
+
+
+def _data(wishes: Wishes) -> str:
+    """Return the listener where keys are used, when it is to be one of its own; [listen] then only manages."""
+    if wishes.data_port is None:
+        return ""
+    return f"[data]\nhost = {_quoted(wishes.host)}\nport = {wishes.data_port}\n\n"
 
 
 def _quoted(text: str) -> str:

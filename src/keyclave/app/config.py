@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from keyclave.core.errors import Malformed
+from keyclave.identity.certificates import Naming
 
 FILE = "keyclave.toml"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the server listens. `tls = false` only on loopback, and only for measuring."""
+    """Where the server listens. `tls = false` only on loopback, and only for measuring.
+
+    `client_certificates`: off, optional or required; left out, it is optional where keys are used and off where they are only
+    managed. `trusted_proxies`: networks whose machines may say for whom they ask, when their certificate names one of
+    `proxy_names`, or by their address alone with `proxy_by_address = true`.
+    """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8443
@@ -23,6 +30,11 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     certificate: str = "tls/server.pem"
     key: str = "tls/server.key"
     connections: Annotated[int, Meta(ge=16, le=200_000)] = 20_000
+    client_certificates: Literal["off", "optional", "required"] | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    proxy_names: tuple[str, ...] = ()
+    proxy_by_address: bool = False
+    proxy_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +44,56 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     plain_context: tuple[str, ...] = ("purpose",)
     destruction_days: Annotated[int, Meta(ge=0, le=365)] = 7
     message_limit: Annotated[int, Meta(ge=1, le=2**48)] = 2**32
+
+
+Seconds = Annotated[int, Meta(ge=60, le=86_400)]
+Label = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$(?!\n)")]
+
+
+class OutsideAuthority(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whose client certificates are believed, and for what: the SPIFFE names of `trust_domain`, or its subjects as cert: names.
+
+    `bundle` is a PEM file, `revocation_list` its CRL (PEM or DER), read again when it changes; `tenant` is "home" or an id.
+    """
+
+    label: Label
+    bundle: str
+    naming: Naming = Naming.SPIFFE
+    trust_domain: str = ""
+    revocation_list: str = ""
+    tenant: str = "home"
+
+
+class TokenIssuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whose JSON Web Tokens are believed. `path` makes the name: "/ns/{namespace}/sa/{service_account}", or "/oidc/{sub}".
+
+    The keys are a JWK set: a file, or an https address that is asked again every `refresh_seconds`.
+    """
+
+    label: Label
+    issuer: str
+    audience: str
+    path: str
+    kind: Literal["kubernetes", "oidc", "spiffe"] = "oidc"
+    trust_domain: str = ""
+    algorithms: tuple[str, ...] = ("ES256", "RS256")
+    keys_file: str = ""
+    keys_url: str = ""
+    keys_ca_file: str = ""
+    refresh_seconds: Seconds = 300
+    tenant: str = "home"
+
+
+class WorkloadsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Certificates and tokens of workloads. `trust_domain` empty = the first part of the log's origin."""
+
+    trust_domain: str = ""
+    authority_key: Literal["ecdsa-p256", "ecdsa-p384"] = "ecdsa-p256"
+    certificate_seconds: Seconds = 86_400
+    token_seconds: Annotated[int, Meta(ge=60, le=3600)] = 3600
+    renewal_days: Annotated[int, Meta(ge=0, le=90)] = 30
+    authorities: tuple[OutsideAuthority, ...] = ()
+    issuers: tuple[TokenIssuer, ...] = ()
 
 
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +110,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     development: bool = False
     database: str = "keyclave.db"
     listen: Listen = Listen()
+    data: Listen | None = None
     policy: Policy = Policy()
+    workloads: WorkloadsSection = WorkloadsSection()
 
 
 def load(home: Path) -> Config:
@@ -62,6 +126,21 @@ def load(home: Path) -> Config:
         raise Malformed(f"{path}: {fault}", "correct it, or compare with docs/configuration.md") from None
     if not config.development and config.policy.destruction_days < 1:
         raise Malformed(f"{path}: destruction_days is 0", "a waiting period of at least a day, outside development")
-    if not config.listen.tls and config.listen.host not in ("127.0.0.1", "::1", "localhost"):
-        raise Malformed(f"{path}: tls is off on {config.listen.host}", "turn it on: only loopback may do without")
+    for listen in (config.listen, config.data):
+        if listen is not None:
+            check_listener(path, listen)
     return config
+
+
+def check_listener(path: Path, listen: Listen) -> None:
+    """Refuse settings of a listener that would leave it open; `path` is what the sentence names."""
+    if not listen.tls and listen.host not in LOOPBACK:
+        raise Malformed(f"{path}: tls is off on {listen.host}", "turn it on: only loopback may do without")
+    if not listen.tls and listen.client_certificates not in (None, "off"):
+        raise Malformed(f"{path}: client certificates without TLS", "turn tls on")
+    if listen.trusted_proxies and not listen.proxy_names and not listen.proxy_by_address:
+        raise Malformed(
+            f"{path}: trusted_proxies without proxy_names", "name the proxies' certificates, or set proxy_by_address = true"
+        )
+    if not listen.trusted_proxies and (listen.proxy_names or listen.proxy_by_address):
+        raise Malformed(f"{path}: proxy settings without trusted_proxies", "list the networks that the proxies are in")

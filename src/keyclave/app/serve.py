@@ -7,28 +7,28 @@ import fcntl
 import gc
 import logging
 import resource
-import ssl
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import uvicorn
+import msgspec
 import uvloop
 
-from keyclave.app.config import Config, load
+from keyclave.app.config import Config, check_listener, load
+from keyclave.app.listeners import Listener, follow, listener, tls_context
 from keyclave.app.wiring import build, loop_hooks, mark_time
 from keyclave.core.clock import MICROSECONDS
-from keyclave.core.errors import Malformed, Unavailable
+from keyclave.core.errors import Unavailable
 from keyclave.crypto.arena import lock_down
+from keyclave.identity.peer import Plane
 from keyclave.operations.desk import Desk
 from keyclave.operations.table import OPERATIONS
 from keyclave.operations.unseal import close_house
 from keyclave.protocols.rest.asgi import application
-from keyclave.protocols.rest.fastlane import FastLane
 from keyclave.protocols.rest.gateway import Gateway
 from keyclave.protocols.rest.refusals import Refusals
-from keyclave.protocols.rest.routes import Routes
 from keyclave.store.sqlite import SqliteStore
 
 logger = logging.getLogger("keyclave")
@@ -48,7 +48,10 @@ def serve(home: Path, host: str | None, port: int | None) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    uvloop.run(_serve(config, home, host or config.listen.host, config.listen.port if port is None else port))
+    named = {"host": host or config.listen.host, "port": config.listen.port if port is None else port}
+    config = msgspec.structs.replace(config, listen=msgspec.structs.replace(config.listen, **named))
+    check_listener(home, config.listen)
+    uvloop.run(_serve(config, home))
 
 
 def _only_server(home: Path) -> IO[bytes]:
@@ -61,19 +64,19 @@ def _only_server(home: Path) -> IO[bytes]:
     return file
 
 
-async def _serve(config: Config, home: Path, host: str, port: int) -> None:
-    if not config.listen.tls and host not in ("127.0.0.1", "::1", "localhost"):
-        raise Malformed(f"tls is off and the address is {host}", "turn TLS on: only loopback may do without")
+async def _serve(config: Config, home: Path) -> None:
     later, on_loop = loop_hooks()
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="keyclave") as workers:
         desk, store = build(config, home, workers=workers, later=later, on_loop=on_loop)
-        server = _server(config, home, host, port, desk)
-        clockwork = asyncio.create_task(_by_the_clock(config, desk, store, server))
+        refusals = Refusals(desk)
+        listeners = _listeners(config, home, desk, refusals)
+        _on_signals(listeners)
+        clockwork = asyncio.create_task(_by_the_clock(config, desk, store, refusals, listeners))
         gc.collect()
         gc.enable()
         gc.freeze()  # what start-up made lives as long as the process: the collector need not look at it again
         try:
-            await server.serve()
+            await _until_one_ends(listeners)
         finally:
             clockwork.cancel()
             try:
@@ -83,62 +86,59 @@ async def _serve(config: Config, home: Path, host: str, port: int) -> None:
                 store.close()
 
 
-def _server(config: Config, home: Path, host: str, port: int, desk: Desk) -> uvicorn.Server:
-    refusals = Refusals(desk)
+def _listeners(config: Config, home: Path, desk: Desk, refusals: Refusals) -> list[Listener]:
+    """Return one listener for both planes, or one for each. They are one server: what one revokes is gone on the other."""
     gateway = Gateway(desk, OPERATIONS, refusals.note)
-    lane = type(
-        "Lane",
-        (FastLane,),
-        {"gateway": gateway, "routes": Routes(OPERATIONS), "refusals": refusals, "most": config.listen.connections},
-    )
-    settings = uvicorn.Config(
-        application(gateway, OPERATIONS),
-        host=host,
-        port=port,
-        http=lane,
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=10,
-        backlog=4096,
-        ssl_context_factory=(lambda _config, _default: tls_context(config, home)) if config.listen.tls else None,
-    )
-    return uvicorn.Server(settings)
+    served = application(gateway, OPERATIONS)
+    wanted = [(config.listen, Plane.BOTH if config.data is None else Plane.CONTROL)]
+    wanted += [] if config.data is None else [(config.data, Plane.DATA)]
+    made = []
+    for listen, plane in wanted:
+        context = tls_context(listen, home, plane) if listen.tls else None
+        if context is not None:
+            follow(context, desk)
+        made.append(listener(listen, plane, gateway, served, refusals, context))
+    return made
 
 
-def tls_context(config: Config, home: Path) -> ssl.SSLContext:
-    """Return TLS 1.3 with the server's certificate; nothing older is spoken (R1)."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+def _on_signals(listeners: list[Listener]) -> None:
+    """Let SIGINT and SIGTERM end every listener; a second SIGINT does not wait for connections."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _end, listeners, number)
+
+
+def _end(listeners: list[Listener], number: int = 0) -> None:
+    for one in listeners:
+        one.force_exit = one.should_exit and number == signal.SIGINT
+        one.should_exit = True
+
+
+async def _until_one_ends(listeners: list[Listener]) -> None:
+    """Serve until a listener ends, then end the others: half a server would look like a whole one."""
+    tasks = [asyncio.create_task(one.serve()) for one in listeners]
     try:
-        context.load_cert_chain(home / config.listen.certificate, home / config.listen.key)
-    except OSError as fault:
-        raise Malformed(
-            f"the server's certificate cannot be used: {fault.strerror or fault}", "see `listen` in keyclave.toml"
-        ) from None
-    return context
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        _end(listeners)
+        await asyncio.gather(*tasks)
 
 
-async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, server: uvicorn.Server) -> None:
+async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, refusals: Refusals, listeners: list[Listener]) -> None:
     """Sign checkpoints, copy back the write-ahead log, close connections that dawdle, count refusals, notice the clock."""
     loop = asyncio.get_running_loop()
     next_tidy = 0.0
     next_mark = 0
     said_behind = False
-    refusals: Any = server.config.http.refusals  # type: ignore[union-attr]
     while True:
         await asyncio.sleep(config.log.checkpoint_seconds)
         now = time.monotonic()
         try:
             refusals.tell()
             if desk.module.fault():
-                _stop(desk, server)
-            for connection in list(server.server_state.connections):
-                if isinstance(connection, FastLane):
-                    connection.sweep(now)
+                _stop(desk, listeners)
+            for one in listeners:
+                one.sweep(now)
             said_behind = _look_at_clock(desk, said_behind=said_behind)
             desk.log.tick()
             shown = desk.clock.now()
@@ -155,13 +155,13 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, server: 
             store.rewind()
 
 
-def _stop(desk: Desk, server: uvicorn.Server) -> None:
+def _stop(desk: Desk, listeners: list[Listener]) -> None:
     """Wipe every key and end: a module that failed its self-test computes for nobody."""
     logger.critical("the cryptographic module failed its self-test (%s): the server stops", desk.module.fault())
     try:
         close_house(desk)
     finally:
-        server.should_exit = True
+        _end(listeners)
 
 
 def _look_at_clock(desk: Desk, *, said_behind: bool) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from keyclave.app.config import Config
+from keyclave.app.workload_config import workload_settings
 from keyclave.audit.event import decode
 from keyclave.core.clock import SystemClock
 from keyclave.core.errors import Broken
@@ -74,6 +75,7 @@ def build(
         development=config.development,
         destruction_days=config.policy.destruction_days,
         revisions=Revisions(store, OPERATIONS),
+        workloads=workload_settings(config, home, store),
     )
     if config.development:
         _open_development_root(desk, home)

@@ -6,6 +6,7 @@ from keyclave.core.clock import Clock
 from keyclave.core.errors import Unauthenticated
 from keyclave.crypto.bearer import token_digest
 from keyclave.identity.caller import Caller
+from keyclave.operations.workloads.recognition import Recognition
 from keyclave.store import records
 from keyclave.store.interface import Store
 
@@ -16,9 +17,10 @@ _LONGEST = 128  # characters of a token
 class Callers:
     """Finds the caller of a token. One answer for absent, unknown, expired and revoked."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, certified: Recognition) -> None:
         self._store = store
         self._clock = clock
+        self.certified = certified
         self._by_digest: dict[bytes, Caller] = {}
         self._digest_of: dict[str, bytes] = {}
 
@@ -43,6 +45,9 @@ class Callers:
 
     def forget(self, credential: str) -> None:
         """Drop a credential: it has changed."""
+        if credential.startswith(("crt_", "wkl_")):
+            self.certified.forget(credential)
+            return
         digest = self._digest_of.pop(credential, None)
         caller = None if digest is None else self._by_digest.pop(digest, None)
         if caller is not None:

@@ -32,6 +32,8 @@ from keyclave.operations.log import Log
 from keyclave.operations.operation import Operation
 from keyclave.operations.revisions import Revisions
 from keyclave.operations.vault import Vault
+from keyclave.operations.workloads.recognition import Recognition
+from keyclave.operations.workloads.settings import WorkloadSettings
 from keyclave.store import records
 from keyclave.store.interface import Store
 
@@ -59,6 +61,7 @@ class Desk:
         development: bool,
         destruction_days: int,
         revisions: Revisions,
+        workloads: WorkloadSettings,
     ) -> None:
         self.store = store
         self.module = module
@@ -66,7 +69,8 @@ class Desk:
         self.log = log
         self.clock = clock
         self.keyring = keyring
-        self.callers = Callers(store, clock)
+        self.workloads = workloads
+        self.callers = Callers(store, clock, Recognition(store, clock, workloads))
         self.access = Access(revisions)
         self.imports = Imports()
         self.development = development

@@ -34,6 +34,7 @@ from keyclave.operations.forms import Empty, Request
 from keyclave.operations.key_view import KeyView
 from keyclave.operations.moves import MoveRequest, move
 from keyclave.operations.operation import Operation, Slow, always
+from keyclave.operations.workloads import table as workloads
 
 _KEY = "/v1/keys/{key}"
 
@@ -200,4 +201,4 @@ READS: list[Operation] = [
           "Read events.", slow=always),
 ]  # fmt: skip
 
-OPERATIONS: list[Operation] = [*USES, *EXCHANGES, *LIFE, *PEOPLE, *UPKEEP, *READS]
+OPERATIONS: list[Operation] = [*USES, *EXCHANGES, *LIFE, *PEOPLE, *UPKEEP, *READS, *workloads.OPERATIONS]

@@ -50,6 +50,11 @@ def tenant_is_home(conn: Connection, tenant: str) -> bool:
     return bool(conn.execute(select(s.tenants.c.home).where(s.tenants.c.id == tenant)).scalar_one_or_none())
 
 
+def home_tenant(conn: Connection) -> str:
+    """Return the id of the tenant that may create others."""
+    return str(conn.execute(select(s.tenants.c.id).where(s.tenants.c.home)).scalar_one())
+
+
 def read_tenant_keys(conn: Connection) -> list[tuple[str, str, bytes]]:
     """Return (tenant, duty, sealed) of every tenant."""
     columns = (s.tenant_keys.c.tenant, s.tenant_keys.c.duty, s.tenant_keys.c.sealed)

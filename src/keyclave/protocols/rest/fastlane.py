@@ -82,7 +82,11 @@ class FastLane(HttpToolsProtocol):
         super().connection_made(transport)
         if len(self.connections) > self.most:
             transport.close()  # better nobody new than nobody at all
-        self.peer = Peer(self.client[0] if self.client else "", self.plane)
+        self.peer = Peer(self.client[0] if self.client else "", self.plane, *self.certificates(transport))
+
+    def certificates(self, _transport: asyncio.Transport) -> tuple[bytes | None, tuple[bytes, ...]]:
+        """Return the client's certificate and those above it (DER); whoever opens the listener knows how to ask TLS for them."""
+        return None, ()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came; those of a head are counted before they are parsed."""

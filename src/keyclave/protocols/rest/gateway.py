@@ -92,6 +92,8 @@ class Gateway:
         """Return the caller, or raise `Unauthenticated` after counting the attempt."""
         try:
             authorization = head.authorization
+            if authorization is None and peer.certificate is not None and head.cookie is None:
+                return self.desk.callers.certified.caller(peer)
             if authorization is None or authorization[:7].lower() != _BEARER:
                 raise Unauthenticated("no live credential was presented", "send a current token as `Authorization: Bearer …`")
             return self.desk.callers.authenticate(authorization[7:].strip())

@@ -13,7 +13,7 @@ from keyclave.policy.duties import DUTIES
 from keyclave.protocols.rest.problems import Problem
 
 _REF = "#/components/schemas/{name}"
-_PATH_PARAMETERS = {"key": "id or name of the key", "credential": "id of the credential"}
+_PATH_PARAMETERS = {"key": "id or name of the key", "credential": "id of the credential", "workload": "id of the workload"}
 _TEXT = {"type": "string"}
 
 

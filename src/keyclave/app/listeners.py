@@ -1,0 +1,129 @@
+"""The listeners: TLS 1.3 with client certificates, session resumption, and one plane each. They share one desk and one loop.
+
+A resumed session has no handshake of its own, yet the client is known by the certificate of the first one (it is in the ticket,
+which only this process can open); expiry and revocation are looked at for each request, so resuming brings nothing back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from keyclave.app.config import Listen
+from keyclave.core.errors import Malformed
+from keyclave.identity.peer import Plane
+from keyclave.operations.desk import Desk
+from keyclave.operations.table import OPERATIONS
+from keyclave.protocols.rest.fastlane import FastLane
+from keyclave.protocols.rest.gateway import Gateway
+from keyclave.protocols.rest.refusals import Refusals
+from keyclave.protocols.rest.routes import Routes
+
+_DER = 2  # _ssl.ENCODING_DER
+_VERIFY = {"off": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+
+
+class Listener(uvicorn.Server):
+    """One address and port. Signals are the process's business, not a listener's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Take no signal."""
+        yield
+
+    def sweep(self, now: float) -> None:
+        """Close connections that dawdle."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, FastLane):
+                connection.sweep(now)
+
+
+class Lane(FastLane):
+    """A connection whose client certificate is known."""
+
+    def certificates(self, transport: asyncio.Transport) -> tuple[bytes | None, tuple[bytes, ...]]:
+        """Return the client's certificate, and those above it where the handshake was a full one (DER)."""
+        tls: Any = transport.get_extra_info("ssl_object")
+        leaf: bytes | None = None if tls is None else tls.getpeercert(True)
+        if leaf is None or tls.session_reused:
+            return leaf, ()
+        chain = tls._sslobj.get_verified_chain() or []  # public from Python 3.13 on
+        return leaf, tuple(one.public_bytes(_DER) for one in chain[1:])
+
+
+def listener(
+    listen: Listen,
+    plane: Plane,
+    gateway: Gateway,
+    served: Starlette,
+    refusals: Refusals,
+    context: ssl.SSLContext | None,
+) -> Listener:
+    """Return a listener for one plane, not started yet."""
+    lane = type(
+        "PlaneLane",
+        (Lane,),
+        {
+            "gateway": gateway,
+            "routes": Routes(OPERATIONS),
+            "refusals": refusals,
+            "most": listen.connections,
+            "plane": plane,
+            "begun": {},
+            "begun_with": [],
+        },
+    )
+    settings = uvicorn.Config(
+        served,
+        host=listen.host,
+        port=listen.port,
+        http=lane,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+        backlog=4096,
+        ssl_context_factory=(lambda _config, _default: context) if context is not None else None,
+    )
+    return Listener(settings)
+
+
+def tls_context(listen: Listen, home: Path, plane: Plane) -> ssl.SSLContext:
+    """Return TLS 1.3 with the server's certificate; nothing older is spoken (R1)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_cert_chain(home / listen.certificate, home / listen.key)
+    except OSError as fault:
+        raise Malformed(
+            f"the server's certificate cannot be used: {fault.strerror or fault}", "see `listen` in keyclave.toml"
+        ) from None
+    context.verify_mode = _VERIFY[listen.client_certificates or ("off" if plane is Plane.CONTROL else "optional")]
+    # a bundle may hold the authority that signs without the one above it: what is in a bundle is believed as it is
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def follow(context: ssl.SSLContext, desk: Desk) -> None:
+    """Have client certificates verified against the authorities known now, and against each that is made later.
+
+    What TLS lets in under one authority is looked at again by name under that one alone.
+    """
+    if context.verify_mode is ssl.CERT_NONE:
+        return
+
+    def trust(anchors: list[bytes]) -> None:
+        if anchors:
+            context.load_verify_locations(cadata=b"".join(anchors))
+
+    desk.callers.certified.watch(trust)

@@ -1,0 +1,1 @@
+"""Workloads: whom a certificate or token names, the tenants' own certificate authorities, enrolment, renewal, revocation."""

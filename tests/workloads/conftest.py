@@ -1,0 +1,74 @@
+"""A live server with a listener for each plane, an outside authority, and clients that present certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.live import Live, free_port, launch
+from tests.workloads.certificates import Authority, Identity
+
+DOMAIN = "hospital.example"
+
+
+@dataclass
+class House:
+    """Two listeners of one server, and the authority that it was told to believe for `DOMAIN`."""
+
+    live: Live
+    folder: Path
+    data_port: int
+    outside: Authority
+    devices: Authority
+    made: int = 0
+
+    @property
+    def data_url(self) -> str:
+        return f"https://127.0.0.1:{self.data_port}"
+
+    def client(self, identity: Identity | None, *, url: str = "") -> httpx.Client:
+        """Return a client of the data listener that presents a certificate."""
+        self.made += 1
+        if identity is None:
+            return httpx.Client(base_url=url or self.data_url, verify=self.live.ca_file, timeout=30)
+        context = identity.context(self.folder, self.live.ca_file, f"client-{self.made}")
+        return httpx.Client(base_url=url or self.data_url, verify=context, timeout=30)
+
+    def register(self, name: str, operations: list[str], keys: list[str]) -> dict[str, Any]:
+        """Register a workload as the operator."""
+        scope = {"operations": operations, "keys": keys}
+        answer = self.live.post("/v1/workloads", "operator", {"name": name, "scope": scope})
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+
+def start_house(folder: Path, *, listen: str = "", data: str = "", more: str = "") -> House:
+    """Start a server with two listeners; the arguments are appended to its configuration's tables."""
+    outside, devices = Authority.root("Hospital authority"), Authority.root("Device authority")
+    port = free_port()
+    (folder / "outside.pem").write_bytes(outside.pem)
+    (folder / "devices.pem").write_bytes(devices.pem)
+
+    def configure(text: str) -> str:
+        text = text.replace("[listen]\n", f"[listen]\n{listen}\n").replace("[data]\n", f"[data]\n{data}\n")
+        return text + (
+            f'\n[[workloads.authorities]]\nlabel = "hospital"\nbundle = "{folder}/outside.pem"\ntrust_domain = "{DOMAIN}"\n'
+            f'[[workloads.authorities]]\nlabel = "devices"\nbundle = "{folder}/devices.pem"\nnaming = "common-name"\n{more}'
+        )
+
+    live = launch(folder, "--development", "--data-port", str(port), configure=configure)
+    return House(live, folder, port, outside, devices)
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A house for everybody who does not hurt it."""
+    made = start_house(tmp_path_factory.mktemp("house"))
+    made.live.create_key("ward-records", environment="test", classification="ePHI")
+    yield made
+    made.live.stop()
