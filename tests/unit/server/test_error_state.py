@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -35,13 +35,10 @@ def test_the_server_stops_when_the_module_fails_its_self_test(tmp_path: Path) ->
             desk.module.self_test()
         with pytest.raises(Broken):
             desk.module.random(8)
-        lane = SimpleNamespace(refusals=Refusals(desk))
-        server: Any = SimpleNamespace(
-            should_exit=False, config=SimpleNamespace(http=lane), server_state=SimpleNamespace(connections=set())
-        )
+        server: Any = SimpleNamespace(should_exit=False, force_exit=False, sweep=lambda _now: None)
 
         async def until_stopped() -> None:
-            clockwork = asyncio.create_task(_by_the_clock(config, desk, store, cast(Any, server)))
+            clockwork = asyncio.create_task(_by_the_clock(config, desk, store, Refusals(desk), [server]))
             while not server.should_exit:
                 await asyncio.sleep(0)
             clockwork.cancel()
