@@ -93,6 +93,7 @@ class Every:
         yield from self._life()
         yield from self._people()
         yield from self._workloads()
+        yield from self._grants()
         yield from self._reads()
         yield self.call("POST", "/v1/self-test", "operator", {})
         yield self.call("POST", "/v1/self-test", "auditor", {"full": False})
@@ -178,6 +179,22 @@ class Every:
         made = self.live.post("/v1/workloads", "operator", {**named, "name": named["name"] + "/second"}).json()["id"]
         yield self.call("PATCH", f"/v1/workloads/{made}", "operator", {"enabled": False, "reason": "over"})
         yield self.call("GET", "/v1/workloads", "auditor")
+
+    def _grants(self) -> Iterator[Call]:
+        granted = {"grantee": self.name("app"), "operations": ["decrypt"], "keys": [self.name("aes")], "ttl_seconds": 600}
+        full = {
+            "context": {"patient": ["p-1"]}, "delegate": True, "exact": True, "networks": ["wards"], "purposes": ["treatment"],
+            "uses": 5, "reason": "on call",
+        }  # fmt: skip
+        yield self.call("POST", "/v1/grants", "operator", {**granted, **full})
+        made = [self.live.post("/v1/grants", "operator", granted).json()["id"] for _ in range(2)]
+        yield self.call("GET", "/v1/grants", "auditor")
+        yield self.call("GET", f"/v1/grants/{made[0]}", "operator")
+        scope = {"operations": ["decrypt"], "keys": ["nothing"]}
+        issued = {"principal": self.name("app"), "role": "application", "ttl_seconds": 600, "scope": scope}
+        grantee = str(self.live.post("/v1/credentials", "operator", issued).json()["token"])
+        yield self.call("POST", f"/v1/grants/{made[0]}/retire", "application", {"reason": "done"}, token=grantee)
+        yield self.call("POST", f"/v1/grants/{made[1]}/revoke", "operator", {"reason": "left"})
 
     def _reads(self) -> Iterator[Call]:
         yield self.call("GET", "/v1/keys", "auditor")

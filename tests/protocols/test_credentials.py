@@ -300,7 +300,7 @@ def test_a_credential_ends_at_its_time_to_the_microsecond(tmp_path: Path, monkey
         for passed, expected in [(0, 200), (life // 2, 200), (life - 1, 200), (life, 401), (life + 1, 401), (10**13, 401)]:
             hands.at = issued + passed
             assert server.ask("GET", "/v1/whoami", token)[0] == expected
-        server.desk.callers.forget(credential)  # read again from the store it is as dead
+        server.desk.callers.forget("", credential)  # read again from the store it is as dead
         assert server.ask("GET", "/v1/whoami", token)[0] == 401
         hands.at = issued
         assert (

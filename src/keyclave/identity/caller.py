@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from keyclave.identity.grants import Grant
 from keyclave.identity.roles import Role
 from keyclave.identity.scope import Scope
 
@@ -42,24 +43,27 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     for a bearer token). `roles`: names of every role held now, custom and elevated ones too, the duty among them.
     `stepped_up_at`: when the caller last proved presence, microseconds. `thumbprint`: SHA-256 of the client certificate that must
     come with the credential (RFC 8705), or empty. `grants`: live grants to the principal. `elevation`: id of the elevation that
-    gives the role, or empty.
+    gives the role, or empty. `until`: when the first of all this ends and must be looked up again, microseconds (0: with the
+    credential).
     """
 
     aal: int = 1
     elevation: str = ""
-    grants: tuple[Any, ...] = ()
+    grants: tuple[Grant, ...] = ()
     how: str = ""
     person: bool = False
     roles: tuple[str, ...] = ()
     stepped_up_at: int = 0
     thumbprint: bytes = b""
+    until: int = 0
 
 
 class Caller:
     """A credential and a standing together with the decisions already made for them. Dropped whole when either changes."""
 
     __slots__ = (
-        "allowed", "credential", "expires_at", "id", "live", "principal", "revision", "role", "scope", "standing", "tenant",
+        "allowed", "credential", "digest", "expires_at", "id", "live", "principal", "revision", "role", "scope", "standing",
+        "tenant",
     )  # fmt: skip
 
     def __init__(self, credential: Credential, standing: Standing | None = None) -> None:
@@ -69,8 +73,10 @@ class Caller:
         self.principal = credential.principal
         self.role = credential.role
         self.scope = credential.scope
-        self.expires_at = credential.expires_at
         self.standing = standing or Standing(person=credential.role is not Role.APPLICATION, roles=(credential.role.value,))
+        until = self.standing.until
+        self.expires_at = min(credential.expires_at, until) if until else credential.expires_at
+        self.digest: bytes | None = None  # of what was presented, where it is kept in memory
         self.live = True  # until the credential changes: whoever still holds this object must look again
         self.revision: object = None  # the policy revision under which `allowed` was decided
         self.allowed: dict[Any, Any] = {}

@@ -15,9 +15,9 @@ from keyclave.core.errors import Malformed
 
 ANY = "*"
 
-_KeyPattern = Annotated[str, Meta(min_length=1, max_length=limits.NAME, pattern=r"^[A-Za-z0-9._:-]*\*?$(?!\n)")]
-_ContextName = Annotated[str, Meta(min_length=1, max_length=limits.CONTEXT_NAME, pattern=r"^[!-~]+$(?!\n)")]
-_ContextValue = Annotated[str, Meta(max_length=limits.CONTEXT_VALUE, pattern=limits.PRINTABLE)]
+KeyPattern = Annotated[str, Meta(min_length=1, max_length=limits.NAME, pattern=r"^[A-Za-z0-9._:-]*\*?$(?!\n)")]
+ContextName = Annotated[str, Meta(min_length=1, max_length=limits.CONTEXT_NAME, pattern=r"^[!-~]+$(?!\n)")]
+ContextValue = Annotated[str, Meta(max_length=limits.CONTEXT_VALUE, pattern=limits.PRINTABLE)]
 
 
 class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,8 +27,8 @@ class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     operations: Annotated[tuple[Annotated[str, Meta(max_length=40)], ...], Meta(max_length=64)] = ()
-    keys: Annotated[tuple[_KeyPattern, ...], Meta(max_length=128)] = ()
-    context: Annotated[dict[_ContextName, tuple[_ContextValue, ...]], Meta(max_length=limits.CONTEXT_ENTRIES)] = {}
+    keys: Annotated[tuple[KeyPattern, ...], Meta(max_length=128)] = ()
+    context: Annotated[dict[ContextName, tuple[ContextValue, ...]], Meta(max_length=limits.CONTEXT_ENTRIES)] = {}
 
     def check(self, known_operations: frozenset[str]) -> None:
         """Refuse a scope that names what does not exist, or is too large to evaluate at once."""

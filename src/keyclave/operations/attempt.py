@@ -50,6 +50,7 @@ class Attempt:
     count = 1
     decision: Decision | None = None
     detail: dict[str, str | int] | None = None
+    drops: tuple[str, ...] = ()  # like `touches`, but known only inside the transaction
     dry_run = False
     error: KeyclaveError | None = None
     event = ""
@@ -79,6 +80,23 @@ class Attempt:
         self.peer = peer
         self.reply = reply
         self.at = desk.clock.now()
+
+    def begin_again(self) -> None:
+        """Forget what a first run left, except uses of key versions that are accounted for already."""
+        for name in (
+            "answer",
+            "change_fn",
+            "changes",
+            "context",
+            "count",
+            "decision",
+            "detail",
+            "failed",
+            "grant",
+            "several",
+            "spends",
+        ):
+            self.__dict__.pop(name, None)
 
     def note_context(self, context: Mapping[str, str]) -> None:
         """Record the encryption context: keyed hashes, except names that policy marks as plain (promise 8)."""

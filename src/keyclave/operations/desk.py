@@ -25,7 +25,7 @@ from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer
 from keyclave.operations.access import Access
 from keyclave.operations.attempt import Attempt, DryRun, Reply
-from keyclave.operations.callers import Callers, nobody
+from keyclave.operations.callers import Callers
 from keyclave.operations.imports import Imports
 from keyclave.operations.keyring import BLOCK, Keyring, LoadedKey
 from keyclave.operations.log import Log
@@ -86,7 +86,7 @@ class Desk:
         """Run `op` for the attempt's caller on the key `ref` (empty where the operation names none)."""
         attempt.request, attempt.ref = request, ref
         try:
-            self._check_live(attempt.caller)
+            self._check_live(attempt)
             if attempt.idempotency is not None and self.replay(attempt):
                 self.enqueue(attempt)
                 return
@@ -128,12 +128,16 @@ class Desk:
             key = self.keyring.find(tenant, ref)
         return key
 
-    def _check_live(self, caller: Caller) -> None:
-        """Refuse a caller whose credential was revoked meanwhile, even if the revocation still waits for its commit."""
-        if self._pending and caller.id in self._pending:
+    def _check_live(self, attempt: Attempt) -> None:
+        """Look again at a caller of whom something changed meanwhile, even if the change still waits for its commit.
+
+        One whose credential was revoked is nobody; one whose rights changed goes on with what is left.
+        """
+        caller = attempt.caller
+        if self._pending and (caller.id in self._pending or caller.principal in self._pending):
             self.store.flush()
         if not caller.live:
-            raise nobody()
+            attempt.caller = self.callers.again(caller, attempt.peer)
 
     def _run(self, op: Operation, attempt: Attempt, key: LoadedKey | None, request: Any) -> None:
         result = op.run(self, attempt, key, request)
@@ -164,19 +168,32 @@ class Desk:
         revision by the store; a use of a key that has changed is done over.
         """
         try:
-            self._check_live(attempt.caller)
+            caller = attempt.caller
+            self._check_live(attempt)
+            if attempt.caller is caller and caller.digest is not None:
+                attempt.caller = self.callers.again(caller, attempt.peer)  # a right that ended by the clock meanwhile has ended
             if op.needs_root and self.vault.sealed:
                 raise Sealed
+            if attempt.caller is not caller and attempt.error is None:
+                if not op.changes:
+                    self._again(op, attempt, attempt.ref)
+                    return
+                attempt.spends = ()
+                self.admit(op, attempt, attempt.ref)  # the change itself is held to the key's revision by the store
             if key is not None and attempt.error is None and not op.changes:
                 now = self.find(attempt.caller.tenant, key.key.id)
                 if now.key.rev != key.key.rev:
-                    attempt.answer = None
-                    self.perform(op, attempt, now.key.id, attempt.request)
+                    self._again(op, attempt, now.key.id)
                     return
         except KeyclaveError as error:
             attempt.answer, attempt.error = None, error
             attempt.change_fn, attempt.changes = None, False
         self.enqueue(attempt)
+
+    def _again(self, op: Operation, attempt: Attempt, ref: str) -> None:
+        """Do a use over, from the beginning: what it was judged by has changed."""
+        attempt.begin_again()
+        self.perform(op, attempt, ref, attempt.request)
 
     def enqueue(self, attempt: Attempt) -> None:
         """Hand the attempt to the store; what it is about to change is used by nobody until that is done."""
@@ -196,8 +213,10 @@ class Desk:
                 if not self._pending[name]:
                     del self._pending[name]
                 self.keyring.forget(attempt.caller.tenant, name)
-                self.callers.forget(name)
-        elif failed and attempt.reservations:
+                self.callers.forget(attempt.caller.tenant, name)
+            for name in attempt.drops:
+                self.callers.forget(attempt.caller.tenant, name)
+        if attempt.reservations and (failed or (attempt.changes and attempt.error is not None)):
             for key_id, _ in attempt.reservations:
                 self.keyring.forget(attempt.caller.tenant, key_id)
 

@@ -31,6 +31,7 @@ from keyclave.operations import (
 from keyclave.operations.archive_key import rewrapping
 from keyclave.operations.batch import BatchAnswer, UseVerb, many, single
 from keyclave.operations.forms import Empty, Request
+from keyclave.operations.grants.table import OPERATIONS as GRANTS
 from keyclave.operations.key_view import KeyView
 from keyclave.operations.moves import MoveRequest, move
 from keyclave.operations.operation import Operation, Slow, always
@@ -201,4 +202,4 @@ READS: list[Operation] = [
           "Read events.", slow=always),
 ]  # fmt: skip
 
-OPERATIONS: list[Operation] = [*USES, *EXCHANGES, *LIFE, *PEOPLE, *UPKEEP, *READS, *workloads.OPERATIONS]
+OPERATIONS: list[Operation] = [*USES, *EXCHANGES, *LIFE, *PEOPLE, *GRANTS, *UPKEEP, *READS, *workloads.OPERATIONS]

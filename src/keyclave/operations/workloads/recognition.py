@@ -18,6 +18,7 @@ from keyclave.identity.caller import Caller, Credential, Standing
 from keyclave.identity.certificates import Authority, Naming, name_of
 from keyclave.identity.peer import Peer
 from keyclave.identity.roles import Role
+from keyclave.operations.standing import stand
 from keyclave.operations.workloads.settings import WorkloadSettings
 from keyclave.store.access import workloads as rows
 from keyclave.store.interface import Store
@@ -44,6 +45,7 @@ class Recognition:
         self._settings = settings
         self._callers: dict[bytes, tuple[Caller, str]] = {}  # by thumbprint, with the id of the workload
         self._thumbprint_of: dict[str, bytes] = {}
+        self._certificates_of: dict[tuple[str, str], set[str]] = {}
         self._chains: dict[bytes, tuple[bytes, ...]] = {}  # a resumed session brings the leaf alone
         self.lists: dict[str, frozenset[int]] = {}  # serials that outside authorities have revoked, by label
         self.authorities: tuple[Authority, ...] = ()
@@ -75,7 +77,7 @@ class Recognition:
     def caller(self, peer: Peer) -> Caller:
         """Return the caller whom the peer's certificate names, or raise `Unauthenticated`: one answer for every reason."""
         known = self._callers.get(peer.thumbprint)
-        if known is None:
+        if known is None or self._clock.now() >= known[0].expires_at:  # perhaps only a grant has ended
             known = self._recognise(peer)
         if self._clock.now() >= known[0].expires_at:
             raise unknown_certificate()
@@ -141,8 +143,10 @@ class Recognition:
         standing = Standing(how="mtls", roles=(Role.APPLICATION.value,), thumbprint=named.leaf.thumbprint)
         if len(self._callers) >= _CAPACITY:
             self.forget_all()
-        known = self._callers[peer.thumbprint] = (Caller(credential, standing), workload.id)
+        stands = self._store.read(lambda conn: stand(conn, credential, standing, self._clock.now()))
+        known = self._callers[peer.thumbprint] = (Caller(*stands), workload.id)
         self._thumbprint_of[named.id] = peer.thumbprint
+        self._certificates_of.setdefault((tenant, name), set()).add(named.id)
         return known
 
     def of_workload(self, workload: str) -> tuple[str, ...]:
@@ -158,12 +162,18 @@ class Recognition:
         if known is not None:
             known[0].live = False
 
+    def forget_principal(self, tenant: str, principal: str) -> None:
+        """Drop whoever came by that name."""
+        for certificate in self._certificates_of.pop((tenant, principal), ()):
+            self.forget(certificate)
+
     def forget_all(self) -> None:
         """Drop everybody."""
         for caller, _ in self._callers.values():
             caller.live = False
         self._callers.clear()
         self._thumbprint_of.clear()
+        self._certificates_of.clear()
 
 
 def patterns_over(name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from keyclave.policy.duties import DUTIES
 from keyclave.protocols.rest.problems import Problem
 
 _REF = "#/components/schemas/{name}"
-_PATH_PARAMETERS = {"key": "id or name of the key", "credential": "id of the credential", "workload": "id of the workload"}
+_PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 _TEXT = {"type": "string"}
 
 
@@ -71,10 +72,10 @@ def _operation(op: Operation, named: dict[Any, Any], components: dict[str, Any])
 
 def _parameters(op: Operation, named: dict[Any, Any], components: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for name, description in _PATH_PARAMETERS.items():
-        if "{" + name + "}" in op.path:
-            schema = {"type": "string", "minLength": 1}
-            found.append({"name": name, "in": "path", "required": True, "description": description, "schema": schema})
+    for name in _PATH_PARAMETER.findall(op.path):
+        description = "id or name of the key" if name == "key" else f"id of the {name}"
+        schema = {"type": "string", "minLength": 1}
+        found.append({"name": name, "in": "path", "required": True, "description": description, "schema": schema})
     if op.query is not None:
         properties = components[named[op.query]["$ref"].rpartition("/")[2]]["properties"]
         found += [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in properties.items()]
