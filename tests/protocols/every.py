@@ -183,7 +183,7 @@ class Every:
     def _grants(self) -> Iterator[Call]:
         granted = {"grantee": self.name("app"), "operations": ["decrypt"], "keys": [self.name("aes")], "ttl_seconds": 600}
         full = {
-            "context": {"patient": ["p-1"]}, "delegate": True, "exact": True, "networks": ["wards"], "purposes": ["treatment"],
+            "context": {"patient": ["p-1"]}, "delegate": True, "exact": True, "networks": [], "purposes": ["treatment"],
             "uses": 5, "reason": "on call",
         }  # fmt: skip
         yield self.call("POST", "/v1/grants", "operator", {**granted, **full})

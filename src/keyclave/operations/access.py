@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from keyclave.core.clock import MICROSECONDS
-from keyclave.core.errors import AssuranceRequired, Refused, StepUpRequired
-from keyclave.identity.caller import Caller
+from keyclave.core.errors import AssuranceRequired, Malformed, Refused, StepUpRequired
+from keyclave.identity.grants import PURPOSES, matching
 from keyclave.identity.peer import Peer, Plane
 from keyclave.identity.roles import Role
 from keyclave.keys.model import Cryptoperiod, Key
 from keyclave.operations.keyring import LoadedKey, unknown_key
 from keyclave.operations.operation import Operation
 from keyclave.operations.revisions import Revisions
-from keyclave.policy.cedar import BUILT_IN
+from keyclave.policy.cedar import BUILT_IN, OWN_GRANTS
 from keyclave.policy.decision import Alternative, Decision
 from keyclave.policy.duties import SCOPED, check_duty
 from keyclave.policy.engine import Compiled, Question, Verdict
@@ -47,6 +47,8 @@ class Access:
         plane = attempt.peer.plane
         if plane is not Plane.BOTH and op.plane is not Plane.BOTH and plane is not op.plane:
             raise Refused(f"{op.name} is not served on this listener", f"use the {op.plane.value} listener")
+        if attempt.purpose and attempt.purpose not in PURPOSES:
+            raise Malformed("the header keyclave-purpose names no purpose of use", f"known: {', '.join(PURPOSES)}")
         attempt.action = op.name if op.acts_as is None else op.acts_as(attempt.request)
         caller = attempt.caller
         check_duty(caller, attempt.action)
@@ -108,7 +110,7 @@ class Access:
         if self_service:
             return Decision(allowed=True)
         contextual = self._kinds[action].context
-        granted = _granted(attempt.caller, action, key, contextual=contextual)
+        granted = _granted(attempt, question, key, contextual=contextual)
         if granted:
             question = question.granting()
         verdict = revision.decide(question)
@@ -148,14 +150,38 @@ def choose(attempt: Attempt, decision: Decision, context: Mapping[str, str]) -> 
     )
 
 
-def _granted(caller: Caller, action: str, key: Key | None, *, contextual: bool) -> list[Alternative]:
-    """Return the rights that the credential's own scope gives on a key, or on none."""
+def _granted(attempt: Attempt, question: Question, key: Key | None, *, contextual: bool) -> list[Alternative]:
+    """Return the rights that the credential's own scope and the principal's grants give on a key, or on none."""
+    caller, action = attempt.caller, question.action
+    if caller.role is not Role.APPLICATION:
+        return []
+    if action in OWN_GRANTS:
+        return [Alternative(policy="own-grants")]
+    if action not in SCOPED:
+        return []
+    rights: list[Alternative] = []
     scope = caller.scope
-    if caller.role is not Role.APPLICATION or scope is None or action not in SCOPED or action not in scope.operations:
-        return []
-    if key is not None and not scope.names_key(key.id, key.name):
-        return []
-    return [Alternative(context=scope.context if contextual else {}, policy="scope")]
+    if scope is not None and action in scope.operations and (key is None or scope.names_key(key.id, key.name)):
+        rights.append(Alternative(context=scope.context if contextual else {}, policy="scope"))
+    if caller.standing.grants:
+        rights += _rights_of_grants(attempt, question, key)
+    return rights
+
+
+def _rights_of_grants(attempt: Attempt, question: Question, key: Key | None) -> list[Alternative]:
+    named = ("", "") if key is None else (key.id, key.name)
+    found = matching(attempt.caller.standing.grants, question.action, *named, question.networks, question.purpose, attempt.at)
+    return [
+        Alternative(
+            context=grant.context,
+            counted=grant.counted,
+            exact=grant.exact,
+            grant=grant.id,
+            policy="grant",
+            until=grant.expires_at,
+        )
+        for grant in found
+    ]
 
 
 def _alternatives(

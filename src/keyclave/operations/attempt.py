@@ -59,6 +59,7 @@ class Attempt:
     grant = ""  # id of the grant that permitted it
     idempotency: tuple[str, bytes] | None = None
     if_match: int | None = None
+    item: set[str] | None = None  # counted grants that the item at hand uses
     key_id = ""
     outcome = "ok"
     purpose = ""  # purpose of use, as the caller declared it
@@ -71,6 +72,7 @@ class Attempt:
     several = False  # whether more than one value of a name was recorded
     spends: tuple[Spend, ...] = ()  # what is used up in the same transaction: approvals, counted grants
     touches: tuple[str, ...] = ()
+    used: dict[str, int] | None = None  # uses of counted grants, by grant
     version = 0
 
     def __init__(self, desk: Desk, op: str, caller: Caller, peer: Peer, reply: Reply) -> None:
@@ -93,8 +95,10 @@ class Attempt:
             "detail",
             "failed",
             "grant",
+            "item",
             "several",
             "spends",
+            "used",
         ):
             self.__dict__.pop(name, None)
 
@@ -113,8 +117,21 @@ class Attempt:
                 self.several = True
 
     def use_grant(self, right: Alternative) -> None:
-        """Remember which grant permitted it."""
+        """Remember which grant permitted it; one whose uses are counted is spent once for each item that succeeds."""
         self.grant = right.grant
+        if right.counted:
+            if self.item is None:
+                self.item = set()
+            self.item.add(right.grant)
+
+    def end_item(self, *, failed: bool = False) -> None:
+        """An item (of a batch, or the only one) is done: count what it used, unless it failed."""
+        if self.item:
+            if self.used is None:
+                self.used = {}
+            for grant in () if failed else self.item:
+                self.used[grant] = self.used.get(grant, 0) + 1
+            self.item.clear()
 
     def settle(self) -> None:
         """Say how many events this will be, before it is enqueued."""

@@ -43,10 +43,12 @@ def many(verb: UseVerb) -> Callable[[Desk, Attempt, LoadedKey | None, Any], Batc
         for item in request.items:
             try:
                 results.append(verb(desk, attempt, key, item, sealing))
+                attempt.end_item()
             except KeyclaveError as error:
                 codes[error.code] = int(codes.get(error.code, 0)) + 1
                 results.append(Failed(Problem(error.code, error.detail, error.hint)))
                 attempt.failed += 1
+                attempt.end_item(failed=True)
         attempt.count = len(request.items)
         if codes:
             attempt.detail = dict(sorted(codes.items()))

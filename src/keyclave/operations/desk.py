@@ -26,6 +26,7 @@ from keyclave.identity.peer import Peer
 from keyclave.operations.access import Access
 from keyclave.operations.attempt import Attempt, DryRun, Reply
 from keyclave.operations.callers import Callers
+from keyclave.operations.grants.spend import spend_grants
 from keyclave.operations.imports import Imports
 from keyclave.operations.keyring import BLOCK, Keyring, LoadedKey
 from keyclave.operations.log import Log
@@ -141,6 +142,8 @@ class Desk:
 
     def _run(self, op: Operation, attempt: Attempt, key: LoadedKey | None, request: Any) -> None:
         result = op.run(self, attempt, key, request)
+        if attempt.item is not None:
+            spend_grants(attempt)
         if attempt.spends and not op.changes:  # what is spent on a use is spent with its event, or the use did not happen
             attempt.change_fn, attempt.changes = (lambda _transaction: result), True
         elif op.changes:

@@ -18,8 +18,12 @@ from keyclave.core.errors import Malformed
 RESERVED = "granted"  # only built-in policies read it: a `forbid` that did would make the loss of a grant give a right
 BUILT_IN = "built-in"
 _GRANTED = (
-    'permit(principal, action in [Action::"use", Action::"key-read", Action::"public-key"], resource) when { context.granted };'
+    'permit(principal, action in [Action::"use", Action::"key-read", Action::"public-key", Action::"grant-create", '
+    'Action::"grant-retire", Action::"grant-revoke", Action::"grant-list", Action::"grant-read"], resource) '
+    "when { context.granted };"
 )
+OWN_GRANTS = frozenset(("grant-create", "grant-retire", "grant-revoke", "grant-list", "grant-read"))
+"""What applications do with grants of their own: the grant is the right to it."""
 _MOST = 5_000
 
 
@@ -71,7 +75,7 @@ def built_in(kinds: Mapping[str, Kind]) -> Policy:
     """Return the one policy that is always there: what a scope or grant reaches is permitted."""
     form = json.loads(cedarpy.policies_to_json_str(_GRANTED))["staticPolicies"]["policy0"]
     form["annotations"] = {"id": BUILT_IN}
-    uses = frozenset(name for name, kind in kinds.items() if kind.group == "use" or name in ("key-read", "public-key"))
+    uses = OWN_GRANTS.union(name for name, kind in kinds.items() if kind.group == "use" or name in ("key-read", "public-key"))
     return Policy(id=BUILT_IN, file="", effect="permit", actions=uses, form=form, context={})
 
 

@@ -23,11 +23,13 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True):
     """One right that permits the operation.
 
     `context` maps names of the encryption context to permitted values (`("*",)`: must be present). `grant` is the id of the grant
-    it comes from, `counted` when its uses are counted. `until` is when it ends (microseconds; 0: with its caller).
+    it comes from, `counted` when its uses are counted. `until` is when it ends (microseconds; 0: with its caller). With `exact`,
+    the encryption context has the names of `context` and no other.
     """
 
     context: Mapping[str, tuple[str, ...]] = {}
     counted: bool = False
+    exact: bool = False
     grant: str = ""
     policy: str = ""
     until: int = 0
@@ -42,6 +44,8 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True):
             value = context.get(name)
             if value is None or (value not in values and "*" not in values):
                 return name
+        if self.exact and len(context) > len(self.context):
+            return min(context.keys() - self.context.keys())
         return ""
 
 

@@ -61,6 +61,7 @@ def create_grant(
     caller = attempt.caller
     if request.grantee == caller.principal:
         raise SelfConflict("nobody grants anything to themselves", "ask another person who may")
+    _check_networks(desk, attempt, request)
     parent = _parent(desk, attempt, request.parent)
     grant = Grant(
         id=to_id("gnt", desk.module.random(RAW)),
@@ -104,6 +105,12 @@ def _check_form(request: GrantRequest) -> None:
     unknown = [purpose for purpose in request.purposes if purpose not in PURPOSES]
     if unknown:
         raise Malformed("the grant names a purpose of use that does not exist", f"known: {', '.join(PURPOSES)}")
+
+
+def _check_networks(desk: Desk, attempt: Attempt, request: GrantRequest) -> None:
+    known = desk.access.revisions.of(attempt.caller.tenant).rules.networks
+    if not known.keys() >= set(request.networks):
+        raise Malformed("the grant names a network that policy does not", f"known: {', '.join(sorted(known)) or 'none'}")
 
 
 def _parent(desk: Desk, attempt: Attempt, named: str | None) -> Grant | None:

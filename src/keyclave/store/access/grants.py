@@ -28,7 +28,7 @@ _SPEND = Prepared(
     .where((_g.uses.is_(None)) | (_g.remaining >= bindparam("number")))
     .values(remaining=_g.remaining - bindparam("number"))
 )
-_ABOVE = select(_g.parent).where(_g.id == bindparam("grant"))
+_LINK = select(_g.parent, _g.remaining).where(_g.id == bindparam("grant"))
 
 
 def _grant(row: Row[Any]) -> Grant:
@@ -64,9 +64,19 @@ def insert_grant(conn: Connection, grant: Grant) -> None:
 
 
 def held_grants(conn: Connection, tenant: str, grantee: str, now: int) -> tuple[Grant, ...]:
-    """Return what a principal was granted and still may use."""
-    found = (_grant(row) for row in conn.execute(_HELD, {"tenant": tenant, "grantee": grantee, "now": now}))
-    return tuple(grant for grant in found if grant.remaining != 0)
+    """Return what a principal was granted and still may use: nothing is used up, of the grants above it neither."""
+    found = [_grant(row) for row in conn.execute(_HELD, {"tenant": tenant, "grantee": grantee, "now": now})]
+    return tuple(grant for grant in found if not grant.counted or not _used_up(conn, grant))
+
+
+def _used_up(conn: Connection, grant: Grant) -> bool:
+    link: str | None = grant.id
+    while link is not None:
+        row = conn.execute(_LINK, {"grant": link}).one()
+        if row.remaining == 0:
+            return True
+        link = row.parent
+    return False
 
 
 def read_grant(conn: Connection, tenant: str, grant: str) -> Grant | None:
@@ -111,14 +121,19 @@ def end_grants(conn: Connection, ids: Iterable[str], how: str, at: int, by: str)
         conn.execute(ending.values(end=how, ended_at=at, ended_by=by), rows)
 
 
-def spend(conn: Connection, grant: str, number: int, now: int) -> bool:
-    """Use `number` uses of a grant and of every grant above it, or tell that one of them has not so many, or has ended.
+def spend(conn: Connection, grant: str, number: int, now: int) -> tuple[str, ...] | None:
+    """Use `number` uses of a grant and of every grant above it. None where one of them has not so many, or has ended.
 
-    Part of what was spent when it answers False is undone with the transaction: the caller must refuse.
+    What was spent before it answers None is undone with the transaction: the caller must refuse. Otherwise it returns the
+    grantees who hold nothing more of what was used up just now.
     """
+    over: list[str] = []
     link: str | None = grant
     while link is not None:
         if _SPEND.run(conn, {"grant": link, "number": number, "now": now}) != 1:
-            return False
-        link = conn.execute(_ABOVE, {"grant": link}).scalar_one()
-    return True
+            return None
+        row = conn.execute(_LINK, {"grant": link}).one()
+        if row.remaining == 0:
+            over += [each.grantee for each in below(conn, link)]
+        link = row.parent
+    return tuple(over)
