@@ -173,8 +173,8 @@ class Desk:
         try:
             caller = attempt.caller
             self._check_live(attempt)
-            if attempt.caller is caller and caller.digest is not None:
-                attempt.caller = self.callers.again(caller, attempt.peer)  # a right that ended by the clock meanwhile has ended
+            if self.clock.now() >= attempt.caller.expires_at:  # a right that ended by the clock meanwhile has ended
+                attempt.caller = self.callers.again(attempt.caller, attempt.peer)
             if op.needs_root and self.vault.sealed:
                 raise Sealed
             if attempt.caller is not caller and attempt.error is None:
