@@ -57,7 +57,7 @@ def test_a_grant_permits_from_the_next_request_until_the_next_after_it_is_revoke
     assert answer.status_code == 200
     events = live.get("/v1/audit/events", "auditor", params={"actor": app.name}).json()["events"]
     assert (events[-1]["grant"], events[-1]["outcome"]) == (grant["id"], "ok")
-    assert live.post(f"/v1/grants/{grant['id']}/revoke", "operator", {"reason": "left"}).json()["state"] == "revoked"
+    assert live.post(f"/v1/grants/{grant['id']}/revoke", "operator", {"reason": "left"}).json()["status"] == "revoked"
     assert app.use(key).status_code == 404
     assert live.post(f"/v1/grants/{grant['id']}/revoke", "custodian").status_code == 200  # a second time is no error
     assert live.get(f"/v1/grants/{grant['id']}", "auditor").json()["ended_by"] == "first-operator"
@@ -160,7 +160,7 @@ def test_items_of_a_batch_count_each_and_failed_ones_do_not(live: Live, app: App
 def test_another_right_serves_when_a_counted_grant_is_used_up(live: Live, app: App, key: str) -> None:
     first, second = give(live, app, key, uses=1), give(live, app, key, uses=2)
     assert [app.use(key).status_code for _ in range(4)] == [200, 200, 200, 404]
-    assert [live.get(f"/v1/grants/{g['id']}", "operator").json()["state"] for g in (first, second)] == ["used-up", "used-up"]
+    assert [live.get(f"/v1/grants/{g['id']}", "operator").json()["status"] for g in (first, second)] == ["used-up", "used-up"]
     give(live, app, key, uses=5)
     free = give(live, app, key)
     assert app.use(key).status_code == 200
@@ -187,10 +187,10 @@ def test_a_grant_is_given_on_narrower_only_and_ends_with_the_one_above(live: Liv
     assert far.use(key, context={"patient": "1"}, **treat).status_code == 200
     # a use below spends every counted grant above it
     assert live.get(f"/v1/grants/{grant['id']}", "operator").json()["remaining"] == 2
-    assert live.post(f"/v1/grants/{grant['id']}/revoke", "operator").json()["state"] == "revoked"
+    assert live.post(f"/v1/grants/{grant['id']}/revoke", "operator").json()["status"] == "revoked"
     for each in (app, below, far):
         assert each.use(key, context={"patient": "1"}, **treat).status_code == 404
-    states = [live.get(f"/v1/grants/{g['id']}", "auditor").json()["state"] for g in (grant, child, grandchild)]
+    states = [live.get(f"/v1/grants/{g['id']}", "auditor").json()["status"] for g in (grant, child, grandchild)]
     assert states == ["revoked"] * 3
 
 
@@ -249,12 +249,12 @@ def test_retiring_is_the_grantees_and_revoking_the_givers(live: Live, app: App, 
     assert live.post(f"/v1/grants/{grant['id']}/retire", below.token).status_code == 404  # not theirs to know of
     assert live.post(f"/v1/grants/{child['id']}/retire", app.token).status_code == 403
     assert live.post(f"/v1/grants/{grant['id']}/retire", "operator").status_code == 403
-    assert live.post(f"/v1/grants/{child['id']}/revoke", app.token).json()["state"] == "revoked"
+    assert live.post(f"/v1/grants/{child['id']}/revoke", app.token).json()["status"] == "revoked"
     assert below.use(key).status_code == 404
     again = give(live, below, key, by=app.token, parent=grant["id"], ttl_seconds=60)
-    assert live.post(f"/v1/grants/{grant['id']}/retire", app.token).json()["state"] == "retired"
+    assert live.post(f"/v1/grants/{grant['id']}/retire", app.token).json()["status"] == "retired"
     assert [each.use(key).status_code for each in (app, below)] == [404, 404]
-    assert live.get(f"/v1/grants/{again['id']}", "operator").json()["state"] == "retired"
+    assert live.get(f"/v1/grants/{again['id']}", "operator").json()["status"] == "retired"
 
 
 @pytest.mark.requirement("R29")

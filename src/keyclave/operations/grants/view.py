@@ -24,11 +24,11 @@ Find = Callable[[Desk, Attempt], Grant]
 
 
 class GrantView(Answer, kw_only=True):
-    """A grant. `remaining`: uses left, null where they are not counted. `state`: live, expired, used-up, retired or revoked."""
+    """A grant. `remaining`: uses left, null where they are not counted. `status`: live, expired, used-up, retired or revoked."""
 
     id: str
     grantee: str
-    state: str
+    status: str
     operations: list[str]
     keys: list[str]
     context: dict[str, list[str]]
@@ -97,7 +97,7 @@ def view(grant: Grant, now: int) -> GrantView:
     return GrantView(
         id=grant.id,
         grantee=grant.grantee,
-        state=_state(grant, now),
+        status=_status(grant, now),
         operations=list(grant.operations),
         keys=list(grant.keys),
         context={name: list(values) for name, values in sorted(grant.context.items())},
@@ -116,7 +116,7 @@ def view(grant: Grant, now: int) -> GrantView:
     )
 
 
-def _state(grant: Grant, now: int) -> str:
+def _status(grant: Grant, now: int) -> str:
     if grant.ended_at is not None:
         return grant.end
     if now >= grant.expires_at:
