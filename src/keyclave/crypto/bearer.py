@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from keyclave.crypto.module import CryptoModule
 
 PREFIX = "kct_"  # so that a token in the wrong place can be found by a scanner
+SESSION = "kcs_"
+INVITATION = "kci_"
 
 
-def new_token(module: CryptoModule) -> tuple[str, bytes]:
-    """Return a fresh token (`kct_` and 43 characters of base64url) and its digest (32 bytes)."""
-    text = PREFIX + base64.urlsafe_b64encode(module.random(32)).decode().rstrip("=")
+def new_token(module: CryptoModule, prefix: str = PREFIX) -> tuple[str, bytes]:
+    """Return a fresh token (the prefix and 43 characters of base64url) and its digest (32 bytes)."""
+    text = prefix + base64.urlsafe_b64encode(module.random(32)).decode().rstrip("=")
     return text, sha256(text.encode())
 
 

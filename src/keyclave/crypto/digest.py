@@ -26,3 +26,8 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 def same(a: bytes, b: bytes) -> bool:
     """Compare in constant time."""
     return hmac.compare_digest(a, b)
+
+
+def keyed(key: bytes, message: bytes) -> bytes:
+    """Return HMAC-SHA-256 (FIPS 198-1): 32 bytes."""
+    return hmac.digest(key, message, "sha256")

@@ -44,11 +44,12 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     `stepped_up_at`: when the caller last proved presence, microseconds. `thumbprint`: SHA-256 of the client certificate that must
     come with the credential (RFC 8705), or empty. `grants`: live grants to the principal. `elevation`: id of the elevation that
     gives the role, or empty. `until`: when the first of all this ends and must be looked up again, microseconds (0: with the
-    credential).
+    credential). `enrolling`: the session is good for nothing but enrolling an authenticator.
     """
 
     aal: int = 1
     elevation: str = ""
+    enrolling: bool = False
     grants: tuple[Grant, ...] = ()
     how: str = ""
     person: bool = False

@@ -230,7 +230,7 @@ _CREDENTIALS = select(s.credentials, s.principals.c.role).join(
     s.principals,
     (s.principals.c.tenant == s.credentials.c.tenant) & (s.principals.c.name == s.credentials.c.principal),
 )
-_BY_DIGEST = _CREDENTIALS.where(s.credentials.c.digest == bindparam("digest"))
+_BY_DIGEST = _CREDENTIALS.where(s.credentials.c.digest == bindparam("digest"), s.principals.c.disabled_at.is_(None))
 _BY_CREDENTIAL = _CREDENTIALS.where(s.credentials.c.tenant == bindparam("tenant"), s.credentials.c.id == bindparam("id"))
 
 
@@ -254,12 +254,17 @@ def _credential(row: Row[Any]) -> Credential:
     )
 
 
+def insert_principal(conn: Connection, tenant: str, name: str, role: Role, at: int) -> None:
+    """Keep a principal with its one duty. Names are never used again: the row is never deleted."""
+    kind = "workload" if role is Role.APPLICATION else "person"
+    conn.execute(s.principals.insert(), {"tenant": tenant, "name": name, "role": role.value, "created_at": at, "kind": kind})
+
+
 def insert_credential(conn: Connection, credential: Credential, digest: bytes) -> None:
     """Keep a credential by the digest of its token, and its principal with the role if the name is new."""
     c = credential
     if read_role(conn, c.tenant, c.principal) is None:
-        principal = {"tenant": c.tenant, "name": c.principal, "role": c.role.value, "created_at": c.created_at}
-        conn.execute(s.principals.insert(), principal)
+        insert_principal(conn, c.tenant, c.principal, c.role, c.created_at)
     row: dict[str, Any] = {"id": c.id, "tenant": c.tenant, "principal": c.principal, "digest": digest, "created_at": c.created_at}
     row |= {"scope": None if c.scope is None else _encode(c.scope).decode(), "created_by": c.created_by}
     conn.execute(s.credentials.insert(), row | {"expires_at": c.expires_at, "revoked_at": None})

@@ -120,8 +120,11 @@ principals = Table(
     Column("name", String(128), nullable=False),
     Column("role", String(16), nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("kind", String(8), nullable=False, server_default="person"),
+    Column("disabled_at", BigInteger),
     PrimaryKeyConstraint("tenant", "name"),  # one row, one role: separation of duties, kept by the schema
     CheckConstraint(one_of("role", [r.value for r in Role]), name="role"),
+    CheckConstraint(one_of("kind", ["person", "workload"]), name="kind"),
 )
 
 credentials = Table(
