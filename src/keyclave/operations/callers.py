@@ -1,17 +1,23 @@
-"""Who asks: bearer tokens to callers, from memory where possible. What changes a caller drops them from here at once."""
+"""Who asks: bearer tokens and sessions to callers, from memory where possible. What changes a caller drops them from here at once.
+
+A session's last use is noted here and written to the store now and then (`take_seen`): a request must not cost a write.
+"""
 
 from __future__ import annotations
 
+import msgspec
 from sqlalchemy import Connection
 
-from keyclave.core.clock import Clock
+from keyclave.core.clock import MICROSECONDS, Clock
 from keyclave.core.errors import Unauthenticated
 from keyclave.crypto.bearer import token_digest
-from keyclave.identity.caller import Caller
+from keyclave.identity.caller import Caller, Credential, Standing
 from keyclave.identity.peer import Peer
 from keyclave.operations.standing import stand
 from keyclave.operations.workloads.recognition import Recognition
 from keyclave.store import records
+from keyclave.store.access import people, sessions
+from keyclave.store.access.sessions import Session
 from keyclave.store.interface import Store
 
 _CAPACITY = 16_384
@@ -19,7 +25,7 @@ _LONGEST = 128  # characters of a token
 
 
 class Callers:
-    """Finds the caller of a token. One answer for absent, unknown, expired and revoked."""
+    """Finds the caller of a token. One answer for absent, unknown, expired, idle and revoked."""
 
     def __init__(self, store: Store, clock: Clock, certified: Recognition) -> None:
         self._store = store
@@ -28,6 +34,9 @@ class Callers:
         self._by_digest: dict[bytes, Caller] = {}
         self._digest_of: dict[str, bytes] = {}
         self._of_principal: dict[tuple[str, str], set[bytes]] = {}
+        self._idle: dict[str, int] = {}  # microseconds without a request after which a session ends
+        self._seen: dict[str, int] = {}  # when a session was last used
+        self._unsaved: set[str] = set()
 
     def authenticate(self, token: bytes) -> Caller:
         """Return the caller of `token`; the look-up is by digest, so its time tells nothing of the token."""
@@ -37,6 +46,8 @@ class Callers:
         caller = self._by_digest.get(digest)
         if caller is None or self._clock.now() >= caller.expires_at:  # something of it has ended, perhaps not all
             caller = self._load(digest)
+        if caller.id in self._idle:
+            self._note_use(caller.id)
         return caller
 
     def again(self, caller: Caller, peer: Peer) -> Caller:
@@ -70,6 +81,7 @@ class Callers:
             self._by_digest.clear()
             self._digest_of.clear()
             self._of_principal.clear()
+            self._idle.clear()
         caller.digest = digest
         self._by_digest[digest] = caller
         self._digest_of[caller.id] = digest
@@ -78,20 +90,70 @@ class Callers:
 
     def _read(self, conn: Connection, digest: bytes, now: int) -> Caller | None:
         credential = records.read_credential(conn, digest)
-        if credential is None or not credential.live(now):
+        if credential is None:
+            return self._read_session(conn, digest, now)
+        if not credential.live(now):
             return None
-        return Caller(*stand(conn, credential, None, now))
+        standing = Caller(credential).standing
+        if standing.person:
+            standing = msgspec.structs.replace(standing, roles=_roles(conn, credential))
+        return Caller(*stand(conn, credential, standing, now))
+
+    def _read_session(self, conn: Connection, digest: bytes, now: int) -> Caller | None:
+        session = sessions.find_session(conn, digest)
+        if session is None or not self.seen(session).live(now):
+            return None
+        credential = Credential(
+            id=session.id, tenant=session.tenant, principal=session.principal, role=session.role, scope=None,
+            created_at=session.created_at, created_by=session.principal, expires_at=session.expires_at,
+        )  # fmt: skip
+        standing = Standing(
+            aal=session.aal, enrolling=session.enrolling, how=session.how, person=True, roles=_roles(conn, credential),
+            stepped_up_at=session.stepped_up_at,
+        )  # fmt: skip
+        self._seen[session.id] = max(session.seen_at, self._seen.get(session.id, 0))
+        self._idle[session.id] = session.idle_seconds * MICROSECONDS
+        return Caller(credential, standing) if session.enrolling else Caller(*stand(conn, credential, standing, now))
 
     def _drop(self, digest: bytes | None) -> None:
         caller = None if digest is None else self._by_digest.pop(digest, None)
         if caller is not None and digest is not None:
             caller.live = False
+            self._idle.pop(caller.id, None)
             self._digest_of.pop(caller.id, None)
             kin = self._of_principal.get((caller.tenant, caller.principal))
             if kin is not None:
                 kin.discard(digest)
                 if not kin:
                     del self._of_principal[caller.tenant, caller.principal]
+
+
+    # ---- when sessions were last used -------------------------------------------------------------------------------------
+    def _note_use(self, session: str) -> None:
+        """Note a use, unless the session was idle for too long before it."""
+        now = self._clock.now()
+        if now - self._seen[session] >= self._idle[session]:
+            raise nobody()
+        self._seen[session] = now
+        self._unsaved.add(session)
+
+    def seen(self, session: Session) -> Session:
+        """Return a session as read from the store, with its last use as known here."""
+        last = self._seen.get(session.id, 0)
+        return session if last <= session.seen_at else msgspec.structs.replace(session, seen_at=last)
+
+    def take_seen(self) -> dict[str, int]:
+        """Return when sessions were last used since this was last asked, by id: for the store."""
+        taken = {name: self._seen[name] for name in self._unsaved if name in self._seen}
+        self._unsaved.clear()
+        for name in [name for name in self._seen if name not in self._idle and name not in taken]:
+            del self._seen[name]  # no longer held here, and the store knows it
+        return taken
+
+
+def _roles(conn: Connection, credential: Credential) -> tuple[str, ...]:
+    held = people.read_memberships(conn, credential.tenant, credential.principal)
+    return (credential.role.value, *(membership.role for membership in held))
 
 
 def nobody() -> Unauthenticated:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyclave.core.canonical import canonical
+from keyclave.core.errors import LimitReached
 from keyclave.crypto.digest import keyed
 from keyclave.identity.assurance import SessionLimits
+from keyclave.identity.lockout import Lockout
 from keyclave.identity.passkeys import Relying
-from keyclave.operations.people.backoff import Backoff
 from keyclave.operations.people.ceremonies import Ceremonies
 from keyclave.operations.people.passwords import PasswordRoom
 
 if TYPE_CHECKING:
+    from keyclave.core.clock import Clock
     from keyclave.crypto.module import CryptoModule
 
 SECRET = "people.secret"  # in the store's settings: what hides which principals exist; not a key to anything
@@ -21,11 +23,11 @@ SECRET = "people.secret"  # in the store's settings: what hides which principals
 class People:
     """One for a desk."""
 
-    def __init__(self, module: CryptoModule, relying: Relying, limits: SessionLimits, secret: bytes) -> None:
+    def __init__(self, module: CryptoModule, clock: Clock, relying: Relying, limits: SessionLimits, secret: bytes) -> None:
         self.relying = relying
         self.limits = limits
         self.ceremonies = Ceremonies(module)
-        self.backoff = Backoff()
+        self.lockout = Lockout(clock)
         self.passwords = PasswordRoom(module)
         self._secret = secret
 
@@ -36,3 +38,13 @@ class People:
     def decoy(self, tenant: str, principal: str) -> bytes:
         """Return the credential id shown for somebody who has no passkey or does not exist: always the same one."""
         return keyed(self._secret, canonical("keyclave/decoy/1", tenant, principal))
+
+    def claim(self, tenant: str, principal: str, address: str) -> None:
+        """Let a try begin, counted as failed until it succeeds; raise `LimitReached` while it is too early for one."""
+        seconds = self.lockout.claim(f"{tenant}/{principal}", address)
+        if seconds:
+            raise LimitReached(f"too many failures in a row: wait {max(1, round(seconds))} s", "wait, or log in with a passkey")
+
+    def proved(self, tenant: str, principal: str, address: str) -> None:
+        """Take the failures back: the try succeeded."""
+        self.lockout.succeeded(f"{tenant}/{principal}", address)

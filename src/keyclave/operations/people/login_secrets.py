@@ -1,0 +1,170 @@
+"""Logging in with password and code, and with a recovery code: what can be guessed, and so is slowed down and counted.
+
+Two counts go on. In memory, failures of a name at a network delay that network alone. In the store, failures in a row of one
+authenticator: at a hundred it is disabled (SP 800-63B-4 section 3.2.2), though not its person, whose passkey goes on. A name that
+does not exist costs the same work, leaves the same event and gets the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from keyclave.core.errors import KeyclaveError, Sealed
+from keyclave.identity.one_time_codes import matching_step
+from keyclave.identity.peer import Peer
+from keyclave.operations.attempt import Attempt, Reply
+from keyclave.operations.forms import Answer, Request
+from keyclave.operations.people.enrol_password import Password
+from keyclave.operations.people.enrol_recovery import code_digest
+from keyclave.operations.people.enrol_totp import Code
+from keyclave.operations.people.enrolment import Ceremony, open_secret
+from keyclave.operations.people.login import Principal, TenantRef, admit, begin_attempt, not_in, submit
+from keyclave.store.access import people
+from keyclave.store.access.people import Authenticator
+
+if TYPE_CHECKING:
+    from keyclave.operations.desk import Desk
+
+KIND = "login-code"
+FAILURES = 100
+RecoveryText = Password
+
+
+class PasswordLogin(Request, kw_only=True):
+    """The first factor. `tenant`: name or id, the home tenant where empty."""
+
+    principal: Principal
+    password: Password
+    tenant: TenantRef = ""
+
+
+class CodeAsked(Answer, kw_only=True):
+    """The password was right: now the code, under this ceremony."""
+
+    ceremony: str
+
+
+class CodeLogin(Request, kw_only=True):
+    """The second factor."""
+
+    ceremony: Ceremony
+    code: Code
+    cookie: bool = False
+
+
+class RecoveryLogin(Request, kw_only=True):
+    """One of the ten codes. The session it opens is good for enrolling a passkey, nothing else."""
+
+    principal: Principal
+    code: RecoveryText
+    tenant: TenantRef = ""
+    cookie: bool = False
+
+
+def password(desk: Desk, peer: Peer, request: PasswordLogin, reply: Reply) -> None:
+    """Check a password, on a worker thread."""
+    if desk.vault.sealed:  # hashes are sealed with the tenant's key; said before anything is looked up
+        raise Sealed
+    desk.people.claim(request.tenant, request.principal, peer.address)
+    found = _live(desk, request.tenant, request.principal, "password")
+    kept = None if found is None else open_secret(desk, found)
+    attempt = begin_attempt(desk, peer, found.tenant if found else "", found.principal if found else "", reply)
+
+    def work() -> None:
+        try:
+            right = desk.people.passwords.verify(request.password, kept)
+            desk.on_loop(checked, right, None)
+        except KeyclaveError as error:
+            desk.on_loop(checked, False, error)
+
+    def checked(right: bool, error: KeyclaveError | None) -> None:
+        if error is not None:
+            attempt.error = error
+            desk.enqueue(attempt)
+        elif right and found is not None:
+            named = {"tenant": found.tenant, "principal": found.principal, "subject": f"{found.id} {request.tenant}"}
+            attempt.answer = CodeAsked(ceremony=desk.people.ceremonies.begin(KIND, attempt.at, **named))
+            reply(attempt)  # half a login is no event: the second half will be
+        else:
+            _fail(desk, attempt, found)
+
+    desk.workers.submit(work)
+
+
+def code(desk: Desk, peer: Peer, request: CodeLogin, reply: Reply) -> None:
+    """Check a one-time code: within its drift, and later than every code of this generator that counted before."""
+    now = desk.clock.now()
+    said = desk.people.ceremonies.read(request.ceremony, KIND, now)
+    first, _, tenant = said.subject.partition(" ")
+    desk.people.claim(tenant, said.principal, peer.address)
+    found = _live(desk, said.tenant, said.principal, "totp")
+    step = None if found is None else matching_step(open_secret(desk, found), request.code, now)
+    attempt = begin_attempt(desk, peer, said.tenant, said.principal, reply)
+    if found is None or step is None:
+        _fail(desk, attempt, found)
+        return
+
+    def change(transaction: Connection) -> object:
+        if not people.count_use(transaction, found.id, step, now):  # this code, or a later one, counted already
+            return _count(transaction, attempt, found)
+        desk.people.ceremonies.spend(transaction, request.ceremony, said, now)
+        if not people.count_use(transaction, first, 0, now):
+            raise not_in()  # the password was replaced or revoked meanwhile
+        answer = admit(desk, transaction, attempt, aal=2, how="totp", authenticator=found.id)
+        desk.people.proved(tenant, said.principal, peer.address)
+        return answer
+
+    submit(desk, attempt, change)
+
+
+def recovery(desk: Desk, peer: Peer, request: RecoveryLogin, reply: Reply) -> None:
+    """Use a recovery code up; the event is an alarm, for whoever lost the codes should see it."""
+    desk.people.claim(request.tenant, request.principal, peer.address)
+    found = _live(desk, request.tenant, request.principal, "recovery")
+    digest = code_digest("" if found is None else found.id, request.code)
+    attempt = begin_attempt(desk, peer, found.tenant if found else "", found.principal if found else "", reply)
+
+    def change(transaction: Connection) -> object:
+        if found is None or not people.take_recovery_code(transaction, found.id, digest, attempt.at):
+            return _count(transaction, attempt, found)
+        attempt.detail = {"alarm": "recovery"}
+        answer = admit(desk, transaction, attempt, aal=1, how="recovery", authenticator=found.id, enrolling=True)
+        desk.people.proved(request.tenant, request.principal, peer.address)
+        return answer
+
+    submit(desk, attempt, change)
+
+
+def _live(desk: Desk, tenant: str, principal: str, kind: str) -> Authenticator | None:
+    """Return somebody's authenticator of a kind; None for who has none, is disabled or does not exist."""
+
+    def read(conn: Connection) -> Authenticator | None:
+        found = people.find_tenant(conn, tenant)
+        if found is None:
+            return None
+        person = people.read_person(conn, found, principal)
+        authenticator = people.live_authenticator(conn, found, principal, kind)
+        return None if person is None or person.disabled_at is not None else authenticator
+
+    return desk.store.read(read)
+
+
+def _fail(desk: Desk, attempt: Attempt, found: Authenticator | None) -> None:
+    """Leave the event of a failure; its commit is what makes known and unknown names take the same time."""
+    change: Callable[[Connection], object] = lambda transaction: _count(transaction, attempt, found)  # noqa: E731
+    submit(desk, attempt, change)
+
+
+def _count(transaction: Connection, attempt: Attempt, found: Authenticator | None) -> None:
+    """Count a failure of an authenticator, and disable it at the hundredth in a row."""
+    attempt.error = not_in()
+    if found is None:
+        return
+    detail: dict[str, str | int] = {"authenticator": found.id}
+    if people.count_failure(transaction, found.id) >= FAILURES:
+        people.revoke_authenticator(transaction, found.id, attempt.at, "failures")
+        detail["alarm"] = "failures"
+    attempt.detail = dict(sorted(detail.items()))
