@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from keyclave.app.people_config import PeopleSection
 from keyclave.core.errors import Malformed
 from keyclave.identity.certificates import Naming
 
@@ -111,6 +112,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database: str = "keyclave.db"
     listen: Listen = Listen()
     data: Listen | None = None
+    people: PeopleSection = PeopleSection()
     policy: Policy = Policy()
     workloads: WorkloadsSection = WorkloadsSection()
 

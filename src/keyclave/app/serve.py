@@ -18,7 +18,7 @@ import uvloop
 
 from keyclave.app.config import Config, check_listener, load
 from keyclave.app.listeners import Listener, follow, listener, tls_context
-from keyclave.app.wiring import build, loop_hooks, mark_time
+from keyclave.app.wiring import build, keep_seen, loop_hooks, mark_time
 from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import Unavailable
 from keyclave.crypto.arena import lock_down
@@ -35,6 +35,7 @@ logger = logging.getLogger("keyclave")
 
 _TIDY_SECONDS = 5
 _MARK_SECONDS = 60
+_SEEN_SECONDS = 30  # between two writes of when sessions were last used
 _NOTICEABLE = 1.0  # seconds: less is the ordinary slewing of a clock
 _WORKERS = 4
 
@@ -129,6 +130,7 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, refusals
     loop = asyncio.get_running_loop()
     next_tidy = 0.0
     next_mark = 0
+    next_seen = 0.0
     said_behind = False
     while True:
         await asyncio.sleep(config.log.checkpoint_seconds)
@@ -142,6 +144,9 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, refusals
             said_behind = _look_at_clock(desk, said_behind=said_behind)
             desk.log.tick()
             shown = desk.clock.now()
+            if now >= next_seen:
+                next_seen = now + _SEEN_SECONDS
+                keep_seen(store, desk)
             if shown >= next_mark:  # by the time that is shown: a jump of the clock is remembered at once
                 mark_time(store, shown)
                 next_mark = shown + _MARK_SECONDS * MICROSECONDS

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from keyclave.app.config import Config
+from keyclave.app.people_config import people_room
 from keyclave.app.workload_config import workload_settings
 from keyclave.audit.event import decode
 from keyclave.core.clock import SystemClock
@@ -27,6 +28,7 @@ from keyclave.operations.unseal import LOG_VKEYS, open_house
 from keyclave.operations.vault import Vault
 from keyclave.roots.software import SoftwareRoot
 from keyclave.store import records
+from keyclave.store.access import sessions
 from keyclave.store.sqlite import SqliteStore
 
 logger = logging.getLogger("keyclave")
@@ -76,6 +78,7 @@ def build(
         destruction_days=config.policy.destruction_days,
         revisions=Revisions(store, OPERATIONS),
         workloads=workload_settings(config, home, store),
+        people=people_room(config.people, config.listen, home, store, module, clock),
     )
     if config.development:
         _open_development_root(desk, home)
@@ -95,6 +98,13 @@ def _latest_time(store: SqliteStore) -> int:
 def mark_time(store: SqliteStore, now: int) -> None:
     """Keep how late it is, for a server that has been idle."""
     store.write(lambda conn: records.write_meta(conn, CLOCK_MARK, str(now).encode()))
+
+
+def keep_seen(store: SqliteStore, desk: Desk) -> None:
+    """Keep when sessions were last used."""
+    seen = desk.callers.take_seen()
+    if seen:
+        store.write(lambda conn: sessions.keep_seen(conn, seen))
 
 
 def _vkeys(store: SqliteStore) -> list[str]:

@@ -1,4 +1,5 @@
-"""Passkeys: what must hold of a WebAuthn registration and assertion before it counts (W3C WebAuthn level 3, sections 7.1 and 7.2).
+"""Passkeys: what must hold of a WebAuthn registration and assertion before it counts (W3C WebAuthn level 3, sections 7.1 and
+7.2).
 
 The library checks type, challenge, origin, relying party, presence, verification, algorithm, attestation statement and
 signature. Here is what it leaves to us: backup flags, other origins' frames, counters that go back, attestation that must name a
@@ -102,8 +103,8 @@ def verify_assertion(
 ) -> Asserted:
     """Return what an assertion of the passkey with this COSE key proves, or raise `Refused`.
 
-    `sign_count` and `backup_eligible` are what is known of the passkey; `user_handle`, where given, is what the assertion's must be
-    if it has one. Whoever calls refuses `regressed`.
+    `sign_count` and `backup_eligible` are what is known of the passkey; `user_handle`, where given, is what the assertion's
+    must be if it has one. Whoever calls refuses `regressed`.
     """
     try:
         _check_client(credential)

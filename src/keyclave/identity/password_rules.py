@@ -1,6 +1,7 @@
 """What a password must be (SP 800-63B-4 section 3.1.1.2): long enough, not a known bad one. No rules of composition, no expiry.
 
-It is never enough alone, however long: it is only ever asked for together with a one-time code, so eight characters are the least.
+It is never enough alone, however long: it is only ever asked for together with a one-time code, so eight characters are the
+least.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def check_new_password(password: str, principal: str) -> None:
     simple = folded.strip("0123456789!?.,-_*#$ ")
     own = principal.casefold()
     if folded in blocked() or simple in blocked() or len(set(folded)) < 4 or own in folded or folded in own:
-        raise Malformed("this password is among those that are tried first", "choose several words that belong together only to you")
+        raise Malformed("this password is one of those tried first", "choose several words that only you would put together")
 
 
 @functools.lru_cache(maxsize=1)

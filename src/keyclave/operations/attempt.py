@@ -44,6 +44,7 @@ class Attempt:
     after: Callable[[], None] | None = None  # what follows a change in memory, before it is answered
     answer: Any = None
     approval = ""  # id of the approval that was presented
+    by_cookie = False  # whether a page's cookie says who asks
     change_fn: Change | None = None
     changes = False  # whether `change_fn` is to be made
     context: dict[str, list[str]] | None = None

@@ -1,4 +1,5 @@
-"""Who asks: bearer tokens and sessions to callers, from memory where possible. What changes a caller drops them from here at once.
+"""Who asks: bearer tokens and sessions to callers, from memory where possible. What changes a caller drops them from here at
+once.
 
 A session's last use is noted here and written to the store now and then (`take_seen`): a request must not cost a write.
 """
@@ -126,7 +127,6 @@ class Callers:
                 kin.discard(digest)
                 if not kin:
                     del self._of_principal[caller.tenant, caller.principal]
-
 
     # ---- when sessions were last used -------------------------------------------------------------------------------------
     def _note_use(self, session: str) -> None:

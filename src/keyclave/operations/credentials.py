@@ -15,6 +15,7 @@ from keyclave.core.errors import Malformed, Unknown
 from keyclave.core.ids import RAW, to_id
 from keyclave.crypto.bearer import new_token
 from keyclave.identity.caller import Credential
+from keyclave.identity.names import check_local
 from keyclave.identity.roles import Role, check_assignment
 from keyclave.identity.scope import Scope
 from keyclave.operations.attempt import Attempt
@@ -25,7 +26,6 @@ from keyclave.policy.duties import SCOPED, check_issue
 from keyclave.store import records
 
 _DAY = 86_400
-RESERVED = frozenset({"nobody", "share-holder", "ceremony"})  # spec/events.md gives them a meaning
 LONGEST = {Role.APPLICATION: 90 * _DAY, Role.CUSTODIAN: 30 * _DAY, Role.OPERATOR: 30 * _DAY, Role.AUDITOR: 30 * _DAY}
 """Seconds that a credential may live, by role (R33)."""
 
@@ -87,6 +87,11 @@ class WhoAmI(Answer, kw_only=True):
     credential: str
     expires_at: str
     scope: Scope | None
+    aal: int
+    how: str
+    roles: list[str]
+    stepped_up_at: str | None
+    enrolling: bool
 
 
 def issue(
@@ -95,8 +100,7 @@ def issue(
     """Issue a credential to another principal."""
     role = request.role
     check_issue(attempt.caller, request.principal, role)
-    if request.principal in RESERVED:
-        raise Malformed("this name is kept for the server's own events", "choose another name")
+    check_local(request.principal)
     if role is Role.APPLICATION:
         if request.scope is None:
             raise Malformed("an application's credential needs a scope", "name its operations and keys")
@@ -171,6 +175,11 @@ def whoami(_desk: Desk, attempt: Attempt, _key: LoadedKey | None, _query: None) 
         credential=c.id,
         expires_at=to_text(c.expires_at),
         scope=c.scope,
+        aal=c.standing.aal,
+        how=c.standing.how,
+        roles=list(c.standing.roles),
+        stepped_up_at=to_text(c.standing.stepped_up_at) if c.standing.stepped_up_at else None,
+        enrolling=c.standing.enrolling,
     )
 
 

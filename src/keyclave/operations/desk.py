@@ -31,6 +31,7 @@ from keyclave.operations.imports import Imports
 from keyclave.operations.keyring import BLOCK, Keyring, LoadedKey
 from keyclave.operations.log import Log
 from keyclave.operations.operation import Operation
+from keyclave.operations.people.room import People
 from keyclave.operations.revisions import Revisions
 from keyclave.operations.vault import Vault
 from keyclave.operations.workloads.recognition import Recognition
@@ -63,6 +64,7 @@ class Desk:
         destruction_days: int,
         revisions: Revisions,
         workloads: WorkloadSettings,
+        people: People,
     ) -> None:
         self.store = store
         self.module = module
@@ -74,10 +76,11 @@ class Desk:
         self.callers = Callers(store, clock, Recognition(store, clock, workloads))
         self.access = Access(revisions)
         self.imports = Imports()
+        self.people = people
         self.development = development
         self.destruction_days = destruction_days
         self.workers = workers
-        self._on_loop = on_loop
+        self.on_loop = on_loop
         self._plain = plain_context
         self._tags: dict[tuple[str, str, str], str] = {}
         self._pending: dict[str, int] = {}
@@ -161,8 +164,8 @@ class Desk:
             attempt.error = error
         except Exception as fault:
             attempt.error = Broken("the operation failed", "see the server's log")
-            self._on_loop(self.log.complain, fault)
-        self._on_loop(self._worked, op, attempt, key)
+            self.on_loop(self.log.complain, fault)
+        self.on_loop(self._worked, op, attempt, key)
 
     def _worked(self, op: Operation, attempt: Attempt, key: LoadedKey | None) -> None:
         """Back on the loop: the caller, the root and the key are asked again before anything leaves.

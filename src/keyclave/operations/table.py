@@ -35,6 +35,7 @@ from keyclave.operations.grants.table import OPERATIONS as GRANTS
 from keyclave.operations.key_view import KeyView
 from keyclave.operations.moves import MoveRequest, move
 from keyclave.operations.operation import Operation, Slow, always
+from keyclave.operations.people.table import OPERATIONS as PERSONS
 from keyclave.operations.workloads import table as workloads
 
 _KEY = "/v1/keys/{key}"
@@ -202,4 +203,4 @@ READS: list[Operation] = [
           "Read events.", slow=always),
 ]  # fmt: skip
 
-OPERATIONS: list[Operation] = [*USES, *EXCHANGES, *LIFE, *PEOPLE, *GRANTS, *UPKEEP, *READS, *workloads.OPERATIONS]
+OPERATIONS: list[Operation] = [*USES, *EXCHANGES, *LIFE, *PEOPLE, *PERSONS, *GRANTS, *UPKEEP, *READS, *workloads.OPERATIONS]

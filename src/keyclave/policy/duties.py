@@ -11,6 +11,17 @@ from keyclave.identity.roles import Role
 from keyclave.keys.transitions import MAY, Move
 
 _C, _O, _A, _P = Role.CUSTODIAN, Role.OPERATOR, Role.AUDITOR, Role.APPLICATION
+_B, _N = Role.BREAK_GLASS, Role.PERSON
+_PEOPLE = (_C, _O, _A, _B, _N)
+
+OWN = (
+    "authenticator-begin", "authenticator-enrol", "authenticator-list", "authenticator-revoke", "step-up", "logout",
+    "session-list", "session-revoke",
+)  # fmt: skip
+"""What every person does for themselves; some may do it for others too, which the verbs decide."""
+
+ENROLLING = frozenset({"authenticator-begin", "authenticator-enrol", "authenticator-list", "logout", "whoami"})
+"""All that a session can do that came from an invitation or a recovery code."""
 
 USES = (
     "encrypt", "decrypt", "re-encrypt", "data-key", "data-key-pair", "wrap", "unwrap", "sign", "verify", "mac", "verify-mac",
@@ -46,7 +57,17 @@ DUTIES: dict[str, tuple[Role, ...]] = {
     "workload-register": (_O,),
     "workload-update": (_O,),
     "workload-list": (_C, _O, _A),
-    "whoami": (_C, _O, _A, _P),
+    **{own: _PEOPLE for own in OWN},
+    "invitation-create": (_C, _O),
+    "invitation-confirm": (_C, _O, _A),
+    "invitation-revoke": (_C, _O),
+    "invitation-list": (_C, _O, _A),
+    "person-list": (_C, _O, _A),
+    "person-read": (_C, _O, _A),
+    "person-disable": (_C, _O),
+    "person-enable": (_C,),
+    "person-roles": (_C,),
+    "whoami": (_C, _O, _A, _P, _B, _N),
     "status-read": (_C, _O, _A, _P),
     "seal": (_C, _O),
     "self-test": (_C, _O, _A),
@@ -60,6 +81,8 @@ ISSUES: dict[Role, tuple[Role, ...]] = {_C: (_C, _O, _A), _O: (_P,)}
 
 def check_duty(caller: Caller, operation: str) -> None:
     """Refuse an operation that is not among the duties of the caller's role."""
+    if caller.standing.enrolling and operation not in ENROLLING:
+        raise Refused("this session is good for enrolling alone", "enrol a passkey, then log in with it")
     if caller.role not in DUTIES[operation]:
         roles = " or ".join(r.value for r in DUTIES[operation])
         raise Refused(f"{operation} is not a duty of the role {caller.role.value}", f"it needs a credential of: {roles}")

@@ -1,7 +1,7 @@
 """Beginning an enrolment with an invitation: its token buys a quarter of an hour in which an authenticator can be enrolled.
 
-The invitation is used up by the first authenticator, not by the beginning: a browser that fails half-way costs nobody their way in.
-Used, expired, waiting, revoked and unknown look the same.
+The invitation is used up by the first authenticator, not by the beginning: a browser that fails half-way costs nobody their
+way in. Used, expired, waiting, revoked and unknown look the same.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def begin(desk: Desk, peer: Peer, request: BeginEnrolment, reply: Reply) -> None
     found = desk.store.read(lambda conn: invitations.find_invitation(conn, token_digest(request.invitation.encode())))
     now = desk.clock.now()
     if found is None or not found.open(now) or kind_of(found.principal):
-        raise Unauthenticated("the invitation opens nothing", "ask whoever invited you: it may be over, or wait for a second person")
+        raise Unauthenticated("the invitation opens nothing", "ask whoever invited you: it may be over, or unconfirmed")
     attempt = begin_attempt(desk, peer, found.tenant, found.principal, reply)
     attempt.op = BEGIN
 

@@ -60,7 +60,7 @@ def list_authenticators(desk: Desk, attempt: Attempt, _key: LoadedKey | None, qu
 def revoke(
     desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: RevokeAuthenticator
 ) -> Callable[[Connection], AuthenticatorView]:
-    """Revoke: one's own, or as a custodian anybody's. The sessions it opened end with it; signatures it made stay what they were."""
+    """Revoke: one's own, or as a custodian anybody's. The sessions it opened end with it; what it signed stays signed."""
     caller, ref = attempt.caller, attempt.ref
     found = desk.store.read(lambda conn: people.read_authenticator(conn, caller.tenant, ref))
     if found is None or (found.principal != caller.principal and caller.role is not Role.CUSTODIAN):

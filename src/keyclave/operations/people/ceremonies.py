@@ -1,8 +1,8 @@
 """Ceremonies: what binds the two halves of a login or an enrolment, and can be finished once.
 
 A ceremony is a text that the server signs and keeps nowhere: beginning one writes nothing, so nobody fills disk or record by
-beginning many. It says what it is for, for whom and until when. Its SHA-256 is the challenge that an authenticator signs. Finishing
-it writes that digest down, in the transaction of whatever it permits; a second time finds it there.
+beginning many. It says what it is for, for whom and until when. Its SHA-256 is the challenge that an authenticator signs.
+Finishing it writes that digest down, in the transaction of whatever it permits; a second time finds it there.
 
 The key that signs is drawn at start: a restart ends what was begun.
 """

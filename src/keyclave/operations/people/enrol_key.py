@@ -1,7 +1,7 @@
 """authenticator-begin and authenticator-enrol with a key of one's own: ECDSA, in a file, a smart card or a module.
 
-It signs approvals on the command line. What is signed to enrol it is a statement of its own form, so a signature for one purpose is
-never one for another.
+It signs approvals on the command line. What is signed to enrol it is a statement of its own form, so a signature for one
+purpose is never one for another.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""authenticator-begin and authenticator-enrol with a passkey: the device makes a key that never leaves it (or its owner's cloud)."""
+"""authenticator-begin and authenticator-enrol with a passkey: the device makes a key and keeps it."""
 
 from __future__ import annotations
 

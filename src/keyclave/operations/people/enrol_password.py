@@ -1,4 +1,4 @@
-"""authenticator-enrol with a password: a first factor, never more. It opens nothing without a code from the person's generator."""
+"""authenticator-enrol with a password: a first factor, never more. It opens nothing without a one-time code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""authenticator-enrol with recovery codes: ten, each good once, for the day the passkey is lost. They open an enrolment, nothing else."""
+"""authenticator-enrol with recovery codes: ten, each good once, to enrol a new passkey with."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Who may enrol an authenticator now, and how it is kept: the rules that every kind of authenticator shares.
 
-The first one comes by an invitation that two people stand behind, or by the very credential that made the principal (the ceremony's,
-a new tenant's). Every further one asks for a session as sure as the surest authenticator there is, proved within five minutes:
-else a stolen session, or a weaker authenticator, would breed stronger ones.
+The first one comes by an invitation that two people stand behind, or by the very credential that made the principal (the
+ceremony's, a new tenant's). Every further one asks for a session as sure as the surest authenticator there is, proved within
+five minutes: else a stolen session, or a weaker authenticator, would breed stronger ones.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def new_authenticator(desk: Desk, attempt: Attempt, kind: str, label: str, aal: 
 
 
 def keep(transaction: Connection, attempt: Attempt, made: Authenticator) -> None:
-    """Keep it, inside the transaction: the caller may still enrol, the invitation behind the session is used up with the first."""
+    """Keep it, inside the transaction: the caller still may, and the first one uses up the invitation behind the session."""
     _check(transaction, attempt, made.kind)
     caller = attempt.caller
     if caller.standing.enrolling:

@@ -1,13 +1,14 @@
 """invitation-create, -list, -confirm, -revoke: two people let a third one in.
 
-Who invites gets the token, once, to hand over; it opens nothing until somebody else has confirmed, unless the invitation itself was
-done under an approval, which is a second person's already. Nobody invites themselves, and names are never used again.
+Who invites gets the token, once, to hand over; it opens nothing until somebody else has confirmed, unless the invitation
+itself was done under an approval, which is a second person's already. Nobody invites themselves, and names are never used
+again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -90,7 +91,9 @@ def invite_action(request: InviteRequest) -> str:
     return "invitation-create" if request.role is Role.PERSON and not request.roles else "privilege-grant"
 
 
-def invite(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: InviteRequest) -> Callable[[Connection], IssuedInvitation]:
+def invite(
+    desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: InviteRequest
+) -> Callable[[Connection], IssuedInvitation]:
     """Invite a person, new or known: who lost every authenticator is let in again like this, for the duty they hold."""
     caller = attempt.caller
     _check(desk, attempt, request)
@@ -143,7 +146,9 @@ def list_invitations(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query
     return InvitationPage(invitations=page, next=found[limit - 1].id if len(found) > limit else None)
 
 
-def confirm(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: ConfirmRequest) -> Callable[[Connection], InvitationView]:
+def confirm(
+    desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: ConfirmRequest
+) -> Callable[[Connection], InvitationView]:
     """Stand behind somebody else's invitation: from now on its token opens an enrolment."""
     caller, found = attempt.caller, _find(desk, attempt)
     if caller.principal in (found.invited_by, found.principal):
@@ -151,7 +156,9 @@ def confirm(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: Confi
     attempt.reason, attempt.detail = request.reason, {"invitation": found.id, "principal": found.principal}
 
     def change(transaction: Connection) -> InvitationView:
-        if attempt.at >= found.expires_at or not invitations.confirm_invitation(transaction, found.id, caller.principal, attempt.at):
+        if attempt.at >= found.expires_at or not invitations.confirm_invitation(
+            transaction, found.id, caller.principal, attempt.at
+        ):
             raise Refused("the invitation waits for nobody", "see `keyclave person invitations`: it may be confirmed or over")
         now = msgspec.structs.replace(found, confirmed_by=caller.principal, confirmed_at=attempt.at)
         return InvitationView(**_fields(now, attempt.at))
@@ -159,7 +166,9 @@ def confirm(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: Confi
     return change
 
 
-def revoke(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: ConfirmRequest) -> Callable[[Connection], InvitationView]:
+def revoke(
+    desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: ConfirmRequest
+) -> Callable[[Connection], InvitationView]:
     """Take an invitation back, before it is used."""
     found = _find(desk, attempt)
     attempt.reason, attempt.detail = request.reason, {"invitation": found.id, "principal": found.principal}
@@ -197,7 +206,8 @@ def give_roles(desk: Desk, transaction: Connection, found: Invitation, at: int) 
 
 
 def admit_vouched(desk: Desk, transaction: Connection, tenant: str, principal: str, at: int) -> bool:
-    """Let in whom another house vouches for (`oidc:…`): True where they are known, or an open invitation names them, which is used up.
+    """Let in whom another house vouches for (`oidc:…`): True where they are known, or an open invitation names them, which is
+    used up.
 
     Whoever calls has verified the vouching. A disabled person is refused by `open_session`.
     """
@@ -218,7 +228,7 @@ def _find(desk: Desk, attempt: Attempt) -> Invitation:
     return found
 
 
-def _fields(one: Invitation, now: int) -> dict[str, object]:
+def _fields(one: Invitation, now: int) -> dict[str, Any]:
     return {
         "id": one.id,
         "principal": one.principal,

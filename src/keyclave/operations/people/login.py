@@ -124,4 +124,3 @@ def submit(desk: Desk, attempt: Attempt, change: Callable[[Connection], object])
 def not_in() -> Unauthenticated:
     """Return the one answer for every login that does not succeed."""
     return Unauthenticated("the login did not succeed", "check what you gave; after several failures wait, or use a passkey")
-

@@ -7,7 +7,6 @@ does not exist costs the same work, leaves the same event and gets the same answ
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
@@ -109,7 +108,8 @@ def code(desk: Desk, peer: Peer, request: CodeLogin, reply: Reply) -> None:
 
     def change(transaction: Connection) -> object:
         if not people.count_use(transaction, found.id, step, now):  # this code, or a later one, counted already
-            return _count(transaction, attempt, found)
+            _count(transaction, attempt, found)
+            return None
         desk.people.ceremonies.spend(transaction, request.ceremony, said, now)
         if not people.count_use(transaction, first, 0, now):
             raise not_in()  # the password was replaced or revoked meanwhile
@@ -129,7 +129,8 @@ def recovery(desk: Desk, peer: Peer, request: RecoveryLogin, reply: Reply) -> No
 
     def change(transaction: Connection) -> object:
         if found is None or not people.take_recovery_code(transaction, found.id, digest, attempt.at):
-            return _count(transaction, attempt, found)
+            _count(transaction, attempt, found)
+            return None
         attempt.detail = {"alarm": "recovery"}
         answer = admit(desk, transaction, attempt, aal=1, how="recovery", authenticator=found.id, enrolling=True)
         desk.people.proved(request.tenant, request.principal, peer.address)
@@ -154,8 +155,7 @@ def _live(desk: Desk, tenant: str, principal: str, kind: str) -> Authenticator |
 
 def _fail(desk: Desk, attempt: Attempt, found: Authenticator | None) -> None:
     """Leave the event of a failure; its commit is what makes known and unknown names take the same time."""
-    change: Callable[[Connection], object] = lambda transaction: _count(transaction, attempt, found)  # noqa: E731
-    submit(desk, attempt, change)
+    submit(desk, attempt, lambda transaction: _count(transaction, attempt, found))
 
 
 def _count(transaction: Connection, attempt: Attempt, found: Authenticator | None) -> None:

@@ -119,7 +119,9 @@ def roles_action(request: RolesRequest) -> str:
     return "privilege-grant" if request.give else "person-roles"
 
 
-def change_roles(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: RolesRequest) -> Callable[[Connection], PersonView]:
+def change_roles(
+    desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: RolesRequest
+) -> Callable[[Connection], PersonView]:
     """Give and take roles of the person's duty; never one's own."""
     found = _find(desk, attempt)
     if found.name == attempt.caller.principal:
@@ -138,8 +140,15 @@ def change_roles(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: 
         if request.give:
             check_roles(desk, found.tenant, found.role, frozenset(held | set(request.give)))
         for role in sorted(set(request.give) - held):
-            by = {"given_by": attempt.caller.principal, "given_at": attempt.at, "id": to_id("mem", desk.module.random(RAW))}
-            people.insert_membership(transaction, people.Membership(tenant=found.tenant, principal=found.name, role=role, **by))
+            given = people.Membership(
+                id=to_id("mem", desk.module.random(RAW)),
+                tenant=found.tenant,
+                principal=found.name,
+                role=role,
+                given_by=attempt.caller.principal,
+                given_at=attempt.at,
+            )
+            people.insert_membership(transaction, given)
         return _view(transaction, found)
 
     return change

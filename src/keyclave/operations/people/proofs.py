@@ -1,7 +1,7 @@
 """A passkey's assertion against what is known of the passkey: shared by logging in, stepping up and whatever else asks for one.
 
-A counter that goes back, though the signature is right, means that a copy of the key may be about: the authenticator is suspended,
-its sessions end, and the event says so as an alarm.
+A counter that goes back, though the signature is right, means that a copy of the key may be about: the authenticator is
+suspended, its sessions end, and the event says so as an alarm.
 """
 
 from __future__ import annotations
@@ -63,9 +63,10 @@ def count_or_suspend(transaction: Connection, attempt: Attempt, found: Authentic
     people.revoke_authenticator(transaction, found.id, attempt.at, "sign-count")
     sessions.revoke_sessions(transaction, found.tenant, found.principal, attempt.at, how=found.id)
     attempt.detail = {"alarm": "sign-count", "authenticator": found.id, "principal": found.principal}
-    attempt.touches = (*attempt.touches, found.principal)
+    attempt.drops = (found.principal,)
     attempt.error = Refused(
-        "the passkey's counter went back: there may be a copy of it, so it is suspended", "log in another way, and tell a custodian"
+        "the passkey's counter went back: there may be a copy of it, so it is suspended",
+        "log in another way; tell a custodian",
     )
     logger.critical("the counter of passkey %s went back: it is suspended", found.id)
     return False

@@ -168,11 +168,15 @@ def list_sessions(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query: S
         _check_over_others(attempt)
     limit = query.limit
     found = desk.store.read(lambda conn: sessions.list_sessions(conn, caller.tenant, wanted, query.cursor, limit + 1))
-    shown = [_view(desk.callers.seen(session), caller.id) for session in found[:limit] if desk.callers.seen(session).live(attempt.at)]
+    shown = [
+        _view(desk.callers.seen(session), caller.id) for session in found[:limit] if desk.callers.seen(session).live(attempt.at)
+    ]
     return SessionPage(sessions=shown, next=found[limit - 1].id if len(found) > limit else None)
 
 
-def revoke_session(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: EndRequest) -> Callable[[Connection], EndAnswer]:
+def revoke_session(
+    desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: EndRequest
+) -> Callable[[Connection], EndAnswer]:
     """End one session: one's own; custodians and operators may end anybody's. To others it seems not to exist."""
     caller, ref = attempt.caller, attempt.ref
     found = desk.store.read(lambda conn: sessions.read_session(conn, caller.tenant, ref))

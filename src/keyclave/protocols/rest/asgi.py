@@ -25,6 +25,7 @@ from keyclave.operations.operation import Operation
 from keyclave.operations.tenants import check_home
 from keyclave.policy.duties import check_duty
 from keyclave.protocols.rest.gateway import JSON, Gateway, read_head
+from keyclave.protocols.rest.login import login_routes
 from keyclave.protocols.rest.openapi import document
 from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem
 
@@ -105,6 +106,7 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
         Route("/v1/log/tile/{path:path}", _guarded(tile)),
         Route("/v1/audit/receipts/{event}", _guarded(receipt)),
         Route("/v1/audit/consistency", _guarded(consistency)),
+        *login_routes(gateway, _guarded, _body, peer_of),
         *_operation_routes(gateway, operations),
     ]
     served = Starlette(routes=routes, exception_handlers={404: _absent, 405: _absent})

@@ -17,6 +17,8 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk, encode_answer, request_digest
 from keyclave.operations.key_view import KeyView
 from keyclave.operations.operation import Operation
+from keyclave.operations.people.sessions import SessionAnswer
+from keyclave.protocols.rest.cookies import move_to_cookie, no_cookie
 from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem
 
 JSON = b"application/json"
@@ -178,6 +180,10 @@ def _reply(op: Operation, attempt: Attempt, respond: Respond) -> None:
         more.append((b"idempotent-replayed", b"true"))
     else:
         answer.event = attempt.event
+        if attempt.by_cookie and isinstance(answer, SessionAnswer):
+            more.append((b"set-cookie", move_to_cookie(answer).encode()))
+        elif attempt.by_cookie and op.name == "logout":
+            more.append((b"set-cookie", no_cookie().encode()))
         body = encode_answer(answer)
         if isinstance(answer, KeyView):
             more.append((b"etag", b'"%d"' % answer.rev))

@@ -1,0 +1,97 @@
+"""Logging in over REST: the few requests that nobody has a credential for yet. Each answers like any operation, once durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from keyclave.core.errors import KeyclaveError, LimitReached, Refused, Unauthenticated
+from keyclave.identity.peer import Peer, Plane
+from keyclave.operations.attempt import Attempt, Reply
+from keyclave.operations.desk import Desk, encode_answer
+from keyclave.operations.people import accept, login, login_secrets
+from keyclave.operations.people.sessions import SessionAnswer
+from keyclave.protocols.rest.cookies import move_to_cookie
+from keyclave.protocols.rest.gateway import JSON, Gateway
+from keyclave.protocols.rest.problems import CONTENT_TYPE, problem
+
+T = TypeVar("T")
+Begin = Callable[[Desk, Peer, Any, Reply], None]
+Guard = Callable[[Callable[[Request], Any]], Callable[[Request], Any]]
+Body = Callable[[Request], Any]
+
+_NO_STORE = {"cache-control": "no-store"}
+_BODY = 128 * 1024  # bytes: a passkey's answer with its certificates is much smaller
+
+
+def login_routes(gateway: Gateway, guarded: Guard, read_body: Body, peer_of: Callable[[Request], Peer]) -> list[Route]:
+    """Return the routes. `guarded` turns errors to answers, `read_body` and `peer_of` read the request."""
+
+    async def begin(request: Request) -> Response:
+        _check_plane(peer_of(request))
+        asked = await _read(read_body, request, login.BeginLogin)
+        return Response(encode_answer(login.begin(gateway.desk, asked)), media_type=JSON.decode(), headers=_NO_STORE)
+
+    def way(verb: Begin, form: type) -> Callable[[Request], Any]:
+        async def handle(request: Request) -> Response:
+            peer = peer_of(request)
+            _check_plane(peer)
+            asked: Any = await _read(read_body, request, form)
+            answered: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
+            try:
+                verb(gateway.desk, peer, asked, lambda attempt: None if answered.done() else answered.set_result(attempt))
+            except (Unauthenticated, Refused, LimitReached):
+                gateway.refused(peer.address, "login")
+                raise
+            return _answer(await answered, cookie=getattr(asked, "cookie", False))
+
+        return guarded(handle)
+
+    ways: list[tuple[str, Begin, type]] = [
+        ("/v1/login/passkey/finish", login.finish, login.FinishLogin),
+        ("/v1/login/password", login_secrets.password, login_secrets.PasswordLogin),
+        ("/v1/login/totp", login_secrets.code, login_secrets.CodeLogin),
+        ("/v1/login/recovery", login_secrets.recovery, login_secrets.RecoveryLogin),
+        ("/v1/enrolment/begin", accept.begin, accept.BeginEnrolment),
+    ]
+    first = Route("/v1/login/passkey/begin", guarded(begin), methods=["POST"])
+    return [first, *(Route(path, way(verb, form), methods=["POST"]) for path, verb, form in ways)]
+
+
+def _check_plane(peer: Peer) -> None:
+    if peer.plane is Plane.DATA:
+        raise Refused("people do not log in on this listener", "use the control listener")
+
+
+async def _read(read_body: Body, request: Request, form: type[T]) -> T:
+    body = await read_body(request)
+    if len(body) > _BODY:
+        raise msgspec.ValidationError("the request is longer than any login")
+    return msgspec.json.decode(body, type=form)
+
+
+def _answer(attempt: Attempt, *, cookie: bool) -> Response:
+    if attempt.error is not None:
+        return _refusal(attempt.error, attempt.event)
+    answer = attempt.answer
+    answer.event = attempt.event
+    headers = dict(_NO_STORE)
+    if cookie and isinstance(answer, SessionAnswer):
+        headers["set-cookie"] = move_to_cookie(answer)
+    return Response(encode_answer(answer), media_type=JSON.decode(), headers=headers)
+
+
+def _refusal(error: KeyclaveError, event: str) -> Response:
+    status, body = problem(error, event)
+    headers = dict(_NO_STORE)
+    if status == 401:
+        headers["www-authenticate"] = 'Bearer realm="keyclave"'
+    if status in (429, 503):
+        headers["retry-after"] = "1"
+    return Response(body, status, media_type=CONTENT_TYPE.decode(), headers=headers)
