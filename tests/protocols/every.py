@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import pyotp
 from cryptography.hazmat.primitives import hashes, keywrap
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -17,7 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from keyclave.operations.operation import Operation
 from keyclave.operations.table import OPERATIONS
 from keyclave.policy.duties import SCOPED
+from tests.authenticator import Passkey
 from tests.live import Live
+from tests.visitor import Visitor
 
 ROLES = ("custodian", "operator", "auditor", "application")
 
@@ -92,6 +95,7 @@ class Every:
         yield from self._exchanges()
         yield from self._life()
         yield from self._people()
+        yield from self._persons()
         yield from self._workloads()
         yield from self._grants()
         yield from self._reads()
@@ -171,6 +175,57 @@ class Every:
         made = self.live.post("/v1/credentials", "operator", issued).json()["id"]
         yield self.call("POST", f"/v1/credentials/{made}/revoke", "operator", {"reason": "lost"})
         yield self.call("POST", "/v1/tenants", "custodian", {"name": self.name("tenant")})
+
+    def _persons(self) -> Iterator[Call]:
+        visitor = self._enrolled()
+        token, enrol = visitor.login(), "/v1/authenticators"
+        yield self.call("POST", f"{enrol}/passkey/begin", "custodian", {}, token)
+        begun = self.live.post(f"{enrol}/passkey/begin", token).json()
+        made = Passkey(visitor.passkey.origin).create(begun["publicKey"])
+        finished = {"ceremony": begun["ceremony"], "credential": made, "label": "phone"}
+        yield self.call("POST", f"{enrol}/passkey/finish", "custodian", finished, token)
+        yield self.call("POST", f"{enrol}/key/begin", "custodian", {}, token)
+        yield self.call("POST", f"{enrol}/key", "custodian", visitor.key_request(token), token)
+        yield self.call("POST", f"{enrol}/totp/begin", "custodian", {}, token)
+        begun = self.live.post(f"{enrol}/totp/begin", token).json()
+        code = {"ceremony": begun["ceremony"], "code": pyotp.TOTP(begun["seed"]).now(), "label": "app"}
+        yield self.call("POST", f"{enrol}/totp/finish", "custodian", code, token)
+        yield self.call("POST", f"{enrol}/password", "custodian", {"password": "four wards near a river"}, token)
+        yield self.call("POST", f"{enrol}/recovery", "custodian", {}, token)
+        yield self.call("GET", enrol, "custodian", token=token)
+        key = self.live.post(f"{enrol}/key", token, visitor.key_request(token)).json()["id"]
+        yield self.call("POST", f"{enrol}/{key}/revoke", "custodian", {"reason": "lost"}, token)
+        yield from self._sessions(visitor, token)
+        yield from self._standing()
+
+    def _sessions(self, visitor: Visitor, token: str) -> Iterator[Call]:
+        yield self.call("GET", "/v1/sessions", "custodian", token=token)
+        yield self.call("POST", "/v1/step-up/passkey/begin", "custodian", {}, token)
+        yield self.call("POST", "/v1/step-up/passkey/finish", "custodian", visitor.step_up_request(token), token)
+        other = self.live.get("/v1/whoami", visitor.login()).json()["credential"]
+        yield self.call("POST", f"/v1/sessions/{other}/revoke", "operator", {"reason": "unknown machine"})
+        yield self.call("POST", "/v1/logout", "custodian", {}, visitor.login())
+        yield self.call("POST", f"/v1/people/{self.name('second')}/end-sessions", "operator", {"reason": "holiday"})
+
+    def _standing(self) -> Iterator[Call]:
+        invited = {"principal": self.name("guest"), "role": "person", "hours": 2}
+        yield self.call("POST", "/v1/invitations", "operator", {**invited, "roles": [], "reason": "new here"})
+        made = [self.live.post("/v1/invitations", "operator", invited).json()["id"] for _ in range(2)]
+        yield self.call("POST", f"/v1/invitations/{made[0]}/confirm", "custodian", {"reason": "known"})
+        yield self.call("POST", f"/v1/invitations/{made[1]}/revoke", "operator", {"reason": "twice"})
+        yield self.call("GET", "/v1/invitations", "auditor")
+        yield self.call("GET", "/v1/people", "auditor")
+        person = f"/v1/people/{self.name('second')}"
+        yield self.call("GET", person, "auditor")
+        yield self.call("POST", f"{person}/roles", "custodian", {"give": [], "take": ["night-shift"], "reason": "over"})
+        yield self.call("POST", f"{person}/disable", "operator", {"reason": "left"})
+        yield self.call("POST", f"{person}/enable", "custodian", {"reason": "back"})
+
+    def _enrolled(self) -> Visitor:
+        """Return the second custodian with a passkey."""
+        visitor = Visitor(self.live, self.name("second"))
+        visitor.enrol(self.second)
+        return visitor
 
     def _workloads(self) -> Iterator[Call]:
         scope = {"operations": ["encrypt"], "keys": [self.name("aes")]}

@@ -31,12 +31,14 @@ _MAC = 32
 
 
 class Ceremony(msgspec.Struct, frozen=True, kw_only=True):
-    """What a ceremony says. `subject` is what it is about: an authenticator, an invitation. Time in microseconds."""
+    """What a ceremony says. `subject`: what it is about, a session or an authenticator; `held`: what its second half needs.
+    Time in microseconds."""
 
     kind: str
     tenant: str = ""
     principal: str = ""
     subject: str = ""
+    held: str = ""
     nonce: str
     until: int
 
@@ -51,10 +53,10 @@ class Ceremonies:
         self._module = module
         self._key = module.random(32)
 
-    def begin(self, kind: str, now: int, *, tenant: str = "", principal: str = "", subject: str = "") -> str:
+    def begin(self, kind: str, now: int, *, tenant: str = "", principal: str = "", subject: str = "", held: str = "") -> str:
         """Return the text of a new ceremony."""
         nonce = base64.urlsafe_b64encode(self._module.random(16)).decode().rstrip("=")
-        named = {"tenant": tenant, "principal": principal, "subject": subject}
+        named = {"tenant": tenant, "principal": principal, "subject": subject, "held": held}
         said = msgspec.json.encode(Ceremony(kind=kind, nonce=nonce, until=now + SECONDS * MICROSECONDS, **named))
         return base64.urlsafe_b64encode(said + self._mac(said)).decode().rstrip("=")
 

@@ -61,8 +61,8 @@ def begin(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty)
     caller = attempt.caller
     seed = desk.module.random(one_time_codes.SEED)
     sealed = seal_bytes(desk, caller.tenant, _context(caller.id), seed)
-    subject = f"{caller.id} {base64.b64encode(sealed).decode()}"
-    ceremony = desk.people.ceremonies.begin(KIND, attempt.at, tenant=caller.tenant, principal=caller.principal, subject=subject)
+    named = {"tenant": caller.tenant, "principal": caller.principal, "subject": caller.id}
+    ceremony = desk.people.ceremonies.begin(KIND, attempt.at, held=base64.b64encode(sealed).decode(), **named)
     uri = one_time_codes.enrolment_uri(seed, caller.principal, desk.people.relying.name)
     return TotpBegun(ceremony=ceremony, seed=one_time_codes.seed_text(seed), uri=uri)
 
@@ -73,7 +73,7 @@ def finish(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: EnrolT
     said = desk.people.ceremonies.read(request.ceremony, KIND, attempt.at)
     check_same_caller(attempt, said)
     caller = attempt.caller
-    seed = open_bytes(desk, caller.tenant, _context(caller.id), base64.b64decode(said.subject.partition(" ")[2]))
+    seed = open_bytes(desk, caller.tenant, _context(caller.id), base64.b64decode(said.held))
     step = one_time_codes.matching_step(seed, request.code, attempt.at)
     if step is None:
         raise Refused("the code is not the one of this generator now", "check the clock of the device, and try the next code")

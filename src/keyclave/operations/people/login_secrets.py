@@ -84,7 +84,7 @@ def password(desk: Desk, peer: Peer, request: PasswordLogin, reply: Reply) -> No
             attempt.error = error
             desk.enqueue(attempt)
         elif right and found is not None:
-            named = {"tenant": found.tenant, "principal": found.principal, "subject": f"{found.id} {request.tenant}"}
+            named = {"tenant": found.tenant, "principal": found.principal, "subject": found.id, "held": request.tenant}
             attempt.answer = CodeAsked(ceremony=desk.people.ceremonies.begin(KIND, attempt.at, **named))
             reply(attempt)  # half a login is no event: the second half will be
         else:
@@ -97,8 +97,7 @@ def code(desk: Desk, peer: Peer, request: CodeLogin, reply: Reply) -> None:
     """Check a one-time code: within its drift, and later than every code of this generator that counted before."""
     now = desk.clock.now()
     said = desk.people.ceremonies.read(request.ceremony, KIND, now)
-    first, _, tenant = said.subject.partition(" ")
-    desk.people.claim(tenant, said.principal, peer.address)
+    desk.people.claim(said.held, said.principal, peer.address)
     found = _live(desk, said.tenant, said.principal, "totp")
     step = None if found is None else matching_step(open_secret(desk, found), request.code, now)
     attempt = begin_attempt(desk, peer, said.tenant, said.principal, reply)
@@ -111,10 +110,10 @@ def code(desk: Desk, peer: Peer, request: CodeLogin, reply: Reply) -> None:
             _count(transaction, attempt, found)
             return None
         desk.people.ceremonies.spend(transaction, request.ceremony, said, now)
-        if not people.count_use(transaction, first, 0, now):
+        if not people.count_use(transaction, said.subject, 0, now):
             raise not_in()  # the password was replaced or revoked meanwhile
         answer = admit(desk, transaction, attempt, aal=2, how="totp", authenticator=found.id)
-        desk.people.proved(tenant, said.principal, peer.address)
+        desk.people.proved(said.held, said.principal, peer.address)
         return answer
 
     submit(desk, attempt, change)

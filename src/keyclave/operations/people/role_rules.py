@@ -18,7 +18,7 @@ def check_roles(desk: Desk, tenant: str, duty: Role, roles: frozenset[str]) -> N
     for role in sorted(roles):
         rule = rules.roles.get(role)
         if rule is None:
-            raise Malformed(f"there is no role {role!r}", "define it in rules.toml, or correct the name")
+            raise Malformed("a role is named that policy does not define", "define it in rules.toml, or correct the name")
         if rule.duty is not duty:
             raise SelfConflict(f"the role {role!r} belongs to {rule.duty.value}s", f"a {duty.value} cannot hold it")
     apart = excluded(rules, roles | {duty.value})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -17,6 +17,7 @@ from keyclave.operations.attempt import Attempt, Reply
 from keyclave.operations.desk import Desk, encode_answer
 from keyclave.operations.people import accept, login, login_secrets
 from keyclave.operations.people.sessions import SessionAnswer
+from keyclave.operations.people.webauthn_forms import PasskeyBegun
 from keyclave.protocols.rest.cookies import move_to_cookie
 from keyclave.protocols.rest.gateway import JSON, Gateway
 from keyclave.protocols.rest.problems import CONTENT_TYPE, problem
@@ -28,6 +29,39 @@ Body = Callable[[Request], Any]
 
 _NO_STORE = {"cache-control": "no-store"}
 _BODY = 128 * 1024  # bytes: a passkey's answer with its certificates is much smaller
+
+
+class Way(NamedTuple):
+    """A way in: what is asked and answered, for the routes and for the API's document."""
+
+    path: str
+    verb: Begin
+    request: type
+    answer: type
+    summary: str
+
+
+WAYS = [
+    Way("/v1/login/passkey/finish", login.finish, login.FinishLogin, SessionAnswer, "Log in with what the device answered."),
+    Way("/v1/login/password", login_secrets.password, login_secrets.PasswordLogin, login_secrets.CodeAsked,
+        "Begin a login with a password: a code is asked next."),
+    Way("/v1/login/totp", login_secrets.code, login_secrets.CodeLogin, SessionAnswer, "Finish it with a one-time code."),
+    Way("/v1/login/recovery", login_secrets.recovery, login_secrets.RecoveryLogin, SessionAnswer,
+        "Use a recovery code up, to enrol a new passkey."),
+    Way("/v1/enrolment/begin", accept.begin, accept.BeginEnrolment, accept.EnrolmentAnswer,
+        "Begin an enrolment with an invitation's token."),
+]  # fmt: skip
+
+
+def document_ways(named: dict[Any, Any]) -> dict[str, tuple[str, Any, Any]]:
+    """Return summary, request and answer of every path here, by path, as the schemas name them."""
+    begin = ("Begin a login with a passkey.", named[login.BeginLogin], named[PasskeyBegun])
+    return {"/v1/login/passkey/begin": begin} | {one.path: (one.summary, named[one.request], named[one.answer]) for one in WAYS}
+
+
+def types_of_ways() -> list[type]:
+    """Return every type that `document_ways` names."""
+    return [login.BeginLogin, PasskeyBegun, *(shown for one in WAYS for shown in (one.request, one.answer))]
 
 
 def login_routes(gateway: Gateway, guarded: Guard, read_body: Body, peer_of: Callable[[Request], Peer]) -> list[Route]:
@@ -53,15 +87,8 @@ def login_routes(gateway: Gateway, guarded: Guard, read_body: Body, peer_of: Cal
 
         return guarded(handle)
 
-    ways: list[tuple[str, Begin, type]] = [
-        ("/v1/login/passkey/finish", login.finish, login.FinishLogin),
-        ("/v1/login/password", login_secrets.password, login_secrets.PasswordLogin),
-        ("/v1/login/totp", login_secrets.code, login_secrets.CodeLogin),
-        ("/v1/login/recovery", login_secrets.recovery, login_secrets.RecoveryLogin),
-        ("/v1/enrolment/begin", accept.begin, accept.BeginEnrolment),
-    ]
     first = Route("/v1/login/passkey/begin", guarded(begin), methods=["POST"])
-    return [first, *(Route(path, way(verb, form), methods=["POST"]) for path, verb, form in ways)]
+    return [first, *(Route(one.path, way(one.verb, one.request), methods=["POST"]) for one in WAYS)]
 
 
 def _check_plane(peer: Peer) -> None:

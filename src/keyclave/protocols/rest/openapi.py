@@ -11,6 +11,7 @@ from keyclave import __version__
 from keyclave.operations import read_log, unseal
 from keyclave.operations.operation import Operation
 from keyclave.policy.duties import DUTIES
+from keyclave.protocols.rest.login import document_ways, types_of_ways
 from keyclave.protocols.rest.problems import Problem
 
 _REF = "#/components/schemas/{name}"
@@ -21,6 +22,7 @@ _TEXT = {"type": "string"}
 def document(operations: list[Operation]) -> dict[str, Any]:
     """Return the document."""
     types: list[Any] = [Problem, unseal.Status, unseal.UnsealRequest, unseal.UnsealAnswer]
+    types += types_of_ways()
     types += [read_log.ReceiptAnswer, read_log.ConsistencyAnswer]
     for op in operations:
         types += [t for t in (op.request, op.answer, op.query) if t is not None]
@@ -30,7 +32,7 @@ def document(operations: list[Operation]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for op in operations:
         paths.setdefault(op.path, {})[op.method.lower()] = _operation(op, named, components)
-    paths |= _public(named) | _record(named)
+    paths |= _public(named) | _record(named) | _logins(named)
     components = msgspec.json.decode(msgspec.json.encode(components))  # as JSON has it: a default of () is an empty array
     return {
         "openapi": "3.1.0",
@@ -138,6 +140,22 @@ def _public(named: dict[Any, Any]) -> dict[str, Any]:
         ),
         "/v1/log/keys": _get("log-keys", "The keys that verify the log.", _answer("vkeys", vkeys), public=True),
     }
+
+
+def _logins(named: dict[Any, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path, (summary, request, answer) in document_ways(named).items():
+        found[path] = {
+            "post": {
+                "operationId": "post-" + path.removeprefix("/v1/").replace("/", "-"),
+                "summary": summary,
+                "tags": ["login"],
+                "security": [],
+                "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
+                "responses": {"200": _answer("done", answer), **_problems()},
+            }
+        }
+    return found
 
 
 _NUMBER = {"type": "integer", "minimum": 0, "maximum": 2**53}
