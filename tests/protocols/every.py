@@ -65,6 +65,15 @@ class Every:
             "/v1/credentials", "custodian", {"principal": f"{prefix}-second", "role": "custodian", "ttl_seconds": 3600}
         )
         self.second = str(made.json()["token"])
+        self.people = {name: self.person(name) for name in ("clinician", "night-shift")}
+        scope = {"operations": ["decrypt"], "keys": ["nothing"]}
+        issued = {"principal": self.name("grantee"), "role": "application", "ttl_seconds": 3600, "scope": scope}
+        self.people["grantee"] = str(live.post("/v1/credentials", "operator", issued).json()["token"])
+
+    def person(self, what: str) -> str:
+        """Make a person without a duty and return the token."""
+        issued = {"principal": self.name(what), "role": "person", "ttl_seconds": 3600}
+        return str(self.live.post("/v1/credentials", "custodian", issued).json()["token"])
 
     def name(self, what: str) -> str:
         return f"{self.prefix}-{what}"
@@ -98,6 +107,7 @@ class Every:
         yield from self._persons()
         yield from self._workloads()
         yield from self._grants()
+        yield from self._elevation()
         yield from self._reads()
         yield self.call("POST", "/v1/self-test", "operator", {})
         yield self.call("POST", "/v1/self-test", "auditor", {"full": False})
@@ -235,8 +245,33 @@ class Every:
         yield self.call("PATCH", f"/v1/workloads/{made}", "operator", {"enabled": False, "reason": "over"})
         yield self.call("GET", "/v1/workloads", "auditor")
 
+    def _elevation(self) -> Iterator[Call]:
+        name, person = self.name("clinician"), self.name("night-shift")
+        clinician, shift = self.people["clinician"], self.people["night-shift"]
+        glass: dict[str, Any] = {
+            "principal": name, "role": "break-glass", "days": 30, "keys": [self.name("aes")], "operations": ["decrypt"],
+            "reference": True, "reason": "emergency department",
+        }  # fmt: skip
+        yield self.call("POST", "/v1/eligibilities", "custodian", glass)
+        made = self.live.post("/v1/eligibilities", "custodian", {"principal": person, "role": "operator"}).json()["id"]
+        yield self.call("GET", "/v1/eligibilities", "auditor")
+        taken = {"role": "operator", "reason": "incident 12", "minutes": 5}
+        yield self.call("POST", "/v1/elevations", "person", taken, token=shift)
+        yield self.call("GET", "/v1/elevations", "auditor")
+        mine = self.live.get("/v1/whoami", shift).json()["elevation"]["id"]
+        yield self.call("POST", f"/v1/elevations/{mine}/end", "operator", {"reason": "done"})
+        yield self.call("POST", f"/v1/eligibilities/{made}/revoke", "operator", {"reason": "left"})
+        broken = {"reason": "unconscious patient", "reference": "p-1", "minutes": 1}
+        yield self.call("POST", "/v1/break-glass", "person", broken, token=clinician)
+        yield self.call("GET", "/v1/alarms", "auditor")
+        alarm = self.live.get("/v1/alarms", "auditor").json()["alarms"][0]
+        yield self.call("POST", f"/v1/alarms/{alarm['id']}/acknowledge", "auditor", {})
+        self.live.post(f"/v1/elevations/{alarm['elevation']}/end", "operator")
+        found = {"verdict": "justified", "notes": "seen in the chart"}
+        yield self.call("POST", f"/v1/elevations/{alarm['elevation']}/review", "auditor", found)
+
     def _grants(self) -> Iterator[Call]:
-        granted = {"grantee": self.name("app"), "operations": ["decrypt"], "keys": [self.name("aes")], "ttl_seconds": 600}
+        granted = {"grantee": self.name("grantee"), "operations": ["decrypt"], "keys": [self.name("aes")], "ttl_seconds": 600}
         full = {
             "context": {"patient": ["p-1"]}, "delegate": True, "exact": True, "networks": [], "purposes": ["treatment"],
             "uses": 5, "reason": "on call",
@@ -245,10 +280,7 @@ class Every:
         made = [self.live.post("/v1/grants", "operator", granted).json()["id"] for _ in range(2)]
         yield self.call("GET", "/v1/grants", "auditor")
         yield self.call("GET", f"/v1/grants/{made[0]}", "operator")
-        scope = {"operations": ["decrypt"], "keys": ["nothing"]}
-        issued = {"principal": self.name("app"), "role": "application", "ttl_seconds": 600, "scope": scope}
-        grantee = str(self.live.post("/v1/credentials", "operator", issued).json()["token"])
-        yield self.call("POST", f"/v1/grants/{made[0]}/retire", "application", {"reason": "done"}, token=grantee)
+        yield self.call("POST", f"/v1/grants/{made[0]}/retire", "application", {"reason": "done"}, token=self.people["grantee"])
         yield self.call("POST", f"/v1/grants/{made[1]}/revoke", "operator", {"reason": "left"})
 
     def _reads(self) -> Iterator[Call]:

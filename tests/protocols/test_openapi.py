@@ -118,8 +118,10 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         live.post("/v1/credentials", "custodian", {"principal": f"spare-{i}", "role": "auditor", "ttl_seconds": 600}).json()["id"]
         for i in range(3)
     ]
+    issued = {"principal": "anybody", "role": "person", "ttl_seconds": 3600}
+    person = live.post("/v1/credentials", "custodian", issued).json()["token"]
     session = requests.Session()
-    tokens = {**live.tokens, "application": live.token(sorted(SCOPED), ["*"])}
+    tokens = {**live.tokens, "application": live.token(sorted(SCOPED), ["*"]), "person": person}
     yield Target(live, tokens, itertools.cycle(made), session)
     session.close()
     live.stop()

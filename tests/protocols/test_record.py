@@ -115,7 +115,7 @@ def refused(live: Live, every: Every, call: Any) -> httpx.Response:
 def test_every_operation_leaves_one_event_for_each_attempt(house: Live) -> None:
     every = Every(house, "each")
     credentials: dict[str, dict[str, Any]] = {}
-    for token in (*house.tokens.values(), every.app, every.second):
+    for token in (*house.tokens.values(), every.app, every.second, *every.people.values()):
         credentials[token] = house.get("/v1/whoami", token).json()
     diary = Diary()
     start = log_size(house)

@@ -24,6 +24,7 @@ from keyclave.core.errors import Unavailable
 from keyclave.crypto.arena import lock_down
 from keyclave.identity.peer import Plane
 from keyclave.operations.desk import Desk
+from keyclave.operations.elevation.upkeep import keep_elevations
 from keyclave.operations.table import OPERATIONS
 from keyclave.operations.unseal import close_house
 from keyclave.protocols.rest.asgi import application
@@ -142,6 +143,7 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, refusals
             for one in listeners:
                 one.sweep(now)
             said_behind = _look_at_clock(desk, said_behind=said_behind)
+            keep_elevations(desk)
             desk.log.tick()
             shown = desk.clock.now()
             if now >= next_seen:

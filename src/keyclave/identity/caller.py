@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from keyclave.identity.elevation import Reach
 from keyclave.identity.grants import Grant
 from keyclave.identity.roles import Role
 from keyclave.identity.scope import Scope
@@ -43,8 +44,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     for a bearer token). `roles`: names of every role held now, custom and elevated ones too, the duty among them.
     `stepped_up_at`: when the caller last proved presence, microseconds. `thumbprint`: SHA-256 of the client certificate that must
     come with the credential (RFC 8705), or empty. `grants`: live grants to the principal. `elevation`: id of the elevation that
-    gives the role, or empty. `until`: when the first of all this ends and must be looked up again, microseconds (0: with the
-    credential). `enrolling`: the session is good for nothing but enrolling an authenticator.
+    gives the role, or empty; `reach`: what it reaches, if it is break-glass. `until`: when the first of all this ends and must be
+    looked up again, microseconds (0: with the credential). `enrolling`: the session is good for nothing but enrolling an
+    authenticator.
     """
 
     aal: int = 1
@@ -53,6 +55,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     grants: tuple[Grant, ...] = ()
     how: str = ""
     person: bool = False
+    reach: Reach | None = None
     roles: tuple[str, ...] = ()
     stepped_up_at: int = 0
     thumbprint: bytes = b""

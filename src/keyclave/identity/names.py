@@ -7,7 +7,7 @@ import re
 from keyclave.core.errors import Malformed
 
 KINDS = ("spiffe", "cert", "oidc", "k8s", "local")
-RESERVED = frozenset({"nobody", "share-holder", "ceremony"})  # spec/events.md gives them a meaning
+RESERVED = frozenset({"nobody", "share-holder", "ceremony", "clock"})  # spec/events.md gives them a meaning
 _FOREIGN = re.compile(rf"^({'|'.join(KINDS)}):", re.IGNORECASE)
 
 

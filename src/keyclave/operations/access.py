@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import AssuranceRequired, Malformed, Refused, StepUpRequired
+from keyclave.crypto.digest import same
+from keyclave.identity.elevation import BREAK_GLASS
 from keyclave.identity.grants import PURPOSES, matching
 from keyclave.identity.peer import Peer, Plane
 from keyclave.identity.roles import Role
@@ -49,6 +51,8 @@ class Access:
             raise Refused(f"{op.name} is not served on this listener", f"use the {op.plane.value} listener")
         if attempt.purpose and attempt.purpose not in PURPOSES:
             raise Malformed("the header keyclave-purpose names no purpose of use", f"known: {', '.join(PURPOSES)}")
+        if attempt.caller.standing.reach is not None:
+            attempt.purpose = BREAK_GLASS  # whatever is declared: the record says why it was possible
         attempt.action = op.name if op.acts_as is None else op.acts_as(attempt.request)
         caller = attempt.caller
         check_duty(caller, attempt.action)
@@ -139,6 +143,8 @@ def choose(attempt: Attempt, decision: Decision, context: Mapping[str, str]) -> 
     for alternative in decision.alternatives:
         if alternative.until and attempt.at >= alternative.until:
             continue
+        if alternative.tags and not _holds(attempt, alternative.tags, context):
+            continue
         if alternative.admits(context):
             if alternative.grant:
                 attempt.use_grant(alternative)
@@ -150,9 +156,17 @@ def choose(attempt: Attempt, decision: Decision, context: Mapping[str, str]) -> 
     )
 
 
+def _holds(attempt: Attempt, tags: Mapping[str, str], context: Mapping[str, str]) -> bool:
+    """Tell whether an encryption context holds a reference of which only keyed hashes are known."""
+    hashed, tenant = attempt.desk.hashed_tag, attempt.caller.tenant
+    return any(name in context and same(hashed(tenant, name, context[name]).encode(), tag.encode()) for name, tag in tags.items())
+
+
 def _granted(attempt: Attempt, question: Question, key: Key | None, *, contextual: bool) -> list[Alternative]:
     """Return the rights that the credential's own scope and the principal's grants give on a key, or on none."""
     caller, action = attempt.caller, question.action
+    if caller.role is Role.BREAK_GLASS:
+        return _rights_of_glass(attempt, action, key, contextual=contextual)
     if caller.role is not Role.APPLICATION:
         return []
     if action in OWN_GRANTS:
@@ -166,6 +180,19 @@ def _granted(attempt: Attempt, question: Question, key: Key | None, *, contextua
     if caller.standing.grants:
         rights += _rights_of_grants(attempt, question, key)
     return rights
+
+
+def _rights_of_glass(attempt: Attempt, action: str, key: Key | None, *, contextual: bool) -> list[Alternative]:
+    """Return the right that a running break-glass gives; what a key is called may be read of every key it reaches."""
+    standing = attempt.caller.standing
+    reach = standing.reach
+    if reach is None or key is None:
+        return []
+    asked = reach.operations[0] if action in ("key-read", "public-key") else action
+    if not reach.permits(asked, key.id, key.name):
+        return []
+    tags = reach.tags if contextual else {}
+    return [Alternative(grant=standing.elevation, policy=BREAK_GLASS, tags=tags, until=standing.until)]
 
 
 def _rights_of_grants(attempt: Attempt, question: Question, key: Key | None) -> list[Alternative]:

@@ -188,7 +188,7 @@ class Attempt:
             credential=caller.id,
             detail=self.detail,
             failed=self.failed,
-            grant=self.grant,
+            grant=self.grant or caller.standing.elevation,
             how=caller.standing.how,
             id=event_id(self.desk.store.node, number),
             key=self.key_id,

@@ -15,6 +15,7 @@ from keyclave.core.errors import Malformed, Unknown
 from keyclave.core.ids import RAW, to_id
 from keyclave.crypto.bearer import new_token
 from keyclave.identity.caller import Credential
+from keyclave.identity.elevation import Elevation
 from keyclave.identity.names import check_local
 from keyclave.identity.roles import Role, check_assignment
 from keyclave.identity.scope import Scope
@@ -24,9 +25,16 @@ from keyclave.operations.forms import Answer, Name, Reason, Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.policy.duties import SCOPED, check_issue
 from keyclave.store import records
+from keyclave.store.access import elevations
 
 _DAY = 86_400
-LONGEST = {Role.APPLICATION: 90 * _DAY, Role.CUSTODIAN: 30 * _DAY, Role.OPERATOR: 30 * _DAY, Role.AUDITOR: 30 * _DAY}
+LONGEST = {
+    Role.APPLICATION: 90 * _DAY,
+    Role.CUSTODIAN: 30 * _DAY,
+    Role.OPERATOR: 30 * _DAY,
+    Role.AUDITOR: 30 * _DAY,
+    Role.PERSON: 30 * _DAY,
+}
 """Seconds that a credential may live, by role (R33)."""
 
 
@@ -78,8 +86,18 @@ class RevokeRequest(Request, kw_only=True):
     reason: Reason = ""
 
 
+class RunningElevation(msgspec.Struct, kw_only=True):
+    """The role that the caller took on for a while, and the clock."""
+
+    id: str
+    role: str
+    reason: str
+    ends_at: str
+    seconds_left: int
+
+
 class WhoAmI(Answer, kw_only=True):
-    """The caller, as the server knows them."""
+    """The caller, as the server knows them; `alarms`: how many they have not acknowledged."""
 
     principal: str
     role: str
@@ -92,6 +110,8 @@ class WhoAmI(Answer, kw_only=True):
     roles: list[str]
     stepped_up_at: str | None
     enrolling: bool
+    elevation: RunningElevation | None = None
+    alarms: int = 0
 
 
 def issue(
@@ -165,9 +185,15 @@ def revoke(
     return change
 
 
-def whoami(_desk: Desk, attempt: Attempt, _key: LoadedKey | None, _query: None) -> WhoAmI:
+def whoami(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _query: None) -> WhoAmI:
     """Tell the caller who they are here."""
     c = attempt.caller
+
+    def read(conn: Connection) -> tuple[Elevation | None, int]:
+        elevation = elevations.live_elevation(conn, c.id, attempt.at)
+        return elevation, elevations.count_alarms(conn, c.tenant, c.principal)
+
+    elevation, alarms = desk.store.read(read)
     return WhoAmI(
         principal=c.principal,
         role=c.role.value,
@@ -180,6 +206,15 @@ def whoami(_desk: Desk, attempt: Attempt, _key: LoadedKey | None, _query: None) 
         roles=list(c.standing.roles),
         stepped_up_at=to_text(c.standing.stepped_up_at) if c.standing.stepped_up_at else None,
         enrolling=c.standing.enrolling,
+        elevation=None if elevation is None else _running(elevation, attempt.at),
+        alarms=alarms,
+    )
+
+
+def _running(elevation: Elevation, now: int) -> RunningElevation:
+    left = -(-(elevation.ends_at - now) // MICROSECONDS)
+    return RunningElevation(
+        id=elevation.id, role=elevation.role, reason=elevation.reason, ends_at=to_text(elevation.ends_at), seconds_left=left
     )
 
 

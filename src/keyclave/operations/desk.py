@@ -289,16 +289,17 @@ class Desk:
         asked = (tenant, name, value)
         tag = self._tags.get(asked)
         if tag is None:
-            if name in self._plain and len(value) <= 64:
-                tag = "p:" + value
-            else:
-                message = canonical("keyclave/context-tag/1", name, value)
-                mac = self.module.mac(self.keyring.tenant_key(tenant, "context"), MacAlgorithm.HMAC_SHA_256, message)
-                tag = "h:" + base64.urlsafe_b64encode(mac[:16]).decode().rstrip("=")
+            tag = "p:" + value if name in self._plain and len(value) <= 64 else self.hashed_tag(tenant, name, value)
             if len(self._tags) >= _TAGS:
                 self._tags.clear()
             self._tags[asked] = tag
         return tag
+
+    def hashed_tag(self, tenant: str, name: str, value: str) -> str:
+        """Return the keyed hash of a context value, as the log records it where policy does not make it plain."""
+        message = canonical("keyclave/context-tag/1", name, value)
+        mac = self.module.mac(self.keyring.tenant_key(tenant, "context"), MacAlgorithm.HMAC_SHA_256, message)
+        return "h:" + base64.urlsafe_b64encode(mac[:16]).decode().rstrip("=")
 
     def forget_tags(self) -> None:
         """Drop remembered context values (on seal)."""

@@ -30,6 +30,7 @@ from keyclave.operations import (
 )
 from keyclave.operations.archive_key import rewrapping
 from keyclave.operations.batch import BatchAnswer, UseVerb, many, single
+from keyclave.operations.elevation.table import OPERATIONS as ELEVATION
 from keyclave.operations.forms import Empty, Request
 from keyclave.operations.grants.table import OPERATIONS as GRANTS
 from keyclave.operations.key_view import KeyView
@@ -203,4 +204,6 @@ READS: list[Operation] = [
           "Read events.", slow=always),
 ]  # fmt: skip
 
-OPERATIONS: list[Operation] = [*USES, *EXCHANGES, *LIFE, *PEOPLE, *PERSONS, *GRANTS, *UPKEEP, *READS, *workloads.OPERATIONS]
+OPERATIONS: list[Operation] = [
+    *USES, *EXCHANGES, *LIFE, *PEOPLE, *PERSONS, *GRANTS, *ELEVATION, *UPKEEP, *READS, *workloads.OPERATIONS,
+]  # fmt: skip

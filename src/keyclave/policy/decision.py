@@ -24,7 +24,8 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True):
 
     `context` maps names of the encryption context to permitted values (`("*",)`: must be present). `grant` is the id of the grant
     it comes from, `counted` when its uses are counted. `until` is when it ends (microseconds; 0: with its caller). With `exact`,
-    the encryption context has the names of `context` and no other.
+    the encryption context has the names of `context` and no other. `tags`: keyed hashes by name; where there are any, the context
+    holds under one of these names the value that has the hash.
     """
 
     context: Mapping[str, tuple[str, ...]] = {}
@@ -32,6 +33,7 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True):
     exact: bool = False
     grant: str = ""
     policy: str = ""
+    tags: Mapping[str, str] = {}
     until: int = 0
 
     def admits(self, context: Mapping[str, str]) -> bool:

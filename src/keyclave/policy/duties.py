@@ -31,8 +31,11 @@ USES = (
 
 SCOPED = frozenset((*USES, "public-key", "key-read"))
 
+GLASS_USES = frozenset(("decrypt", "unwrap", "encrypt", "data-key", "wrap"))
+"""Uses that break-glass can reach: all of them have an encryption context, so each can be held to the patient or encounter."""
+
 DUTIES: dict[str, tuple[Role, ...]] = {
-    **{use: (_P,) for use in USES},
+    **{use: (_P, _B) if use in GLASS_USES else (_P,) for use in USES},
     **{move.value: tuple(Role(r) for r in MAY[move]) for move in Move if move is not Move.SUPERSEDE},
     "rotate": tuple(Role(r) for r in MAY[Move.SUPERSEDE]),
     "schedule-destruction": (_C,),
@@ -41,9 +44,9 @@ DUTIES: dict[str, tuple[Role, ...]] = {
     "key-import": (_C,),
     "import-parameters": (_C,),
     "key-update": (_C,),
-    "key-read": (_C, _O, _A, _P),
+    "key-read": (_C, _O, _A, _P, _B),
     "key-list": (_C, _O, _A),
-    "public-key": (_C, _O, _A, _P),
+    "public-key": (_C, _O, _A, _P, _B),
     "credential-issue": (_C, _O),
     "privilege-grant": (_C,),
     "credential-list": (_C, _O, _A),
@@ -53,6 +56,16 @@ DUTIES: dict[str, tuple[Role, ...]] = {
     "grant-revoke": (_C, _O, _P),
     "grant-list": (_C, _O, _A, _P),
     "grant-read": (_C, _O, _A, _P),
+    "eligibility-create": (_C,),
+    "eligibility-list": (_C, _O, _A),
+    "eligibility-revoke": (_C, _O),
+    "elevate": (_C, _O, _A, _N),
+    "elevation-list": (_C, _O, _A, _B, _N),
+    "elevation-end": (_C, _O, _A, _B, _N),
+    "break-glass": (_N, _B),
+    "break-glass-review": (_C, _A),
+    "alarm-list": (_C, _O, _A),
+    "alarm-acknowledge": (_C, _O, _A),
     "tenant-create": (_C,),
     "workload-register": (_O,),
     "workload-update": (_O,),
@@ -68,14 +81,14 @@ DUTIES: dict[str, tuple[Role, ...]] = {
     "person-enable": (_C,),
     "person-roles": (_C,),
     "whoami": (_C, _O, _A, _P, _B, _N),
-    "status-read": (_C, _O, _A, _P),
+    "status-read": (_C, _O, _A, _P, _B, _N),
     "seal": (_C, _O),
     "self-test": (_C, _O, _A),
     "log-read": (_A,),
-    "receipt-read": (_C, _O, _A, _P),
+    "receipt-read": (_C, _O, _A, _P, _B, _N),
 }
 
-ISSUES: dict[Role, tuple[Role, ...]] = {_C: (_C, _O, _A), _O: (_P,)}
+ISSUES: dict[Role, tuple[Role, ...]] = {_C: (_C, _O, _A, _N), _O: (_P,)}
 """Who issues credentials for whom: operators for applications, custodians for people. Never for oneself."""
 
 

@@ -90,9 +90,11 @@ class Limits(_Rule, frozen=True):
 
 
 class Elevation(_Rule, frozen=True):
-    """Just-in-time roles: how long at most, and for which roles another person must approve first."""
+    """Just-in-time roles: how long at most, how fresh the proof of presence (0: none is asked), for which roles another person
+    must approve first."""
 
     max_minutes: Annotated[int, Meta(ge=1, le=720)] = 60
+    fresh_minutes: Annotated[int, Meta(ge=0, le=60)] = 5
     approval_roles: Annotated[tuple[Word, ...], Meta(max_length=64)] = ()
 
 

@@ -18,6 +18,7 @@ from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import LimitReached, Malformed, Refused, SelfConflict, Unknown
 from keyclave.core.ids import RAW, to_id
 from keyclave.identity.grants import DEEPEST, PURPOSES, Grant, wider
+from keyclave.identity.names import kind_of
 from keyclave.identity.roles import Role
 from keyclave.identity.scope import ContextName, ContextValue, KeyPattern, Scope
 from keyclave.operations.attempt import Attempt
@@ -129,7 +130,7 @@ def _parent(desk: Desk, attempt: Attempt, named: str | None) -> Grant | None:
 def _check_grantee(transaction: Connection, grant: Grant) -> None:
     """Refuse a grantee who can never use it: a duty of managing keys excludes their use, whatever anybody grants."""
     role = records.read_role(transaction, grant.tenant, grant.grantee)
-    if role is None and ":" not in grant.grantee:  # a name from elsewhere (spiffe:…) may come before its first call
+    if role is None and not kind_of(grant.grantee):  # a name from elsewhere (spiffe:…) may come before its first call
         raise Unknown(f"nobody is called {grant.grantee!r}", "issue them a credential first, or correct the name")
     if role not in (None, Role.APPLICATION):
         raise SelfConflict(f"{grant.grantee} is {role}, and only applications use keys", "grant it to an application")

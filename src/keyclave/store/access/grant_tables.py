@@ -84,6 +84,7 @@ elevations = Table(
     Column("principal", String(256), nullable=False),
     Column("credential", String(40), nullable=False),  # the session or bearer credential it is bound to
     Column("role", String(64), nullable=False),
+    Column("duty", String(16), nullable=False),
     Column("eligibility", String(40), ForeignKey("eligibilities.id"), nullable=False),
     Column("reason", Text, nullable=False),
     Column("reach", Text, nullable=False),  # break-glass: keys, operations, and keyed hashes of the reference by context name

@@ -79,6 +79,7 @@ def upgrade() -> None:
         sa.Column("principal", sa.String(length=256), nullable=False),
         sa.Column("credential", sa.String(length=40), nullable=False),
         sa.Column("role", sa.String(length=64), nullable=False),
+        sa.Column("duty", sa.String(length=16), nullable=False),
         sa.Column("eligibility", sa.String(length=40), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("reach", sa.Text(), nullable=False),

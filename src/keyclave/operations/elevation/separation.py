@@ -1,0 +1,43 @@
+"""That two duties never meet in one person, over what they hold, what they may take on, and what they take on now."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from keyclave.core.errors import Malformed, SelfConflict, Unknown
+from keyclave.identity.elevation import BREAK_GLASS
+from keyclave.identity.roles import Role
+from keyclave.policy.rules import Rules, excluded
+from keyclave.store import records
+from keyclave.store.access import elevations as rows
+
+_DUTIES = frozenset(role.value for role in Role)
+
+
+def duty_of(rules: Rules, role: str) -> Role:
+    """Return the duty that a role belongs to; a role that does not exist, or that nobody takes on, is `Malformed`."""
+    duty = Role(role) if role in _DUTIES else rules.roles[role].duty if role in rules.roles else None
+    if duty in (None, Role.APPLICATION, Role.PERSON):
+        known = sorted({*rules.roles, "custodian", "operator", "auditor", BREAK_GLASS})
+        raise Malformed("nobody takes on a role of that name for a while", f"known: {', '.join(known)}")
+    assert duty is not None  # noqa: S101 - for the type checker: None was refused
+    return duty
+
+
+def check_separation(
+    conn: Connection, rules: Rules, tenant: str, principal: str, role: str, *, glass: bool, held: tuple[str, ...], now: int
+) -> None:
+    """Refuse `role` to a person with whose duty, roles or other eligibilities it does not go together.
+
+    `held`: roles they are known to hold besides; `glass`: whether they are eligible for break-glass.
+    """
+    duty = records.read_role(conn, tenant, principal)
+    if duty is None:
+        raise Unknown(f"nobody is called {principal!r}", "invite them first, or correct the name")
+    if duty is Role.APPLICATION:
+        raise SelfConflict(f"{principal} is an application", "roles are taken on by people; an application gets grants")
+    others = {eligibility.role for eligibility in rows.eligibilities_of(conn, tenant, principal, now)}
+    whole = {duty.value, role, *held, *others} | ({BREAK_GLASS} if glass else set())
+    clash = excluded(rules, frozenset(whole))
+    if clash is not None:
+        raise SelfConflict(f"{principal} would hold {clash[0]} and {clash[1]}: {clash[2]}", "give one of them to another person")
