@@ -71,7 +71,7 @@ def break_glass(
             raise Refused(
                 f"your last break-glass, {waiting.id}, waits for its review", "ask a custodian or auditor: `keyclave review`"
             )
-        check_separation(transaction, rules, caller.tenant, caller.principal, BREAK_GLASS, glass=True, held=(), now=attempt.at)
+        check_separation(desk, transaction, caller.tenant, caller.principal, [BREAK_GLASS], attempt.at)
         running = [each.id for each in rows.running(transaction, credential=caller.id)]
         rows.end_elevations(transaction, running, attempt.at, caller.principal)
         begin(transaction, elevation)

@@ -16,7 +16,6 @@ from keyclave.identity.elevation import BREAK_GLASS, Elevation
 from keyclave.identity.roles import Role
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
-from keyclave.operations.elevation.sealed import tag_of
 from keyclave.operations.elevation.separation import check_separation, duty_of
 from keyclave.operations.elevation.view import ElevationView, elevation_view
 from keyclave.operations.forms import Request
@@ -52,7 +51,6 @@ def elevate(
         raise Refused(
             f"policy allows {rules.elevation.max_minutes} minutes at most", "ask for fewer; elevate again when they end"
         )
-    tag = tag_of(desk, caller.tenant, caller.principal)
     elevation_id = to_id("elv", desk.module.random(RAW))
     attempt.reason, attempt.touches = request.reason, (caller.id,)
     attempt.detail = {"elevation": elevation_id, "minutes": minutes, "role": request.role}
@@ -62,11 +60,7 @@ def elevate(
         by = next((each for each in eligible if each.role == request.role), None)
         if by is None:
             raise not_eligible(request.role)
-        broken = bool(rows.sealed_of(transaction, caller.tenant, tag, attempt.at))
-        check_separation(
-            transaction, rules, caller.tenant, caller.principal, request.role,
-            glass=broken, held=caller.standing.roles, now=attempt.at,
-        )  # fmt: skip
+        check_separation(desk, transaction, caller.tenant, caller.principal, [request.role], attempt.at)
         elevation = Elevation(
             id=elevation_id,
             tenant=caller.tenant,

@@ -79,7 +79,7 @@ def create(
         reach=_reach(request) if glass else None,
         reference=request.reference,
     )
-    tag = tag_of(desk, caller.tenant, request.principal)
+    tag = tag_of(desk, caller.tenant, request.principal) if glass else None
     sealed = seal(desk, eligibility) if glass else None
     attempt.detail = {"eligibility": eligibility.id, "role": request.role}
     if not glass:  # the record does not tell who may break the glass
@@ -87,11 +87,8 @@ def create(
     attempt.reason = request.reason
 
     def change(transaction: Connection) -> EligibilityView:
-        broken = glass or bool(rows.sealed_of(transaction, caller.tenant, tag, attempt.at))
-        check_separation(
-            transaction, rules, caller.tenant, request.principal, request.role, glass=broken, held=(), now=attempt.at
-        )
-        rows.insert_eligibility(transaction, eligibility, tag if glass else None, sealed)
+        check_separation(desk, transaction, caller.tenant, request.principal, [request.role], attempt.at)
+        rows.insert_eligibility(transaction, eligibility, tag, sealed)
         return eligibility_view(eligibility)
 
     return change

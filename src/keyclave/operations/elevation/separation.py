@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import Connection
 
 from keyclave.core.errors import Malformed, SelfConflict, Unknown
 from keyclave.identity.elevation import BREAK_GLASS
 from keyclave.identity.roles import Role
+from keyclave.operations.desk import Desk
+from keyclave.operations.elevation.sealed import tag_of
 from keyclave.policy.rules import Rules, excluded
 from keyclave.store import records
 from keyclave.store.access import elevations as rows
+from keyclave.store.access import people
 
 _DUTIES = frozenset(role.value for role in Role)
 
@@ -24,20 +29,18 @@ def duty_of(rules: Rules, role: str) -> Role:
     return duty
 
 
-def check_separation(
-    conn: Connection, rules: Rules, tenant: str, principal: str, role: str, *, glass: bool, held: tuple[str, ...], now: int
-) -> None:
-    """Refuse `role` to a person with whose duty, roles or other eligibilities it does not go together.
-
-    `held`: roles they are known to hold besides; `glass`: whether they are eligible for break-glass.
-    """
+def check_separation(desk: Desk, conn: Connection, tenant: str, principal: str, roles: Iterable[str], now: int) -> None:
+    """Refuse `roles` to a person with whose duty, other roles or eligibilities they do not go together. Needs the root open."""
     duty = records.read_role(conn, tenant, principal)
     if duty is None:
         raise Unknown(f"nobody is called {principal!r}", "invite them first, or correct the name")
     if duty is Role.APPLICATION:
         raise SelfConflict(f"{principal} is an application", "roles are taken on by people; an application gets grants")
-    others = {eligibility.role for eligibility in rows.eligibilities_of(conn, tenant, principal, now)}
-    whole = {duty.value, role, *held, *others} | ({BREAK_GLASS} if glass else set())
-    clash = excluded(rules, frozenset(whole))
+    whole = {duty.value, *roles}
+    whole.update(held.role for held in people.read_memberships(conn, tenant, principal))
+    whole.update(eligibility.role for eligibility in rows.eligibilities_of(conn, tenant, principal, now))
+    if rows.sealed_of(conn, tenant, tag_of(desk, tenant, principal), now):
+        whole.add(BREAK_GLASS)
+    clash = excluded(desk.access.revisions.of(tenant).rules, frozenset(whole))
     if clash is not None:
         raise SelfConflict(f"{principal} would hold {clash[0]} and {clash[1]}: {clash[2]}", "give one of them to another person")
