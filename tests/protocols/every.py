@@ -6,10 +6,13 @@ import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 import pyotp
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, keywrap
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -21,6 +24,7 @@ from keyclave.policy.duties import SCOPED
 from tests.authenticator import Passkey
 from tests.live import Live
 from tests.visitor import Visitor
+from tests.workloads.certificates import Identity, signing_request
 
 ROLES = ("custodian", "operator", "auditor", "application")
 
@@ -38,12 +42,15 @@ class Call:
     role: str
     token: str
     body: dict[str, Any] | None = None
+    http: httpx.Client | None = None  # of who calls by a certificate
     sent: dict[str, Any] = field(default_factory=dict)
 
     def send(self, live: Live, token: str | None = None, **kwargs: Any) -> httpx.Response:
         """Send it, with the token of somebody else if one is given."""
         if self.body is not None:
             kwargs.setdefault("json", self.body)
+        if self.http is not None and token is None:
+            return self.http.request(self.op.method, self.path, **kwargs)
         return live.request(self.op.method, self.path, self.token if token is None else token, **kwargs)
 
 
@@ -60,6 +67,7 @@ class Every:
     def __init__(self, live: Live, prefix: str) -> None:
         self.live = live
         self.prefix = prefix
+        self.others: dict[str, dict[str, Any]] = {}  # who further tokens are; the empty one stands for the certificate
         self.app = live.token(sorted(SCOPED), [f"{prefix}-*"])
         made = live.post(
             "/v1/credentials", "custodian", {"principal": f"{prefix}-second", "role": "custodian", "ttl_seconds": 3600}
@@ -239,11 +247,35 @@ class Every:
 
     def _workloads(self) -> Iterator[Call]:
         scope = {"operations": ["encrypt"], "keys": [self.name("aes")]}
-        named = {"name": f"spiffe://hospital.example/{self.prefix}/app", "scope": scope}
+        named = {"name": f"spiffe://keyclave.localhost/{self.prefix}/app", "scope": scope}
         yield self.call("POST", "/v1/workloads", "operator", named)
         made = self.live.post("/v1/workloads", "operator", {**named, "name": named["name"] + "/second"}).json()["id"]
-        yield self.call("PATCH", f"/v1/workloads/{made}", "operator", {"enabled": False, "reason": "over"})
+        yield self.call("PATCH", f"/v1/workloads/{made}", "operator", {"enabled": False, "scope": scope, "reason": "over"})
         yield self.call("GET", "/v1/workloads", "auditor")
+        yield self.call("POST", "/v1/authority/renew", "operator", {})
+        wanted = {"name": named["name"], "uses": 50, "ttl_seconds": 600}
+        yield self.call("POST", "/v1/enrolments", "operator", wanted)
+        enrolment = self.live.post("/v1/enrolments", "operator", wanted).json()
+        yield self.call("GET", "/v1/enrolments", "operator")
+        csr, key = signing_request()
+        self.others[enrolment["token"]] = self.live.get("/v1/whoami", enrolment["token"]).json()
+        yield self.call("POST", "/v1/certificates", "application", {"csr": csr, "ttl_seconds": 600}, token=enrolment["token"])
+        made = self.live.post("/v1/certificates", enrolment["token"], {"csr": csr}).json()
+        identity = Identity(x509.load_pem_x509_certificate(made["certificate"].encode()), key)
+        with TemporaryDirectory() as folder:
+            context = identity.context(Path(folder), self.live.ca_file)
+        with httpx.Client(base_url=self.live.url, verify=context, timeout=30) as http:
+            http.event_hooks = self.live.http.event_hooks
+            self.others[""] = http.get("/v1/whoami").json()
+            call = self.call("POST", "/v1/tokens", "application", {"ttl_seconds": 600})
+            call.http = http
+            yield call
+        yield self.call("GET", "/v1/certificates", "auditor")
+        yield self.call("POST", f"/v1/certificates/{made['id']}/revoke", "custodian", {"outside": False, "reason": "over"})
+        yield self.call("POST", f"/v1/enrolments/{enrolment['id']}/revoke", "custodian", {"reason": "over"})
+        short = self.live.token(["encrypt"], [self.name("aes")])
+        self.others[short] = self.live.get("/v1/whoami", short).json()
+        yield self.call("POST", "/v1/credentials/renew", "application", {}, token=short)
 
     def _elevation(self) -> Iterator[Call]:
         name, person = self.name("clinician"), self.name("night-shift")

@@ -141,7 +141,7 @@ def test_every_operation_leaves_one_event_for_each_attempt(house: Live) -> None:
         if sent.op == "unseal":
             assert (event["actor"], event.get("credential")) == ("share-holder", None)
             continue
-        who = credentials.get(sent.token) or diary.who[sent.token]
+        who = (credentials | every.others).get(sent.token) or diary.who[sent.token]
         actor = (event["actor"], event["credential"], event["role"], event["tenant"])
         assert actor == (who["principal"], who["credential"], who["role"], who["tenant"])
 

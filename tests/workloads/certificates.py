@@ -81,6 +81,7 @@ class Authority(Identity):
         extensions: Sequence[tuple[x509.ExtensionType, bool]] | None = None,
         signed_by: ec.EllipticCurvePrivateKey | None = None,
         key: ec.EllipticCurvePrivateKey | None = None,
+        subject: x509.Name | None = None,
         **more: Any,
     ) -> Identity:
         """Sign a leaf as a SPIFFE workload has it; `extensions` replaces all but the names."""
@@ -93,7 +94,8 @@ class Authority(Identity):
         chosen = list(usual if extensions is None else extensions)
         if names:
             chosen.append((x509.SubjectAlternativeName(names), not common))
-        made = _signed(named(common), self.certificate.subject, key.public_key(), signed_by or self.key, chosen, **more)
+        issuer, by = self.certificate.subject, signed_by or self.key
+        made = _signed(subject or named(common), issuer, key.public_key(), by, chosen, **more)
         return Identity(made, key, self.above)
 
     def svid(self, name: str, **more: Any) -> Identity:
@@ -120,3 +122,22 @@ def _signed(
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical=critical)
     return builder.sign(by, hashes.SHA256())
+
+
+def signing_request(
+    *names: x509.GeneralName,
+    key: Any = None,
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+    attributes: Sequence[tuple[x509.ObjectIdentifier, bytes]] = (),
+    hashed: Any = None,
+) -> tuple[str, Any]:
+    """Return a request (PEM) and its key."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateSigningRequestBuilder().subject_name(named("anybody"))
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    for oid, value in attributes:
+        builder = builder.add_attribute(oid, value)
+    return builder.sign(key, hashed or hashes.SHA256()).public_bytes(Encoding.PEM).decode(), key

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
 
 from tests.live import Live, free_port, launch
-from tests.workloads.certificates import Authority, Identity
+from tests.workloads.certificates import Authority, Identity, signing_request
 
 DOMAIN = "hospital.example"
+OWN = "keyclave.localhost"
 
 
 @dataclass
@@ -35,7 +40,9 @@ class House:
         """Return a client of the data listener that presents a certificate."""
         self.made += 1
         if identity is None:
-            return httpx.Client(base_url=url or self.data_url, verify=self.live.ca_file, timeout=30)
+            return httpx.Client(
+                base_url=url or self.data_url, verify=ssl.create_default_context(cafile=self.live.ca_file), timeout=30
+            )
         context = identity.context(self.folder, self.live.ca_file, f"client-{self.made}")
         return httpx.Client(base_url=url or self.data_url, verify=context, timeout=30)
 
@@ -45,6 +52,33 @@ class House:
         answer = self.live.post("/v1/workloads", "operator", {"name": name, "scope": scope})
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
+
+    def enrolment(self, name: str, uses: int = 1, **more: Any) -> dict[str, Any]:
+        """Make an enrolment as the operator and return it with its token."""
+        answer = self.live.post("/v1/enrolments", "operator", {"name": name, "uses": uses, **more})
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def issue(self, token: str | None, client: httpx.Client | None = None, **more: Any) -> Identity:
+        """Get a certificate against a token, or as the client whose certificate it is."""
+        csr, key = signing_request()
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        with client or self.client(None) as sender:
+            answer = sender.post("/v1/certificates", json={"csr": csr, **more}, headers=headers)
+        assert answer.status_code == 201, answer.text
+        return Identity(x509.load_pem_x509_certificate(answer.json()["certificate"].encode()), key)
+
+    def workload(self, path: str, operations: tuple[str, ...] = ("encrypt",)) -> Identity:
+        """Register a workload of our own trust domain and return its certificate."""
+        name = f"spiffe://{OWN}/{path}"
+        self.register(name, list(operations), ["ward-*"])
+        return self.issue(self.enrolment(name)["token"])
+
+
+def identity_of(identity: Identity) -> str:
+    """Return the id under which the server knows a certificate."""
+    raw = hashlib.sha256(identity.der).digest()[:16]
+    return "crt_" + base64.b32encode(raw).decode().rstrip("=").lower()
 
 
 def start_house(folder: Path, *, listen: str = "", data: str = "", more: str = "") -> House:

@@ -12,6 +12,7 @@ from msgspec import Meta
 from keyclave.app.people_config import PeopleSection
 from keyclave.core.errors import Malformed
 from keyclave.identity.certificates import Naming
+from keyclave.identity.proxies import read_networks
 
 FILE = "keyclave.toml"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -140,6 +141,7 @@ def check_listener(path: Path, listen: Listen) -> None:
         raise Malformed(f"{path}: tls is off on {listen.host}", "turn it on: only loopback may do without")
     if not listen.tls and listen.client_certificates not in (None, "off"):
         raise Malformed(f"{path}: client certificates without TLS", "turn tls on")
+    read_networks(listen.trusted_proxies)
     if listen.trusted_proxies and not listen.proxy_names and not listen.proxy_by_address:
         raise Malformed(
             f"{path}: trusted_proxies without proxy_names", "name the proxies' certificates, or set proxy_by_address = true"

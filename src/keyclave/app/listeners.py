@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from keyclave.app.config import Listen
 from keyclave.core.errors import Malformed
 from keyclave.identity.peer import Plane
+from keyclave.identity.proxies import ProxyRule, read_networks
 from keyclave.operations.desk import Desk
 from keyclave.operations.table import OPERATIONS
 from keyclave.protocols.rest.fastlane import FastLane
@@ -76,6 +77,7 @@ def listener(
             "refusals": refusals,
             "most": listen.connections,
             "plane": plane,
+            "proxies": _proxies(listen),
             "begun": {},
             "begun_with": [],
         },
@@ -96,6 +98,17 @@ def listener(
         ssl_context_factory=(lambda _config, _default: context) if context is not None else None,
     )
     return Listener(settings)
+
+
+def _proxies(listen: Listen) -> ProxyRule | None:
+    if not listen.trusted_proxies:
+        return None
+    return ProxyRule(
+        networks=read_networks(listen.trusted_proxies),
+        names=frozenset(listen.proxy_names),
+        by_address=listen.proxy_by_address,
+        header=listen.proxy_header,
+    )
 
 
 def tls_context(listen: Listen, home: Path, plane: Plane) -> ssl.SSLContext:

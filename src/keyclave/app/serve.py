@@ -18,6 +18,7 @@ import uvloop
 
 from keyclave.app.config import Config, check_listener, load
 from keyclave.app.listeners import Listener, follow, listener, tls_context
+from keyclave.app.outside import Outside
 from keyclave.app.wiring import build, keep_seen, loop_hooks, mark_time
 from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import Unavailable
@@ -73,7 +74,10 @@ async def _serve(config: Config, home: Path) -> None:
         refusals = Refusals(desk)
         listeners = _listeners(config, home, desk, refusals)
         _on_signals(listeners)
+        outside = Outside(config, home, desk)
+        outside.read_files()
         clockwork = asyncio.create_task(_by_the_clock(config, desk, store, refusals, listeners))
+        following = asyncio.create_task(outside.follow())
         gc.collect()
         gc.enable()
         gc.freeze()  # what start-up made lives as long as the process: the collector need not look at it again
@@ -81,6 +85,7 @@ async def _serve(config: Config, home: Path) -> None:
             await _until_one_ends(listeners)
         finally:
             clockwork.cancel()
+            following.cancel()
             try:
                 store.flush()
                 close_house(desk)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 PREFIX = "kct_"  # so that a token in the wrong place can be found by a scanner
 SESSION = "kcs_"
 INVITATION = "kci_"
+ENROLMENT = "kce_"
 
 
 def new_token(module: CryptoModule, prefix: str = PREFIX) -> tuple[str, bytes]:

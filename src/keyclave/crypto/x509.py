@@ -198,3 +198,13 @@ def _micros(when: datetime) -> int:
 
 def _unreadable() -> Malformed:
     return Malformed("the certificate cannot be read", "present an X.509 version 3 certificate in DER")
+
+
+def public_point(der: bytes) -> tuple[str, bytes, bytes]:
+    """Return (curve as JWK names it, x, y) of a certificate's key on P-256 or P-384 (RFC 7518 section 6.2.1)."""
+    key = _load(der).public_key()
+    names = {"secp256r1": "P-256", "secp384r1": "P-384"}
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in names:
+        raise _unreadable()
+    numbers, length = key.public_numbers(), (key.curve.key_size + 7) // 8
+    return names[key.curve.name], numbers.x.to_bytes(length, "big"), numbers.y.to_bytes(length, "big")

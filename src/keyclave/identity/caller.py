@@ -46,7 +46,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     come with the credential (RFC 8705), or empty. `grants`: live grants to the principal. `elevation`: id of the elevation that
     gives the role, or empty; `reach`: what it reaches, if it is break-glass. `until`: when the first of all this ends and must be
     looked up again, microseconds (0: with the credential). `enrolling`: the session is good for nothing but enrolling an
-    authenticator.
+    authenticator. `only`: the operations that this way of presenting oneself is good for; empty for all.
     """
 
     aal: int = 1
@@ -54,6 +54,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     enrolling: bool = False
     grants: tuple[Grant, ...] = ()
     how: str = ""
+    only: tuple[str, ...] = ()
     person: bool = False
     reach: Reach | None = None
     roles: tuple[str, ...] = ()

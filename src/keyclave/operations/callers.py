@@ -15,9 +15,11 @@ from keyclave.crypto.bearer import token_digest
 from keyclave.identity.caller import Caller, Credential, Standing
 from keyclave.identity.peer import Peer
 from keyclave.operations.standing import stand
+from keyclave.operations.workloads.presented import Presented
 from keyclave.operations.workloads.recognition import Recognition
+from keyclave.operations.workloads.settings import WorkloadSettings
 from keyclave.store import records
-from keyclave.store.access import people, sessions
+from keyclave.store.access import people, sessions, workloads
 from keyclave.store.access.sessions import Session
 from keyclave.store.interface import Store
 
@@ -28,10 +30,11 @@ _LONGEST = 128  # characters of a token
 class Callers:
     """Finds the caller of a token. One answer for absent, unknown, expired, idle and revoked."""
 
-    def __init__(self, store: Store, clock: Clock, certified: Recognition) -> None:
+    def __init__(self, store: Store, clock: Clock, settings: WorkloadSettings) -> None:
         self._store = store
         self._clock = clock
-        self.certified = certified
+        self.certified = Recognition(store, clock, settings)
+        self.presented = Presented(store, clock, settings, self.certified)
         self._by_digest: dict[bytes, Caller] = {}
         self._digest_of: dict[str, bytes] = {}
         self._of_principal: dict[tuple[str, str], set[bytes]] = {}
@@ -51,6 +54,15 @@ class Callers:
             self._note_use(caller.id)
         return caller
 
+    def present(self, token: bytes, peer: Peer) -> Caller:
+        """Return the caller of a token of any kind, as it comes over a connection: a bound one only with its certificate."""
+        caller = self.presented.caller(token, peer)
+        if caller is None:
+            caller = self.authenticate(token)
+            if caller.standing.thumbprint:
+                self.presented.check_bound(caller, peer)
+        return caller
+
     def again(self, caller: Caller, peer: Peer) -> Caller:
         """Return the same caller as they stand now, after something about them changed; one who is gone is nobody."""
         if caller.live and self._clock.now() < caller.expires_at:
@@ -60,11 +72,15 @@ class Callers:
         if caller.digest is None:
             raise nobody()
         known = self._by_digest.get(caller.digest)
-        return self._load(caller.digest) if known is None or self._clock.now() >= known.expires_at else known
+        if known is None or self._clock.now() >= known.expires_at:
+            known = self._load(caller.digest)
+        if known.standing.thumbprint:
+            self.presented.check_bound(known, peer)
+        return known
 
     def forget(self, tenant: str, name: str) -> None:
         """Drop what has changed: a credential, or every caller who is a principal of the tenant."""
-        if name.startswith(("crt_", "wkl_")):
+        if name.startswith(("crt_", "wkl_", "ca_")):
             self.certified.forget(name)
             return
         self.certified.forget_principal(tenant, name)
@@ -95,8 +111,11 @@ class Callers:
             return self._read_session(conn, digest, now)
         if not credential.live(now):
             return None
+        bound = workloads.read_binding(conn, credential.id)
         standing = Caller(credential).standing
-        if standing.person:
+        if bound is not None:
+            standing = msgspec.structs.replace(standing, how="bound", thumbprint=bound)
+        elif standing.person:
             standing = msgspec.structs.replace(standing, roles=_roles(conn, credential))
         return Caller(*stand(conn, credential, standing, now))
 

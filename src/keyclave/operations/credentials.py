@@ -146,7 +146,7 @@ def issue(
         held = records.read_role(transaction, credential.tenant, credential.principal)
         check_assignment(credential.principal, held, role)
         records.insert_credential(transaction, credential, digest)
-        return IssuedCredential(token=token, **_fields(credential))
+        return IssuedCredential(token=token, **shown(credential))
 
     return change
 
@@ -162,7 +162,7 @@ def list_credentials(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query
     found = desk.store.read(lambda conn: records.list_credentials(conn, tenant, query.cursor, limit + 1))
     page = found[:limit]
     return CredentialPage(
-        credentials=[CredentialView(**_fields(c)) for c in page], next=page[-1].id if len(found) > limit else None
+        credentials=[CredentialView(**shown(c)) for c in page], next=page[-1].id if len(found) > limit else None
     )
 
 
@@ -180,7 +180,7 @@ def revoke(
 
     def change(transaction: Connection) -> CredentialView:
         records.revoke_credential(transaction, ref, at)
-        return CredentialView(**_fields(msgspec.structs.replace(found, revoked_at=at)))
+        return CredentialView(**shown(msgspec.structs.replace(found, revoked_at=at)))
 
     return change
 
@@ -218,7 +218,8 @@ def _running(elevation: Elevation, now: int) -> RunningElevation:
     )
 
 
-def _fields(c: Credential) -> dict[str, Any]:
+def shown(c: Credential) -> dict[str, Any]:
+    """Return a credential's fields as they are shown."""
     return {
         "id": c.id,
         "principal": c.principal,

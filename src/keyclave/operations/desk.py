@@ -34,7 +34,6 @@ from keyclave.operations.operation import Operation
 from keyclave.operations.people.room import People
 from keyclave.operations.revisions import Revisions
 from keyclave.operations.vault import Vault
-from keyclave.operations.workloads.recognition import Recognition
 from keyclave.operations.workloads.settings import WorkloadSettings
 from keyclave.store import records
 from keyclave.store.interface import Store
@@ -73,7 +72,7 @@ class Desk:
         self.clock = clock
         self.keyring = keyring
         self.workloads = workloads
-        self.callers = Callers(store, clock, Recognition(store, clock, workloads))
+        self.callers = Callers(store, clock, workloads)
         self.access = Access(revisions)
         self.imports = Imports()
         self.people = people

@@ -33,6 +33,8 @@ SCOPED = frozenset((*USES, "public-key", "key-read"))
 
 GLASS_USES = frozenset(("decrypt", "unwrap", "encrypt", "data-key", "wrap"))
 """Uses that break-glass can reach: all of them have an encryption context, so each can be held to the patient or encounter."""
+OWN_CREDENTIALS = frozenset(("certificate-issue", "bound-token-issue", "credential-renew"))
+"""What applications do about their own credentials; none of it touches a key or anybody else."""
 
 DUTIES: dict[str, tuple[Role, ...]] = {
     **{use: (_P, _B) if use in GLASS_USES else (_P,) for use in USES},
@@ -82,6 +84,15 @@ DUTIES: dict[str, tuple[Role, ...]] = {
     "person-roles": (_C,),
     "whoami": (_C, _O, _A, _P, _B, _N),
     "status-read": (_C, _O, _A, _P, _B, _N),
+    "authority-renew": (_O,),
+    "enrolment-create": (_O,),
+    "enrolment-list": (_C, _O, _A),
+    "enrolment-revoke": (_C, _O),
+    "certificate-issue": (_P,),
+    "certificate-list": (_C, _O, _A),
+    "certificate-revoke": (_C, _O),
+    "bound-token-issue": (_P,),
+    "credential-renew": (_P,),
     "seal": (_C, _O),
     "self-test": (_C, _O, _A),
     "log-read": (_A,),
@@ -93,9 +104,12 @@ ISSUES: dict[Role, tuple[Role, ...]] = {_C: (_C, _O, _A, _N), _O: (_P,)}
 
 
 def check_duty(caller: Caller, operation: str) -> None:
-    """Refuse an operation that is not among the duties of the caller's role."""
+    """Refuse an operation that is not among the duties of the caller's role, or not one that what was presented is good for."""
     if caller.standing.enrolling and operation not in ENROLLING:
         raise Refused("this session is good for enrolling alone", "enrol a passkey, then log in with it")
+    only = caller.standing.only
+    if only and operation not in only:
+        raise Refused(f"what was presented is not good for {operation}", f"it is for: {', '.join(only)}")
     if caller.role not in DUTIES[operation]:
         roles = " or ".join(r.value for r in DUTIES[operation])
         raise Refused(f"{operation} is not a duty of the role {caller.role.value}", f"it needs a credential of: {roles}")

@@ -15,7 +15,7 @@ from keyclave.identity.scope import Scope
 from keyclave.operations.table import OPERATIONS
 from keyclave.policy.cedar import OWN_GRANTS
 from keyclave.policy.decision import Alternative
-from keyclave.policy.duties import DUTIES, SCOPED, USES, check_duty, check_issue, reaches
+from keyclave.policy.duties import DUTIES, OWN_CREDENTIALS, SCOPED, USES, check_duty, check_issue, reaches
 
 
 def caller(role: Role, scope: Scope | None = None, name: str = "ann") -> Caller:
@@ -40,7 +40,7 @@ def test_who_manages_keys_does_not_use_them_and_the_reverse() -> None:
     for use in USES:
         assert set(DUTIES[use]) <= {Role.APPLICATION, Role.BREAK_GLASS} and Role.APPLICATION in DUTIES[use]
     for name, roles in DUTIES.items():
-        if name not in SCOPED | OWN_GRANTS and name not in {"whoami", "status-read", "receipt-read"}:
+        if name not in SCOPED | OWN_GRANTS | OWN_CREDENTIALS and name not in {"whoami", "status-read", "receipt-read"}:
             assert Role.APPLICATION not in roles, name
 
 

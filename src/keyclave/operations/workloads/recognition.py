@@ -44,10 +44,12 @@ class Recognition:
         self._clock = clock
         self._settings = settings
         self._callers: dict[bytes, tuple[Caller, str]] = {}  # by thumbprint, with the id of the workload
+        self._names: dict[bytes, Named] = {}
         self._thumbprint_of: dict[str, bytes] = {}
         self._certificates_of: dict[tuple[str, str], set[str]] = {}
         self._chains: dict[bytes, tuple[bytes, ...]] = {}  # a resumed session brings the leaf alone
-        self.lists: dict[str, frozenset[int]] = {}  # serials that outside authorities have revoked, by label
+        self.revoked: dict[str, frozenset[int] | None] = {}  # serials that outside authorities have revoked, by label
+        self.lists: dict[str, tuple[int, bytes]] = {}  # our own revocation lists as handed out last, with when, by authority
         self.authorities: tuple[Authority, ...] = ()
         self._watchers: list[Callable[[list[bytes]], None]] = []
         self.reload()
@@ -87,11 +89,20 @@ class Recognition:
         """Return what the certificate says, verified, whether or not a workload of that name is registered."""
         if peer.certificate is None:
             raise unknown_certificate()
-        try:
-            leaf = read_leaf(peer.certificate)
-        except Malformed:
-            raise unknown_certificate() from None
-        return self._named(leaf, peer.chain)
+        named = self._names.get(peer.thumbprint)
+        if named is None:
+            try:
+                leaf = read_leaf(peer.certificate)
+            except Malformed:
+                raise unknown_certificate() from None
+            named = self._named(leaf, peer.chain)
+            if len(self._names) >= _CAPACITY:
+                self._names.clear()
+            self._names[peer.thumbprint] = named
+            self._thumbprint_of[named.id] = peer.thumbprint
+        if self._clock.now() >= named.until:
+            raise unknown_certificate()
+        return named
 
     def _named(self, leaf: Leaf, chain: tuple[bytes, ...]) -> Named:
         now = self._clock.now()
@@ -116,8 +127,10 @@ class Recognition:
         """Tell whether it is neither revoked nor, of our own authority, one that we never issued."""
         tenant = authority.tenant
         if not authority.internal:
-            listed = leaf.serial in self.lists.get(authority.label, frozenset())
-            return not listed and not self._store.read(lambda conn: rows.is_blocked(conn, tenant, identity))
+            revoked = self.revoked.get(authority.label, frozenset())
+            if revoked is None or leaf.serial in revoked:
+                return False
+            return not self._store.read(lambda conn: rows.is_blocked(conn, tenant, identity))
         issued = self._store.read(lambda conn: rows.find_certificate(conn, tenant, identity))
         return issued is not None and issued.revoked_at is None and issued.name == name and issued.thumbprint == leaf.thumbprint
 
@@ -149,16 +162,31 @@ class Recognition:
         self._certificates_of.setdefault((tenant, name), set()).add(named.id)
         return known
 
+    def replace_revoked(self, label: str, serials: frozenset[int] | None) -> None:
+        """Take what an outside authority has revoked as it is now; None: it is not known any more, so none of its is believed."""
+        if label not in self.revoked or self.revoked[label] != serials:
+            self.revoked[label] = serials
+            self.forget_all()
+
+    def own(self, peer: Peer) -> bool:
+        """Tell whether the peer's certificate is one that this server issued."""
+        return self.name(peer).authority.internal
+
     def of_workload(self, workload: str) -> tuple[str, ...]:
         """Return the ids of certificates with which a workload is remembered."""
         return tuple(caller.id for caller, known in self._callers.values() if known == workload)
 
     def forget(self, name: str) -> None:
         """Drop a certificate by its id; a workload that changed drops everybody, for its name may cover whoever is remembered."""
+        self.lists.clear()
+        if name.startswith("ca_"):
+            self.reload()
         if not name.startswith("crt_"):
             self.forget_all()
             return
-        known = self._callers.pop(self._thumbprint_of.pop(name, b""), None)
+        thumbprint = self._thumbprint_of.pop(name, b"")
+        self._names.pop(thumbprint, None)
+        known = self._callers.pop(thumbprint, None)
         if known is not None:
             known[0].live = False
 
@@ -172,6 +200,7 @@ class Recognition:
         for caller, _ in self._callers.values():
             caller.live = False
         self._callers.clear()
+        self._names.clear()
         self._thumbprint_of.clear()
         self._certificates_of.clear()
 

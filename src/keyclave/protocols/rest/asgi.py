@@ -24,6 +24,7 @@ from keyclave.operations.desk import encode_answer
 from keyclave.operations.operation import Operation
 from keyclave.operations.tenants import check_home
 from keyclave.policy.duties import check_duty
+from keyclave.protocols.rest import workloads
 from keyclave.protocols.rest.gateway import JSON, Gateway, read_head
 from keyclave.protocols.rest.login import login_routes
 from keyclave.protocols.rest.openapi import document
@@ -107,6 +108,7 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
         Route("/v1/audit/receipts/{event}", _guarded(receipt)),
         Route("/v1/audit/consistency", _guarded(consistency)),
         *login_routes(gateway, _guarded, _body, peer_of),
+        *workloads.routes(desk, _guarded),
         *_operation_routes(gateway, operations),
     ]
     served = Starlette(routes=routes, exception_handlers={404: _absent, 405: _absent})

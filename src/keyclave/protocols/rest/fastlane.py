@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from keyclave.core import limits
 from keyclave.core.errors import Broken, KeyclaveError, Malformed, TooLarge
 from keyclave.identity.peer import Peer, Plane
+from keyclave.identity.proxies import ProxyRule, asked_for
 from keyclave.protocols.rest.gateway import Gateway, read_head
 from keyclave.protocols.rest.problems import CONTENT_TYPE, problem
 from keyclave.protocols.rest.routes import Route, Routes
@@ -64,6 +65,7 @@ class FastLane(HttpToolsProtocol):
     gateway: ClassVar[Gateway]
     routes: ClassVar[Routes]
     plane: ClassVar[Plane] = Plane.BOTH
+    proxies: ClassVar[ProxyRule | None] = None
     most: ClassVar[int] = 20_000  # connections kept open at once
     begun: ClassVar[dict[tuple[int, bytes], bytes]] = {}  # heads up to the length, with the date of `begun_with`
     begun_with: ClassVar[list[tuple[bytes, bytes]]] = []
@@ -87,6 +89,16 @@ class FastLane(HttpToolsProtocol):
     def certificates(self, _transport: asyncio.Transport) -> tuple[bytes | None, tuple[bytes, ...]]:
         """Return the client's certificate and those above it (DER); whoever opens the listener knows how to ask TLS for them."""
         return None, ()
+
+    def asking(self) -> Peer:
+        """Return whom the request at hand is for: the other end, or whom a trusted proxy says. `Malformed` as `asked_for`."""
+        rule = self.proxies
+        if rule is None or not rule.trusts(self.peer.address):
+            return self.peer
+        authenticated = self.gateway.names_proxy(self.peer, rule)
+        if not authenticated and not rule.by_address:
+            return self.peer
+        return asked_for(self.peer, rule, self.headers, authenticated=authenticated)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came; those of a head are counted before they are parsed."""
@@ -122,9 +134,14 @@ class FastLane(HttpToolsProtocol):
                 if self.expect_100_continue:
                     self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 return
+        try:
+            peer = self.asking()
+        except Malformed as error:
+            self.refuse(error)
+            return
         url, headers, expect = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
-        self.scope["extensions"] = {"keyclave.peer": self.peer}  # type: ignore[dict-item]
+        self.scope["extensions"] = {"keyclave.peer": peer}  # type: ignore[dict-item]
         self.url, self.expect_100_continue = url, expect
         self.headers.extend(headers)
         super().on_headers_complete()
@@ -168,12 +185,13 @@ class FastLane(HttpToolsProtocol):
 
         try:
             head = read_head(self.headers, query)
+            peer = self.peer if self.proxies is None else self.asking()
         except KeyclaveError as error:
             status, body = problem(error)
             respond(status, CONTENT_TYPE, body, ())
             return
         try:
-            self.gateway.submit(op, ref, head, cycle.body, self.peer, respond)
+            self.gateway.submit(op, ref, head, cycle.body, peer, respond)
         except Exception as fault:  # must not reach the parser, which would take it for bytes that are not HTTP
             logger.error("a request failed", exc_info=fault)
             status, body = problem(Broken("the request failed", "see the server's log"))

@@ -13,6 +13,7 @@ import msgspec
 from keyclave.core.errors import KeyclaveError, Malformed, Unauthenticated
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer
+from keyclave.identity.proxies import ProxyRule
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk, encode_answer, request_digest
 from keyclave.operations.key_view import KeyView
@@ -98,10 +99,19 @@ class Gateway:
                 return self.desk.callers.certified.caller(peer)
             if authorization is None or authorization[:7].lower() != _BEARER:
                 raise Unauthenticated("no live credential was presented", "send a current token as `Authorization: Bearer …`")
-            return self.desk.callers.authenticate(authorization[7:].strip())
+            return self.desk.callers.present(authorization[7:].strip(), peer)
         except Unauthenticated:
             self.refused(peer.address, "authenticate")
             raise
+
+    def names_proxy(self, peer: Peer, rule: ProxyRule) -> bool:
+        """Tell whether the other end has shown the certificate of a proxy that is believed."""
+        if peer.certificate is None or not rule.names:
+            return False
+        try:
+            return self.desk.callers.certified.name(peer).name in rule.names
+        except Unauthenticated:
+            return False
 
     def submit(
         self, op: Operation, ref: str, head: Head, body: bytes | bytearray | Mapping[str, str], peer: Peer, respond: Respond

@@ -11,6 +11,7 @@ from keyclave import __version__
 from keyclave.operations import read_log, unseal
 from keyclave.operations.operation import Operation
 from keyclave.policy.duties import DUTIES
+from keyclave.protocols.rest import workloads
 from keyclave.protocols.rest.login import document_ways, types_of_ways
 from keyclave.protocols.rest.problems import Problem
 
@@ -32,7 +33,7 @@ def document(operations: list[Operation]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for op in operations:
         paths.setdefault(op.path, {})[op.method.lower()] = _operation(op, named, components)
-    paths |= _public(named) | _record(named) | _logins(named)
+    paths |= _public(named) | _record(named) | _logins(named) | workloads.paths()
     components = msgspec.json.decode(msgspec.json.encode(components))  # as JSON has it: a default of () is an empty array
     return {
         "openapi": "3.1.0",

@@ -38,15 +38,6 @@ authorities = Table(
     CheckConstraint("number >= 1", name="number"),
 )
 
-revocation_lists = Table(
-    "revocation_lists",
-    metadata,
-    Column("authority", String(40), ForeignKey("authorities.id"), primary_key=True),
-    Column("number", BigInteger, nullable=False),  # of the list: RFC 5280 section 5.2.3, it only grows
-    Column("list", LargeBinary, nullable=False),
-    Column("next_update", BigInteger, nullable=False),
-)
-
 workloads = Table(
     "workloads",
     metadata,

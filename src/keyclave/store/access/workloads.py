@@ -94,22 +94,6 @@ def insert_authority(conn: Connection, authority: AuthorityRow) -> None:
         raise Conflict("another authority was made meanwhile", "use that one") from None
 
 
-def read_list(conn: Connection, authority: str) -> tuple[int, bytes, int] | None:
-    """Return (number, DER, next update) of an authority's revocation list, or None before the first."""
-    c = w.revocation_lists.c
-    row = conn.execute(select(c.number, c.list, c.next_update).where(c.authority == authority)).first()
-    return None if row is None else (row.number, row.list, row.next_update)
-
-
-def keep_list(conn: Connection, authority: str, number: int, der: bytes, next_update: int) -> None:
-    """Keep an authority's newest revocation list in the place of the last."""
-    c = w.revocation_lists.c
-    values = {"number": number, "list": der, "next_update": next_update}
-    changed = conn.execute(update(w.revocation_lists).where(c.authority == authority, c.number < number).values(**values))
-    if changed.rowcount == 0 and read_list(conn, authority) is None:
-        conn.execute(w.revocation_lists.insert(), {"authority": authority, **values})
-
-
 # ---- workloads ------------------------------------------------------------------------------------------------------------
 def _workload(row: Row[Any]) -> Workload:
     return Workload(
@@ -292,3 +276,11 @@ def shorten_credential(conn: Connection, credential: str, until: int) -> None:
     """Let a credential end at `until`, if it would live longer."""
     c = s.credentials.c
     conn.execute(update(s.credentials).where(c.id == credential, c.expires_at > until).values(expires_at=until))
+
+
+def carry_binding(conn: Connection, credential: str, to: str) -> None:
+    """Bind a credential to the certificate that another is bound to, if it is."""
+    b = w.bindings.c
+    row = conn.execute(select(b.thumbprint, b.certificate).where(b.credential == credential)).first()
+    if row is not None:
+        bind(conn, to, row.thumbprint, row.certificate)

@@ -116,15 +116,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("authority", "serial", name=op.f("uq_certificates_authority")),
         sa.UniqueConstraint("thumbprint", name=op.f("uq_certificates_thumbprint")),
     )
-    op.create_table(
-        "revocation_lists",
-        sa.Column("authority", sa.String(length=40), nullable=False),
-        sa.Column("number", sa.BigInteger(), nullable=False),
-        sa.Column("list", sa.LargeBinary(), nullable=False),
-        sa.Column("next_update", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["authority"], ["authorities.id"], name=op.f("fk_revocation_lists_authority")),
-        sa.PrimaryKeyConstraint("authority", name=op.f("pk_revocation_lists")),
-    )
     for table, verbs, why in _GUARDED:
         for verb in verbs:
             op.execute(
