@@ -45,10 +45,11 @@ class EnrolmentAnswer(SessionAnswer, kw_only=True):
 
 def begin(desk: Desk, peer: Peer, request: BeginEnrolment, reply: Reply) -> None:
     """Open the session of an enrolment."""
-    desk.people.claim("", "", peer.address)
+    desk.people.check_place(peer.address)
     found = desk.store.read(lambda conn: invitations.find_invitation(conn, token_digest(request.invitation.encode())))
     now = desk.clock.now()
     if found is None or not found.open(now) or kind_of(found.principal):
+        desk.people.failed_at(peer.address)
         raise Unauthenticated("the invitation opens nothing", "ask whoever invited you: it may be over, or unconfirmed")
     attempt = begin_attempt(desk, peer, found.tenant, found.principal, reply)
     attempt.op = BEGIN

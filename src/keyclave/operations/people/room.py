@@ -41,10 +41,21 @@ class People:
 
     def claim(self, tenant: str, principal: str, address: str) -> None:
         """Let a try begin, counted as failed until it succeeds; raise `LimitReached` while it is too early for one."""
-        seconds = self.lockout.claim(f"{tenant}/{principal}", address)
-        if seconds:
-            raise LimitReached(f"too many failures in a row: wait {max(1, round(seconds))} s", "wait, or log in with a passkey")
+        _refuse(self.lockout.claim(f"{tenant}/{principal}", address))
 
     def proved(self, tenant: str, principal: str, address: str) -> None:
         """Take the failures back: the try succeeded."""
         self.lockout.succeeded(f"{tenant}/{principal}", address)
+
+    def check_place(self, address: str) -> None:
+        """Raise `LimitReached` while an address, whatever it asks for, failed too often."""
+        _refuse(self.lockout.wait("", address))
+
+    def failed_at(self, address: str) -> None:
+        """Count a failure of an address that named nobody."""
+        self.lockout.failed("", address)
+
+
+def _refuse(seconds: float) -> None:
+    if seconds:
+        raise LimitReached(f"too many failures: wait {max(1, round(seconds))} s", "wait, or log in with a passkey")
