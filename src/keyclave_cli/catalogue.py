@@ -39,6 +39,11 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
     ),
     "Record": (Entry("audit", "audit:audit", "Read, export and verify the record."),),
     "People": (
+        Entry("whoami", "whoami:whoami", "Show who the server thinks is asking, how surely, and until when."),
+        Entry("person", "person:person", "Invite people, and say who may no longer come in."),
+        Entry("authenticator", "authenticator:authenticator", "List, enrol and revoke what you prove yourself with."),
+        Entry("recovery", "recovery:recovery", "Make recovery codes, and see how many are left."),
+        Entry("session", "sessions:session", "List and end sessions."),
         Entry("credential", "credential:credential", "Issue, list and revoke credentials."),
         Entry("tenant", "tenant:tenant", "Create tenants."),
         Entry("profile", "profile:profile", "Name the servers and credentials you use."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from keyclave_client.answers import decode
 from keyclave_client.errors import KeyclaveError
 from keyclave_client.life import KeyLife
+from keyclave_client.people import People
 from keyclave_client.record import Record
 from keyclave_client.transport import Request, Transport
 from keyclave_client.use import KeyUse
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from keyclave_client.local.encryptor import Encryptor
 
 
-class Client(KeyUse, KeyLife, Record):
+class Client(KeyUse, KeyLife, People, Record):
     """A connection to one server, to be shared by threads and closed (or used in a `with`).
 
     `url` is https://host:port; `token` a credential, a function that returns the current one (short-lived credentials), or

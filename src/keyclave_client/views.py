@@ -122,6 +122,11 @@ class Whoami:
     credential: str | None = None
     expires_at: str | None = None
     scope: Mapping[str, Any] = field(default_factory=dict)
+    aal: int = 1
+    how: str = ""
+    roles: tuple[str, ...] = ()
+    stepped_up_at: str | None = None
+    enrolling: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 from tests.live import Live
 from tests.visitor import Visitor
 
-pytestmark = pytest.mark.requirement("R10", "R15")
+pytestmark = pytest.mark.requirement("R10", "R15", "R30")
 Somebody = Callable[..., Visitor]
 
 

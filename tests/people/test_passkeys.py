@@ -19,7 +19,7 @@ from tests.authenticator import EDDSA, ES384, RS256, Passkey, b64url
 from tests.live import Live
 from tests.visitor import Visitor, origin_of
 
-pytestmark = pytest.mark.requirement("R10", "R15")
+pytestmark = pytest.mark.requirement("R10", "R15", "R30")
 Somebody = Callable[..., Visitor]
 
 

@@ -23,7 +23,7 @@ from keyclave.store.access import people
 from tests.people.clock import Clock
 from tests.protocols.inside import Inside, inside
 
-pytestmark = pytest.mark.requirement("R10", "R15")
+pytestmark = pytest.mark.requirement("R10", "R15", "R30")
 PASSWORD = "seven lanterns on the quay"
 ANN = "first-custodian"
 

@@ -18,7 +18,7 @@ from tests.people.clock import Clock
 from tests.protocols.inside import Inside, inside
 from tests.visitor import Visitor
 
-pytestmark = pytest.mark.requirement("R10", "R15")
+pytestmark = pytest.mark.requirement("R10", "R15", "R30")
 Somebody = Callable[..., Visitor]
 HOUR = 3600
 
