@@ -144,9 +144,13 @@ class InvalidSignature(KeyclaveError):
 
 
 class LimitReached(KeyclaveError):
-    """A usage limit or a rate limit is reached."""
+    """A usage limit or a rate limit is reached; `wait` is in how many seconds it is worth trying again."""
 
     code = "limit_reached"
+
+    def __init__(self, detail: str, hint: str = "", wait: float = 1.0) -> None:
+        super().__init__(detail, hint)
+        self.wait = wait
 
 
 class Sealed(KeyclaveError):

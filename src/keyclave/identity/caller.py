@@ -67,8 +67,8 @@ class Caller:
     """A credential and a standing together with the decisions already made for them. Dropped whole when either changes."""
 
     __slots__ = (
-        "allowed", "credential", "digest", "expires_at", "id", "live", "principal", "revision", "role", "scope", "standing",
-        "tenant",
+        "allowed", "credential", "digest", "expires_at", "id", "live", "meter", "principal", "revision", "role", "scope",
+        "standing", "tenant",
     )  # fmt: skip
 
     def __init__(self, credential: Credential, standing: Standing | None = None) -> None:
@@ -83,5 +83,6 @@ class Caller:
         self.expires_at = min(credential.expires_at, until) if until else credential.expires_at
         self.digest: bytes | None = None  # of what was presented, where it is kept in memory
         self.live = True  # until the credential changes: whoever still holds this object must look again
+        self.meter: Any = None  # what the principal has used of its limits
         self.revision: object = None  # the policy revision under which `allowed` was decided
         self.allowed: dict[Any, Any] = {}

@@ -48,10 +48,15 @@ def network_of(address: str) -> str:
 
 
 class Lockout:
-    """Remembers failures, in memory only. Not for several threads: the event loop owns it."""
+    """Remembers failures, in memory only. Not for several threads: the event loop owns it.
 
-    def __init__(self, clock: Clock, capacity: int = _CAPACITY) -> None:
+    `burst` failures of an address are free, then one for each `refill` microseconds.
+    """
+
+    def __init__(self, clock: Clock, capacity: int = _CAPACITY, burst: int = BURST, refill: int = REFILL) -> None:
+        self._burst = burst
         self._clock = clock
+        self._refill = refill
         self._capacity = capacity
         self._pairs: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()  # failures, when the last one was
         self._places: OrderedDict[str, int] = OrderedDict()  # when the address's allowance will be whole again
@@ -66,7 +71,7 @@ class Lockout:
         pair = (principal[:_LONGEST_NAME], place)
         until = self._pair_until(pair, now) if principal else 0
         if not self._is_known(pair, now):
-            until = max(until, self._places.get(place, 0) - (BURST - 1) * REFILL)
+            until = max(until, self._places.get(place, 0) - (self._burst - 1) * self._refill)
         return max(0, until - now) / MICROSECONDS
 
     def claim(self, principal: str, address: str) -> float:
@@ -87,7 +92,8 @@ class Lockout:
             count, last = self._pairs.get(pair, (0, now))
             self._keep(self._pairs, pair, (1 if now - last > QUIET else count + 1, now))
         if not self._is_known(pair, now):
-            self._keep(self._places, place, min(max(self._places.get(place, 0), now) + REFILL, now + BURST * REFILL))
+            whole = max(self._places.get(place, 0), now) + self._refill
+            self._keep(self._places, place, min(whole, now + self._burst * self._refill))
 
     def succeeded(self, principal: str, address: str) -> None:
         """Forget the failures of this name at this address, and remember that it belongs there."""

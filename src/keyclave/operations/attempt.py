@@ -19,6 +19,7 @@ from keyclave.store import records
 
 if TYPE_CHECKING:
     from keyclave.operations.desk import Desk
+    from keyclave.operations.limits import Meter
 
 Reply = Callable[["Attempt"], None]
 Change = Callable[[Connection], Any]
@@ -62,6 +63,8 @@ class Attempt:
     if_match: int | None = None
     item: set[str] | None = None  # counted grants that the item at hand uses
     key_id = ""
+    meter: Meter | None = None  # of its principal, where it counts as unanswered
+    meters: tuple[Meter, ...] = ()  # of key and tenant
     outcome = "ok"
     purpose = ""  # purpose of use, as the caller declared it
     parts: Sequence[dict[str, list[str]]] = ()
@@ -70,6 +73,7 @@ class Attempt:
     replayed = False
     request: Any = None
     reservations: list[tuple[str, int]] | None = None
+    size = 1  # items that limits count
     several = False  # whether more than one value of a name was recorded
     spends: tuple[Spend, ...] = ()  # what is used up in the same transaction: approvals, counted grants
     touches: tuple[str, ...] = ()

@@ -22,13 +22,14 @@ from keyclave.crypto.digest import sha256
 from keyclave.crypto.module import CryptoModule
 from keyclave.crypto.suites import MacAlgorithm
 from keyclave.identity.caller import Caller
-from keyclave.identity.peer import Peer
+from keyclave.identity.peer import Peer, Plane
 from keyclave.operations.access import Access
 from keyclave.operations.attempt import Attempt, DryRun, Reply
 from keyclave.operations.callers import Callers
 from keyclave.operations.grants.spend import spend_grants
 from keyclave.operations.imports import Imports
 from keyclave.operations.keyring import BLOCK, Keyring, LoadedKey
+from keyclave.operations.limits import Meters, release
 from keyclave.operations.log import Log
 from keyclave.operations.operation import Operation
 from keyclave.operations.people.room import People
@@ -80,6 +81,7 @@ class Desk:
         self.destruction_days = destruction_days
         self.workers = workers
         self.on_loop = on_loop
+        self.meters = Meters()
         self._plain = plain_context
         self._tags: dict[tuple[str, str, str], str] = {}
         self._pending: dict[str, int] = {}
@@ -90,10 +92,20 @@ class Desk:
         attempt.request, attempt.ref = request, ref
         try:
             self._check_live(attempt)
+            revision = self.access.revisions.of(attempt.caller.tenant)
+            if op.batch:
+                attempt.size = len(request.items)
+            if revision.principal_rate is not None and attempt.meter is None:
+                self.meters.admit_caller(attempt, revision.principal_rate)
             if attempt.idempotency is not None and self.replay(attempt):
                 self.enqueue(attempt)
                 return
             key = self.admit(op, attempt, ref)
+            if not attempt.meters:
+                if revision.key_rate is not None and op.plane is Plane.DATA and key is not None:
+                    self.meters.admit_key(attempt, revision.key_rate, key.key.id)
+                if revision.tenant_rate is not None:
+                    self.meters.admit_tenant(attempt, revision.tenant_rate)
             if op.slow is not None and op.slow(key, request):
                 self.workers.submit(self._work, op, attempt, key, request)
                 return
@@ -210,6 +222,8 @@ class Desk:
 
     def settled(self, attempt: Attempt, *, failed: bool) -> None:
         """The attempt's group is decided: drop from memory what it changed, before anybody is answered."""
+        if attempt.meter is not None or attempt.meters:
+            release(attempt)
         if attempt.after is not None and not failed and attempt.error is None and not attempt.dry_run and not attempt.replayed:
             attempt.after()
         if attempt.changes:

@@ -95,6 +95,10 @@ class Compiled:
         self.rules = rules
         self.policies = {policy.id: policy for policy in policies}
         self.networks = [(name, [ipaddress.ip_network(b) for b in blocks]) for name, blocks in rules.networks.items()]
+        limits = rules.limits
+        self.principal_rate = limits.principal if limits.principal.bounds else None
+        self.key_rate = limits.key if limits.key.bounds else None
+        self.tenant_rate = limits.tenant if limits.tenant.bounds else None
         self.schema = compiler.schema
         self._slices = _slices(policies, frozenset(compiler.kinds))
         self._ancestors: dict[str, frozenset[str]] = {}

@@ -80,11 +80,16 @@ class Rate(_Rule, frozen=True):
     burst: Annotated[int, Meta(ge=0, le=10**9)] = 0
     concurrent: Annotated[int, Meta(ge=0, le=10**6)] = 0
 
+    @property
+    def bounds(self) -> bool:
+        """Tell whether it limits anything."""
+        return bool(self.per_second or self.concurrent)
+
 
 class Limits(_Rule, frozen=True):
     """Rates of one principal, of the uses of one key, of a whole tenant. An item of a batch counts one."""
 
-    principal: Rate = Rate()
+    principal: Rate = Rate(concurrent=1024)
     key: Rate = Rate()
     tenant: Rate = Rate()
 

@@ -58,4 +58,5 @@ class People:
 
 def _refuse(seconds: float) -> None:
     if seconds:
-        raise LimitReached(f"too many failures: wait {max(1, round(seconds))} s", "wait, or log in with a passkey")
+        hint = "wait, or log in with a passkey"
+        raise LimitReached(f"too many failures: wait {max(1, round(seconds))} s", hint, seconds)

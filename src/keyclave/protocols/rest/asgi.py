@@ -28,7 +28,7 @@ from keyclave.protocols.rest import workloads
 from keyclave.protocols.rest.gateway import JSON, Gateway, read_head
 from keyclave.protocols.rest.login import login_routes
 from keyclave.protocols.rest.openapi import document
-from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem
+from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem, retry_after
 
 logger = logging.getLogger("keyclave.rest")
 
@@ -220,7 +220,7 @@ def _problem(error: KeyclaveError, event: str = "") -> Response:
     if status == 401:
         headers["www-authenticate"] = 'Bearer realm="keyclave"'
     if status in (429, 503):
-        headers["retry-after"] = "1"
+        headers["retry-after"] = str(retry_after(error))
     return Response(body, status, media_type=CONTENT_TYPE.decode(), headers=headers)
 
 

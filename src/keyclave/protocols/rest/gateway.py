@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from keyclave.core.errors import KeyclaveError, Malformed, Unauthenticated
+from keyclave.core.errors import KeyclaveError, LimitReached, Malformed, Unauthenticated
 from keyclave.identity.caller import Caller
+from keyclave.identity.lockout import Lockout
 from keyclave.identity.peer import Peer
 from keyclave.identity.proxies import ProxyRule
 from keyclave.operations.attempt import Attempt
@@ -20,7 +21,7 @@ from keyclave.operations.key_view import KeyView
 from keyclave.operations.operation import Operation
 from keyclave.operations.people.sessions import SessionAnswer
 from keyclave.protocols.rest.cookies import move_to_cookie, no_cookie
-from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem
+from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem, retry_after
 
 JSON = b"application/json"
 
@@ -28,6 +29,8 @@ Respond = Callable[[int, bytes, bytes, list[tuple[bytes, bytes]]], None]  # stat
 
 _BEARER = b"bearer "
 _LONGEST_KEY = 128
+_TOKENS_AT_ONCE = 2_000  # dead credentials from one address; tokens cannot be guessed, so this only spares work
+_TOKEN_REFILL = 50_000  # microseconds for one further
 
 
 class Head:
@@ -87,6 +90,7 @@ class Gateway:
     def __init__(self, desk: Desk, operations: list[Operation], refused: Callable[[str, str], None]) -> None:
         self.desk = desk
         self.refused = refused
+        self.failures = Lockout(desk.clock, burst=_TOKENS_AT_ONCE, refill=_TOKEN_REFILL)
         self._decoders: dict[int, msgspec.json.Decoder[Any]] = {
             id(op): msgspec.json.Decoder(op.request) for op in operations if op.request is not None
         }
@@ -102,6 +106,7 @@ class Gateway:
             return self.desk.callers.present(authorization[7:].strip(), peer)
         except Unauthenticated:
             self.refused(peer.address, "authenticate")
+            self._slow_down(peer)
             raise
 
     def names_proxy(self, peer: Peer, rule: ProxyRule) -> bool:
@@ -112,6 +117,20 @@ class Gateway:
             return self.desk.callers.certified.name(peer).name in rule.names
         except Unauthenticated:
             return False
+
+    def _slow_down(self, peer: Peer) -> None:
+        """Tell an address that sends one dead credential after another to wait.
+
+        What is alive was looked up before and never waits, so that nobody behind the same address is locked out.
+        """
+        self.failures.failed("", peer.address)
+        seconds = self.failures.wait("", peer.address)
+        if seconds:
+            raise LimitReached(
+                "no live credential was presented, and too many that are not came from this address",
+                "send a current token as `Authorization: Bearer …`: one that is alive is not delayed",
+                seconds,
+            ) from None
 
     def submit(
         self, op: Operation, ref: str, head: Head, body: bytes | bytearray | Mapping[str, str], peer: Peer, respond: Respond
@@ -208,5 +227,5 @@ def _respond_error(error: KeyclaveError, event: str, respond: Respond) -> None:
     if status == 401:
         more.append((b"www-authenticate", b'Bearer realm="keyclave"'))
     if status in (429, 503):
-        more.append((b"retry-after", b"1"))
+        more.append((b"retry-after", str(retry_after(error)).encode()))
     respond(status, CONTENT_TYPE, body, more)

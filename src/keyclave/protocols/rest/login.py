@@ -20,7 +20,7 @@ from keyclave.operations.people.sessions import SessionAnswer
 from keyclave.operations.people.webauthn_forms import PasskeyBegun
 from keyclave.protocols.rest.cookies import move_to_cookie
 from keyclave.protocols.rest.gateway import JSON, Gateway
-from keyclave.protocols.rest.problems import CONTENT_TYPE, problem
+from keyclave.protocols.rest.problems import CONTENT_TYPE, problem, retry_after
 
 T = TypeVar("T")
 Begin = Callable[[Desk, Peer, Any, Reply], None]
@@ -120,5 +120,5 @@ def _refusal(error: KeyclaveError, event: str) -> Response:
     if status == 401:
         headers["www-authenticate"] = 'Bearer realm="keyclave"'
     if status in (429, 503):
-        headers["retry-after"] = "1"
+        headers["retry-after"] = str(retry_after(error))
     return Response(body, status, media_type=CONTENT_TYPE.decode(), headers=headers)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import msgspec
 
-from keyclave.core.errors import KeyclaveError, Malformed
+from keyclave.core.errors import KeyclaveError, LimitReached, Malformed
 
 STATUS: dict[str, int] = {
     "malformed": 400,
@@ -71,6 +72,11 @@ def problem(error: KeyclaveError, event: str = "", status: int = 0) -> tuple[int
     status = status or STATUS[error.code]
     body = Problem(f"urn:keyclave:error:{error.code}", _TITLE[status], status, error.code, error.detail, error.hint, event)
     return status, _encode(body)
+
+
+def retry_after(error: KeyclaveError) -> int:
+    """Return after how many whole seconds it is worth trying again (RFC 9110 section 10.2.3)."""
+    return max(1, math.ceil(error.wait)) if isinstance(error, LimitReached) else 1
 
 
 def malformed(fault: msgspec.DecodeError | msgspec.ValidationError | UnicodeDecodeError) -> Malformed:

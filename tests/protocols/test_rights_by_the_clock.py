@@ -1,0 +1,353 @@
+"""Rights that end by themselves, to the microsecond; what is taken away while it is being used; limits as policy sets them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyclave.app import ceremony, wiring
+from keyclave.core.clock import MICROSECONDS
+from keyclave.operations.elevation.upkeep import keep_elevations
+from keyclave.policy.bundle import RULES, checked_bundle
+from tests.protocols.inside import Inside, inside
+
+PLAIN = base64.b64encode(b"record").decode()
+ENCRYPT, DECRYPT = "/v1/keys/{key}/encrypt", "/v1/keys/{key}/decrypt"
+HOUR = 3600 * MICROSECONDS
+
+
+class Hands:
+    """A clock set by hand."""
+
+    def __init__(self) -> None:
+        self.at = 1_700_000_000 * MICROSECONDS
+
+    def now(self) -> int:
+        return self.at
+
+    def behind(self) -> int:
+        return 0
+
+
+class AtOnce:
+    """Stands for the worker threads: does what is handed over right away."""
+
+    def submit(self, fn: Callable[..., None], *args: Any) -> None:
+        fn(*args)
+
+
+class House:
+    """The server in this process, a clock, and people to act."""
+
+    def __init__(self, server: Inside, hands: Hands) -> None:
+        self.server = server
+        self.hands = hands
+        server.desk.workers = AtOnce()  # type: ignore[assignment]
+        self.ask("POST", "/v1/keys", "custodian", {"name": "ward", "owner": "cardiology"}, expect=201)
+        self.app = self.issued("app", "application", {"operations": ["random"], "keys": ["none"]})
+        self.writer = self.issued("writer", "application", {"operations": ["encrypt"], "keys": ["ward"]})
+        self.person = self.issued("clinician", "person")
+
+    def ask(self, method: str, path: str, who: str, body: Any = None, *, ref: str = "", expect: int | None = None) -> Any:
+        """Send a request, and return (status, answer), or the answer alone if its status was expected."""
+        token = self.server.tokens.get(who, who)
+        status, text = self.server.ask(method, path, token, json.dumps(body or {}).encode(), ref=ref)
+        answer = json.loads(text)
+        if expect is None:
+            return status, answer
+        assert status == expect, answer
+        return answer
+
+    def issued(self, name: str, role: str, scope: Any = None) -> str:
+        return self.server.issue(name, role, json.dumps(scope), ttl=86_400 * 20)[1]
+
+    def give(self, **more: Any) -> dict[str, Any]:
+        body = {"grantee": "app", "operations": ["encrypt", "sign"], "keys": ["*"], "ttl_seconds": 60, **more}
+        return dict(self.ask("POST", "/v1/grants", "operator", body, expect=201))
+
+    def use(self, who: str = "", **context: str) -> int:
+        return int(self.ask("POST", ENCRYPT, who or self.app, {"plaintext": PLAIN, "context": context}, ref="ward")[0])
+
+    def events(self, **match: Any) -> list[dict[str, Any]]:
+        found = [json.loads(entry) for entry in self.server.store.read_entries(0, 10_000)]
+        return [event for event in found if all(event.get(name) == value for name, value in match.items())]
+
+    def rules(self, change: Callable[[str], str]) -> None:
+        """Put changed rules in force."""
+        revisions, tenant = self.server.desk.access.revisions, self.ask("GET", "/v1/whoami", "operator", expect=200)["tenant"]
+        bundle = revisions.of(tenant).bundle
+        files = {**bundle.files, RULES: change(bundle.rules)}
+        revisions.put(tenant, revisions.number(tenant) + 1, revisions.compiler.compile(checked_bundle(files)))
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    hands = Hands()
+    monkeypatch.setattr(wiring, "SystemClock", lambda floor=0: hands)
+    monkeypatch.setattr(ceremony, "SystemClock", lambda floor=0: hands)
+    with inside(tmp_path) as server:
+        yield House(server, hands)
+
+
+# ---- grants ---------------------------------------------------------------------------------------------------------------
+@pytest.mark.requirement("R29", "R33")
+def test_a_grant_ends_at_its_time_and_only_it(house: House) -> None:
+    house.give(ttl_seconds=60)
+    begun = house.hands.at
+    for passed, expected in [(0, 200), (60 * MICROSECONDS - 1, 200), (60 * MICROSECONDS, 404), (HOUR, 404)]:
+        house.hands.at = begun + passed
+        assert house.use() == expected
+    assert house.ask("GET", "/v1/whoami", house.app)[0] == 200  # the credential lives on
+    house.give(ttl_seconds=60)
+    assert house.use() == 200
+
+
+@pytest.mark.requirement("R29")
+def test_what_is_revoked_in_the_same_group_permits_nothing_after_it(house: House) -> None:
+    """Everything below waits for one commit: the use that comes behind the revocation is refused, the one before it stands."""
+    grant, before = house.give(), len(house.events())
+    answers: list[int] = []
+    gateway, peers = house.server.gateway, __import__("keyclave.identity.peer", fromlist=["Peer"])
+    from keyclave.protocols.rest.gateway import Head
+    from tests.protocols.inside import BY_PATH
+
+    def send(path: str, token: str, ref: str, body: Any) -> None:
+        head = Head()
+        head.authorization = b"Bearer " + token.encode()
+        gateway.submit(
+            BY_PATH["POST", path],
+            ref,
+            head,
+            json.dumps(body).encode(),
+            peers.Peer("test"),
+            lambda status, *_: answers.append(status),
+        )
+
+    send(ENCRYPT, house.app, "ward", {"plaintext": PLAIN})
+    send("/v1/grants/{grant}/revoke", house.server.tokens["operator"], grant["id"], {})
+    send(ENCRYPT, house.app, "ward", {"plaintext": PLAIN})
+    house.server.store.flush()
+    assert answers == [200, 200, 404]
+    assert [(e["op"], e["outcome"]) for e in house.events()[before:]] == [
+        ("encrypt", "ok"),
+        ("grant-revoke", "ok"),
+        ("encrypt", "unknown"),
+    ]
+
+
+class Held:
+    """Stands for the worker threads: holds what was handed over until it is let go."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def submit(self, fn: Callable[..., None], *args: Any) -> None:
+        self.waiting.append(lambda: fn(*args))
+
+    def let_go(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for run in waiting:
+            run()
+
+
+@pytest.mark.requirement("R29")
+@pytest.mark.parametrize("how", ["revoked", "expired", "kept", "another is given"])
+def test_a_slow_use_is_judged_again_before_it_leaves(house: House, how: str) -> None:
+    house.ask("POST", "/v1/keys", "custodian", {"name": "seal", "owner": "x", "spec": "rsa-3072", "purpose": "sign"}, expect=201)
+    workers = Held()
+    grant = house.give(uses=5)
+    house.server.desk.workers = workers  # type: ignore[assignment]
+    answers: list[int] = []
+    from keyclave.identity.peer import Peer
+    from keyclave.protocols.rest.gateway import Head
+    from tests.protocols.inside import BY_PATH
+
+    head = Head()
+    head.authorization = b"Bearer " + house.app.encode()
+    body = json.dumps({"message": PLAIN}).encode()
+    house.server.gateway.submit(
+        BY_PATH["POST", "/v1/keys/{key}/sign"], "seal", head, body, Peer("test"), lambda status, *_: answers.append(status)
+    )
+    house.server.store.flush()
+    assert answers == [] and len(workers.waiting) == 1
+    if how == "revoked":
+        house.ask("POST", "/v1/grants/{grant}/revoke", "operator", ref=grant["id"], expect=200)
+    elif how == "expired":
+        house.hands.at += 60 * MICROSECONDS
+    elif how == "another is given":
+        house.give()
+    workers.let_go()
+    house.server.store.flush()
+    workers.let_go()  # one that was done over
+    house.server.store.flush()
+    assert answers == ([200] if how in ("kept", "another is given") else [404])
+    left = house.ask("GET", "/v1/grants/{grant}", "operator", ref=grant["id"], expect=200)["remaining"]
+    assert left == (4 if how == "kept" else 5)  # an uncounted grant is used first
+
+
+@pytest.mark.requirement("R29")
+def test_a_lost_commit_spends_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    grant = house.give(uses=2)
+    raw = house.server.store._raw
+    house.server.store._raw = _Failing(raw)  # type: ignore[assignment]
+    assert house.use() == 503
+    house.server.store._raw = raw
+    assert house.ask("GET", "/v1/grants/{grant}", "operator", ref=grant["id"], expect=200)["remaining"] == 2
+    assert [house.use() for _ in range(3)] == [200, 200, 404]
+
+
+class _Failing:
+    """A connection whose COMMIT fails, and everything with it."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def execute(self, statement: str, *args: Any) -> Any:
+        if statement == "COMMIT":
+            raise __import__("sqlite3").OperationalError("disk I/O error")
+        return self._raw.execute(statement, *args)
+
+
+# ---- elevation ------------------------------------------------------------------------------------------------------------
+@pytest.mark.requirement("R10", "R33")
+def test_a_role_ends_by_itself_and_the_clock_writes_it_down(house: House) -> None:
+    house.ask("POST", "/v1/eligibilities", "custodian", {"principal": "clinician", "role": "operator"}, expect=201)
+    taken = house.ask(
+        "POST", "/v1/elevations", house.person, {"role": "operator", "reason": "incident", "minutes": 10}, expect=201
+    )
+    begun, ends = house.hands.at, 600 * MICROSECONDS
+    for passed, role in [(0, "operator"), (ends - 1, "operator"), (ends, "person"), (ends + 1, "person")]:
+        house.hands.at = begun + passed
+        assert house.ask("GET", "/v1/whoami", house.person, expect=200)["role"] == role
+        assert house.ask("GET", "/v1/credentials", house.person)[0] == (200 if role == "operator" else 403)
+    assert house.events(op="elevation-end") == []
+    assert keep_elevations(house.server.desk) == 1
+    house.server.store.flush()
+    assert [(e["actor"], e["detail"]["elevation"]) for e in house.events(op="elevation-end")] == [("clock", taken["id"])]
+    assert keep_elevations(house.server.desk) == 0
+    shown = house.ask("GET", "/v1/elevations", "auditor", expect=200)["elevations"][0]
+    assert (shown["status"], shown["ended_by"], shown["ended_at"]) == ("ended", "clock", shown["ends_at"])
+    # and can be taken on again, also where its end was not written down yet
+    for _ in range(2):
+        house.ask("POST", "/v1/elevations", house.person, {"role": "operator", "reason": "again", "minutes": 1}, expect=201)
+        house.hands.at += 60 * MICROSECONDS
+
+
+@pytest.mark.requirement("R33")
+def test_an_elevation_ends_with_its_eligibility(house: House) -> None:
+    house.ask("POST", "/v1/eligibilities", "custodian", {"principal": "clinician", "role": "operator", "days": 1}, expect=201)
+    house.hands.at += 86_400 * MICROSECONDS - 60 * MICROSECONDS
+    taken = house.ask("POST", "/v1/elevations", house.person, {"role": "operator", "reason": "incident"}, expect=201)
+    assert taken["seconds_left"] == 60
+    house.hands.at += 60 * MICROSECONDS
+    assert house.ask("POST", "/v1/elevations", house.person, {"role": "operator", "reason": "incident"})[0] == 403
+
+
+@pytest.mark.requirement("R16")
+def test_the_glass_closes_by_itself_and_an_overdue_review_alarms_again_and_again(house: House) -> None:
+    glass = {"principal": "clinician", "role": "break-glass", "keys": ["ward"], "operations": ["encrypt"]}
+    house.ask("POST", "/v1/eligibilities", "custodian", glass, expect=201)
+    broken = {"reason": "unconscious", "reference": "p-1", "minutes": 30}
+    made = house.ask("POST", "/v1/break-glass", house.person, broken, expect=201)
+    assert house.use(house.person, patient="p-1") == 200
+    house.hands.at += 30 * 60 * MICROSECONDS
+    assert house.use(house.person, patient="p-1") in (403, 404)
+    alarms = lambda: len(house.ask("GET", "/v1/alarms", "auditor", expect=200)["alarms"])  # noqa: E731
+    assert alarms() == 1
+    for hours, expected in [(0, 1), (23, 1), (24, 2), (25, 2), (48, 3), (49, 3), (72, 4)]:
+        house.hands.at = begun_review(made) + hours * HOUR
+        keep_elevations(house.server.desk)
+        house.server.store.flush()
+        assert alarms() == expected, hours
+    assert len(house.events(op="review-overdue", actor="clock")) == 3
+    assert house.ask("GET", "/v1/elevations", "auditor", expect=200)["elevations"][0]["status"] == "overdue"
+    assert house.ask("POST", "/v1/break-glass", house.person, broken)[0] == 403
+    review = {"verdict": "justified", "notes": "late, but seen"}
+    house.ask("POST", "/v1/elevations/{elevation}/review", "auditor", review, ref=made["id"], expect=200)
+    house.hands.at += 100 * HOUR
+    assert keep_elevations(house.server.desk) == 0
+    house.ask("POST", "/v1/break-glass", house.person, broken, expect=201)
+
+
+def begun_review(made: dict[str, Any]) -> int:
+    from datetime import datetime
+
+    return int(datetime.fromisoformat(made["ends_at"].replace("Z", "+00:00")).timestamp()) * MICROSECONDS
+
+
+@pytest.mark.requirement("R16")
+def test_a_name_that_policy_makes_plain_does_not_make_the_reference_plain(house: House) -> None:
+    house.server.desk._plain = frozenset({"patient"})
+    glass = {"principal": "clinician", "role": "break-glass", "keys": ["ward"], "operations": ["encrypt"]}
+    house.ask("POST", "/v1/eligibilities", "custodian", glass, expect=201)
+    house.ask("POST", "/v1/break-glass", house.person, {"reason": "unconscious", "reference": "mrn-48151623"}, expect=201)
+    (event,) = house.events(op="break-glass")
+    assert event["context"]["patient"][0].startswith("h:")
+    assert house.use(house.person, patient="mrn-48151623") == 200
+    assert house.use(house.person, patient="mrn-48151624") == 403
+    assert house.use(house.person, encounter="mrn-48151623") == 200
+    for table in ("elevations", "eligibilities", "alarms"):
+        rows = house.server.store._raw.execute(f"SELECT * FROM {table}").fetchall()
+        assert "mrn-48151623" not in str(rows)
+
+
+# ---- limits ---------------------------------------------------------------------------------------------------------------
+def limited(what: str) -> Callable[[str], str]:
+    name = what.split(" ", maxsplit=1)[0]
+    return lambda text: "\n".join(what if line.startswith(f"{name} = {{") else line for line in text.splitlines())
+
+
+@pytest.mark.requirement("R29")
+def test_a_principal_beyond_their_rate_waits_and_nobody_else_does(house: House) -> None:
+    house.give(ttl_seconds=6000)
+    house.rules(limited("principal = { per_second = 2, burst = 4 }"))
+    assert [house.use() for _ in range(6)] == [200] * 4 + [429] * 2
+    assert house.use(house.writer) == 200
+    house.hands.at += MICROSECONDS
+    assert [house.use() for _ in range(3)] == [200, 200, 429]
+    batch = {"items": [{"plaintext": PLAIN}] * 3}
+    house.hands.at += 2 * MICROSECONDS
+    assert house.ask("POST", ENCRYPT + "/batch", house.app, batch, ref="ward")[0] == 200
+    assert [house.use() for _ in range(2)] == [200, 429]
+    status, answer = house.ask("POST", ENCRYPT + "/batch", house.app, {"items": [{"plaintext": PLAIN}] * 5}, ref="ward")
+    assert (status, answer["code"]) == (429, "limit_reached")
+    assert "batch" in answer["detail"]
+
+
+@pytest.mark.requirement("R29")
+def test_who_may_not_use_a_key_does_not_use_up_its_rate(house: House) -> None:
+    house.rules(limited("key = { per_second = 1, burst = 2 }"))
+    assert [house.use() for _ in range(10)] == [404] * 10  # no grant
+    assert [house.use(house.writer) for _ in range(3)] == [200, 200, 429]
+    house.rules(limited("key = { per_second = 0, burst = 0 }"))
+    house.rules(limited("tenant = { per_second = 1, burst = 3 }"))
+    assert [house.use() for _ in range(10)] == [404] * 10
+    assert [house.use(house.writer) for _ in range(5)] == [200, 200, 200, 429, 429]
+
+
+@pytest.mark.requirement("R29")
+def test_refusals_for_speed_are_events_too(house: House) -> None:
+    house.rules(limited("principal = { per_second = 1, burst = 1 }"))
+    assert [house.use(house.writer) for _ in range(3)] == [200, 429, 429]
+    assert [e["outcome"] for e in house.events(actor="writer", op="encrypt")] == ["ok", "limit_reached", "limit_reached"]
+
+
+@pytest.mark.requirement("R30")
+def test_dead_tokens_are_slowed_down_and_live_ones_never(house: House) -> None:
+    house.give(ttl_seconds=6000)
+    answers = [house.ask("GET", "/v1/whoami", "kct_" + "x" * 43)[0] for _ in range(2100)]
+    assert answers[:1999] == [401] * 1999
+    assert set(answers[2000:]) == {429}
+    assert house.use() == 200  # the same address
+    house.server.desk.callers.forget("", "")
+    assert house.ask("GET", "/v1/whoami", house.issued("fresh", "auditor"))[0] == 200
+    house.hands.at += 60 * MICROSECONDS
+    assert house.ask("GET", "/v1/whoami", "kct_" + "x" * 43)[0] == 401
