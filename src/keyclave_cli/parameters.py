@@ -72,6 +72,7 @@ def connection_options(*, hidden: bool) -> list[click.Option]:
         _shared("--ca-file", type=path, hidden=hidden, help="Authority of the server's certificate, PEM. [KEYCLAVE_CA_FILE]"),
         _shared("--profile", hidden=hidden, metavar="NAME", help="A profile's name or file. [KEYCLAVE_PROFILE]"),
         _shared("--home", type=click.Path(file_okay=False), hidden=hidden, help="Home of a local server. [KEYCLAVE_HOME]"),
+        _shared("--approval", hidden=hidden, metavar="ID", help="The approval under which a sensitive change is made."),
         _shared("--timeout", type=click.FloatRange(0.1, 3600), hidden=hidden, metavar="SECONDS",
                 help="Patience for each step of a request. [30]"),
     ]  # fmt: skip

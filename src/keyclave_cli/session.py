@@ -51,6 +51,7 @@ class Session:
     profile: str | None = None
     home: str | None = None
     timeout: float = 30.0
+    approval: str | None = None
     json: bool = False
 
     def connection(self) -> Connection:
@@ -83,7 +84,7 @@ class Session:
         sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
         from keyclave_client.client import Client
 
-        return Client(connection.url, connection.token, ca_file=connection.ca_file, timeout=self.timeout)
+        return Client(connection.url, connection.token, ca_file=connection.ca_file, timeout=self.timeout, approval=self.approval)
 
     def local_home(self) -> str | None:
         """Return the home of a local server, if one was named."""

@@ -25,13 +25,20 @@ class Client(KeyUse, KeyLife, People, Record):
 
     `url` is https://host:port; `token` a credential, a function that returns the current one (short-lived credentials), or
     None for the calls that need none; `ca_file` the PEM file of the authority that signed the server's certificate (the
-    system's if None); `timeout` seconds for each step of a request. Nothing connects before the first call.
+    system's if None); `timeout` seconds for each step of a request; `approval` the id of an approval
+    under which changes are made. Nothing connects before the first call.
     """
 
     def __init__(
-        self, url: str, token: str | Callable[[], str] | None = None, *, ca_file: str | None = None, timeout: float = 30.0
+        self,
+        url: str,
+        token: str | Callable[[], str] | None = None,
+        *,
+        ca_file: str | None = None,
+        timeout: float = 30.0,
+        approval: str | None = None,
     ) -> None:
-        self._transport = Transport(url, token, ca_file, timeout)
+        self._transport = Transport(url, token, ca_file, timeout, approval=approval)
 
     def __repr__(self) -> str:
         return f"Client({self._transport.url!r})"

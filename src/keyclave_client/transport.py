@@ -71,6 +71,7 @@ class Transport:
         ca_file: str | None,
         timeout: float,
         wait: Callable[[float], None] = time.sleep,
+        approval: str | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
@@ -82,6 +83,7 @@ class Transport:
         self._ca_file = ca_file
         self._timeout = timeout
         self._wait = wait
+        self._approval = approval
         self._lock = threading.Lock()
         self._http: httpx.Client | None = None
 
@@ -161,6 +163,8 @@ class Transport:
             headers["content-type"] = "application/json"
         if request.idempotency_key is not None:
             headers["idempotency-key"] = request.idempotency_key
+        if self._approval is not None and request.method != "GET":
+            headers["keyclave-approval"] = self._approval
         if request.if_match is not None:
             headers["if-match"] = f'"{request.if_match}"'
         return headers

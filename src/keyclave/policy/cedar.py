@@ -25,6 +25,9 @@ _GRANTED = (
 OWN_GRANTS = frozenset(("grant-create", "grant-retire", "grant-revoke", "grant-list", "grant-read"))
 """What applications do with grants of their own: the grant is the right to it."""
 _MOST = 5_000
+_KEY = ("name", "spec", "purpose", "owner", "environment", "classification", "location")
+_CALL = ("aal", "elevated", "fresh", "granted", "how", "networks", "plane", "purpose")
+_ATTRIBUTES: dict[str, tuple[str, ...]] = {"principal": ("duty",), "resource": _KEY, "context": _CALL}
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -139,6 +142,9 @@ def _policy(file: str, form: dict[str, Any], kinds: Mapping[str, Kind]) -> Polic
         raise Malformed(
             f"{file}: policy {name!r} reads context.{RESERVED}", "that is for built-in policies; say what you mean otherwise"
         )
+    unknown = _asked_in_vain(form.get("conditions", []))
+    if unknown:
+        raise Malformed(f"{file}: policy {name!r} asks for {unknown}, which nothing has", "it would never hold: correct the name")
     constraint = annotations.get("context")
     if constraint is not None and form["effect"] != "permit":
         raise Malformed(
@@ -195,6 +201,20 @@ def _reads(form: Any, attribute: str) -> bool:
     if isinstance(form, list):
         return any(_reads(value, attribute) for value in form)
     return False
+
+
+def _asked_in_vain(form: Any) -> str:
+    """Return an attribute whose presence is asked and that nothing has: Cedar takes such a condition for false, silently."""
+    if isinstance(form, dict):
+        asked = form.get("has")
+        if isinstance(asked, dict) and asked.get("left", {}).get("Var") in _ATTRIBUTES:
+            subject, attribute = asked["left"]["Var"], asked.get("attr")
+            if attribute not in _ATTRIBUTES[subject]:
+                return f"{subject}.{attribute}"
+        return next(filter(None, map(_asked_in_vain, form.values())), "")
+    if isinstance(form, list):
+        return next(filter(None, map(_asked_in_vain, form)), "")
+    return ""
 
 
 def _first_line(fault: Exception) -> str:
