@@ -136,6 +136,7 @@ class Status:
     version: str
     sealed: bool
     development: bool = False
+    people: str = "passkeys"
     unseal: Mapping[str, Any] = field(default_factory=dict)
     module: Mapping[str, Any] = field(default_factory=dict)
     log: Mapping[str, Any] = field(default_factory=dict)

@@ -65,6 +65,12 @@ def test_a_session_of_an_invitation_is_good_for_enrolling_alone(house: Live, inv
         assert house.request(method, path, token).status_code == 403, path
 
 
+def test_an_approval_that_is_only_named_confirms_nothing(house: Live) -> None:
+    body = {"principal": "shortcut", "role": "person"}
+    answer = house.post("/v1/invitations", "operator", body, headers={"keyclave-approval": "apr_" + "a" * 26})
+    assert answer.status_code != 201 or answer.json()["state"] == "waiting"
+
+
 def test_nobody_invites_or_confirms_themselves(house: Live) -> None:
     assert invite(house, "first-operator").json()["code"] == "separation_of_duties"
     made = invite(house, "first-custodian", role="custodian", by="operator")

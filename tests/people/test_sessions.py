@@ -93,10 +93,10 @@ def test_a_restart_ends_an_idle_session_not_later_than_running_on(clocked: House
 def test_use_costs_no_write_and_what_is_noted_is_written_once(clocked: House) -> None:
     token = clocked.open(3)
     clocked.status(token)
-    reads = clocked.server.reads
+    reads, size = clocked.server.reads, clocked.server.store.next_event
     for _ in range(20):
-        clocked.status(token)
-    assert clocked.server.reads == reads
+        clocked.server.desk.callers.authenticate(token.encode())
+    assert (clocked.server.reads, clocked.server.store.next_event) == (reads, size)
     assert len(clocked.server.desk.callers.take_seen()) == 1
     assert clocked.server.desk.callers.take_seen() == {}
 
@@ -248,6 +248,17 @@ def test_where_passkeys_are_asked_a_bearer_token_begins_an_enrolment_and_nothing
     assert (again.status_code, again.json()["code"]) == (403, "assurance_required")
     created = strict.post("/v1/keys", visitor.login(), {"name": "k", "owner": "o"})
     assert created.status_code == 201, created.text
+    assert strict.get("/v1/status").json()["people"] == "passkeys"
+
+
+def test_what_is_done_to_others_asks_for_assurance_even_where_ones_own_does_not(strict: Live) -> None:
+    for method, path in (
+        ("GET", "/v1/sessions?principal=*"), ("GET", "/v1/authenticators?principal=first-auditor"),
+        ("POST", "/v1/people/first-auditor/end-sessions"),
+    ):  # fmt: skip
+        body = {"json": {}} if method == "POST" else {}
+        assert strict.request(method, path, "operator", **body).json()["code"] == "assurance_required", path
+    assert strict.get("/v1/sessions", "operator").status_code == 200
 
 
 # ---- cookies ------------------------------------------------------------------------------------------------------------------

@@ -138,6 +138,8 @@ def _check_client(credential: Mapping[str, Any]) -> None:
 def _check_attestation(relying: Relying, attestation_object: bytes, aaguid: str) -> None:
     """Refuse a device that does not prove by certificate which model it is, or is of a model that is not allowed."""
     stated = parse_cbor(attestation_object)
+    if stated["fmt"] not in ("packed", "tpm"):  # of others the library brings roots of its own along
+        raise ValueError("the device's statement is of a kind that is not taken")
     chain = stated["attStmt"].get("x5c")
     if not chain or not relying.roots:
         raise ValueError("the device shows no certificate")

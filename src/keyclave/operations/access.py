@@ -81,6 +81,17 @@ class Access:
             raise unknown_key()
         raise Refused(decision.why, decision.hint)
 
+    def check_others(self, attempt: Attempt) -> None:
+        """Judge self-service that is done to somebody else like any other operation: assurance, then policy."""
+        revision = self.revisions.of(attempt.caller.tenant)
+        _check_assurance(attempt, revision)
+        standing = attempt.caller.standing
+        fresh = standing.person and attempt.at - standing.stepped_up_at <= FRESH
+        question = _question(attempt, attempt.action, None, revision, _networks(attempt.peer, revision), fresh=fresh)
+        decision = attempt.decision = self._decide(attempt, question, None, revision, self_service=False)
+        if not decision.allowed:
+            raise Refused(decision.why, decision.hint)
+
     def judge_unknown(self, attempt: Attempt, ref: str) -> None:
         """Spend on a key that does not exist what a forbidden one costs: else the first answer's time would tell them apart."""
         revision = self.revisions.of(attempt.caller.tenant)

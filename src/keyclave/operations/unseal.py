@@ -72,6 +72,7 @@ class Status(Answer, kw_only=True):
     version: str
     sealed: bool
     development: bool
+    people: str
     root: str
     unseal: Progress
     module: ModuleView
@@ -147,11 +148,19 @@ def status(desk: Desk) -> Status:
         version=__version__,
         sealed=desk.vault.sealed,
         development=desk.development,
+        people=_people(desk),
         root=desk.vault.root.kind,
         unseal=Progress(threshold=desk.vault.threshold, received=desk.vault.received),
         module=ModuleView(name=info.name, version=info.version, fips=info.fips, certificate=info.certificate),
         log=LogView(origin=desk.log.origin, size=desk.log.size),
     )
+
+
+def _people(desk: Desk) -> str:
+    """Say how people prove themselves here: `passkeys`, or `tokens` where a bearer token is enough for some duty."""
+    desk.people.home = desk.people.home or desk.store.read(records.home_tenant)
+    asked = desk.access.revisions.of(desk.people.home).rules.assurance
+    return "passkeys" if min(asked.custodian, asked.operator, asked.auditor) > 1 else "tokens"
 
 
 def _somebody() -> Caller:

@@ -54,6 +54,7 @@ def _show(url: str, said: Status, who: Any) -> None:
             ("Server", url),
             ("Version", said.version),
             ("State", state),
+            ("People", "bearer tokens are enough" if said.people == "tokens" else "log in with passkeys"),
             ("Unsealing", _custodians(unseal.get("threshold"))),
             ("Crypto module", f"{module.get('name')} {module.get('version')} ({validated})"),
             ("Record", f"{log.get('origin')}, {log.get('size', 0):,} events"),

@@ -47,6 +47,8 @@ def list_authenticators(desk: Desk, attempt: Attempt, _key: LoadedKey | None, qu
     wanted = query.principal or caller.principal
     if wanted != caller.principal and caller.role not in (Role.CUSTODIAN, Role.OPERATOR, Role.AUDITOR):
         raise Refused("this shows one's own authenticators", "leave `principal` out")
+    if wanted != caller.principal:
+        desk.access.check_others(attempt)
 
     def read(conn: Connection) -> AuthenticatorPage:
         found = people.list_authenticators(conn, caller.tenant, wanted)
@@ -65,7 +67,9 @@ def revoke(
     found = desk.store.read(lambda conn: people.read_authenticator(conn, caller.tenant, ref))
     if found is None or (found.principal != caller.principal and caller.role is not Role.CUSTODIAN):
         raise Unknown("no such authenticator", "see `keyclave authenticator list`")
-    if caller.standing.aal < 2 and found.principal == caller.principal and found.kind != "key":
+    if found.principal != caller.principal:
+        desk.access.check_others(attempt)
+    elif caller.standing.aal < 2 and found.kind != "key":
         raise AssuranceRequired("revoking asks for assurance level 2", "log in with a passkey")
     attempt.touches, attempt.reason = (found.principal,), request.reason
     attempt.detail = {"authenticator": ref, "kind": found.kind, "principal": found.principal}

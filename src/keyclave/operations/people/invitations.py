@@ -115,7 +115,8 @@ def invite(
 
     def change(transaction: Connection) -> IssuedInvitation:
         made = invitation
-        if attempt.approval:  # what was approved by somebody else is confirmed by that
+        decision = attempt.decision  # an approval that was only shown, where policy asks for none, was checked by nobody
+        if attempt.approval and decision is not None and decision.approval is not None:
             made = msgspec.structs.replace(made, confirmed_by=attempt.approval, confirmed_at=attempt.at)
         check_assignment(made.principal, records.read_role(transaction, made.tenant, made.principal), made.role)
         invitations.insert_invitation(transaction, made, digest)

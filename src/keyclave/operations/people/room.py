@@ -29,6 +29,7 @@ class People:
         self.ceremonies = Ceremonies(module)
         self.lockout = Lockout(clock)
         self.passwords = PasswordRoom(module)
+        self.home = ""  # id of the home tenant, once somebody asked
         self._secret = secret
 
     def user_handle(self, tenant: str, principal: str) -> bytes:

@@ -165,7 +165,7 @@ def list_sessions(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query: S
     caller = attempt.caller
     wanted = caller.principal if not query.principal else "" if query.principal == "*" else query.principal
     if wanted != caller.principal:
-        _check_over_others(attempt)
+        _check_over_others(desk, attempt)
     limit = query.limit
     found = desk.store.read(lambda conn: sessions.list_sessions(conn, caller.tenant, wanted, query.cursor, limit + 1))
     shown = [
@@ -183,6 +183,8 @@ def revoke_session(
     others = caller.role in (Role.CUSTODIAN, Role.OPERATOR) and not caller.standing.enrolling
     if found is None or (found.principal != caller.principal and not others):
         raise Unknown("no such session", "see `keyclave session list`")
+    if found.principal != caller.principal:
+        desk.access.check_others(attempt)
     attempt.touches, attempt.reason = (ref,), request.reason
     attempt.detail = {"principal": found.principal, "session": ref}
 
@@ -210,11 +212,11 @@ def logout(_desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empt
 def end_all(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: EndRequest) -> Callable[[Connection], EndAnswer]:
     """End every session of a person."""
     tenant, name = attempt.caller.tenant, attempt.ref
+    if name != attempt.caller.principal:
+        _check_over_others(desk, attempt)
     person = desk.store.read(lambda conn: people.read_person(conn, tenant, name))
     if person is None or person.kind != "person":
         raise Unknown("no such person", "see `keyclave person list`")
-    if name != attempt.caller.principal:
-        _check_over_others(attempt)
     attempt.touches, attempt.reason = (name,), request.reason
     attempt.detail = {"principal": name}
 
@@ -224,9 +226,10 @@ def end_all(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: EndRe
     return change
 
 
-def _check_over_others(attempt: Attempt) -> None:
+def _check_over_others(desk: Desk, attempt: Attempt) -> None:
     if attempt.caller.role not in (Role.CUSTODIAN, Role.OPERATOR):
         raise Refused("only custodians and operators see and end the sessions of others", "leave `principal` out for your own")
+    desk.access.check_others(attempt)
 
 
 def _view(session: Session, current: str) -> SessionView:
