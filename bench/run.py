@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from bench import record, sdk
+from bench import handshakes, record, sdk
 from bench.load import Wrk
 from bench.ours import Keyclave
 from bench.peer import OpenBao
@@ -91,6 +91,8 @@ def _measure(folder: Path, programs: tuple[Path, str], sizes: Sizes) -> list[Row
         rss = plain.rss_mib(), secure.rss_mib(), [peer.process.rss_mib() for peer in peers]
         for peer in peers:
             peer.stop()  # what follows has no peer
+        _say("TLS handshakes with a client certificate")
+        shaken = handshakes.measure(secure, sizes.rounds, sizes.seconds)
         _say("the SDK")
         small = sdk.measure(secure, mebibytes=sizes.mebibytes, messages=sizes.messages)
         grown = record.appending(wrk, folder, plain, sizes.log, sizes.rounds, sizes.seconds, _say)
@@ -98,7 +100,7 @@ def _measure(folder: Path, programs: tuple[Path, str], sizes: Sizes) -> list[Row
     verified = record.verifying(folder, sizes.audited, min(3, sizes.passes), _say)
     how = f"keep-alive, wrk -t1 on the same machine, medians of {sizes.rounds} interleaved rounds of {sizes.seconds:g} s"
     rows = served_rows(contenders[0], contenders[1:], how)
-    rows += _sdk_rows(small)
+    rows += _sdk_rows(small) + _handshake_rows(shaken, sizes)
     rows += _record_rows(grown, verified, sizes)
     rows += _process_rows(rss, starts, grown, record.help_milliseconds(sizes.passes))
     return rows
@@ -143,6 +145,15 @@ def _sdk_rows(seen: sdk.SdkFigures) -> list[Row]:
         Row("sdk_envelope_1KiB", seen.messages, "messages/s", small, target=at_least(50_000)),
         Row("sdk_bulk_GBps", seen.stream, "GB/s", bulk, target=at_least(1)),
     ]
+
+
+def _handshake_rows(shaken: handshakes.Handshakes, sizes: Sizes) -> list[Row]:
+    how = (
+        f"full TLS 1.3 handshakes with a P-256 client certificate that the server issued, session resumption on, a connection and a "
+        f"request each, {handshakes.CLIENTS} client processes on the same machine, median of {sizes.rounds} rounds of "
+        f"{sizes.seconds:g} s; resumed {shaken.resumed:,.0f}/s"
+    )
+    return [Row("mtls_handshakes_per_second", shaken.full, "handshakes/s", how, target=at_least(300))]
 
 
 def _record_rows(grown: record.Appending, verified: tuple[int, float], sizes: Sizes) -> list[Row]:

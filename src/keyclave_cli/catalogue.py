@@ -45,6 +45,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("recovery", "recovery:recovery", "Make recovery codes, and see how many are left."),
         Entry("session", "sessions:session", "List and end sessions."),
         Entry("credential", "credential:credential", "Issue, list and revoke credentials."),
+        Entry("workload", "workload:workload", "Let services call by a certificate."),
         Entry("tenant", "tenant:tenant", "Create tenants."),
         Entry("profile", "profile:profile", "Name the servers and credentials you use."),
     ),

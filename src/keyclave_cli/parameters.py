@@ -70,6 +70,8 @@ def connection_options(*, hidden: bool) -> list[click.Option]:
         _shared("--url", hidden=hidden, metavar="URL", help="The server, https://host:port. [KEYCLAVE_URL]"),
         _shared("--token-file", type=path, hidden=hidden, help="File that holds the credential. [KEYCLAVE_TOKEN_FILE]"),
         _shared("--ca-file", type=path, hidden=hidden, help="Authority of the server's certificate, PEM. [KEYCLAVE_CA_FILE]"),
+        _shared("--cert", type=path, hidden=hidden, help="Client certificate to call by, PEM. [KEYCLAVE_CERT_FILE]"),
+        _shared("--cert-key", type=path, hidden=hidden, help="Its private key, PEM. [KEYCLAVE_CERT_KEY_FILE]"),
         _shared("--profile", hidden=hidden, metavar="NAME", help="A profile's name or file. [KEYCLAVE_PROFILE]"),
         _shared("--home", type=click.Path(file_okay=False), hidden=hidden, help="Home of a local server. [KEYCLAVE_HOME]"),
         _shared("--approval", hidden=hidden, metavar="ID", help="The approval under which a sensitive change is made."),

@@ -48,6 +48,8 @@ class Session:
     url: str | None = None
     token_file: str | None = None
     ca_file: str | None = None
+    cert: str | None = None
+    cert_key: str | None = None
     profile: str | None = None
     home: str | None = None
     timeout: float = 30.0
@@ -71,7 +73,8 @@ class Session:
     def client(self, *, authenticated: bool = True) -> Client:
         """Return a client; without a credential where one is needed, say so before the server has to."""
         connection = self.connection()
-        if authenticated and connection.token is None:
+        certificate = self.certificate()
+        if authenticated and connection.token is None and certificate is None:
             raise Stop(
                 f"there is no credential for {connection.url}",
                 "give --token-file or --profile, or set KEYCLAVE_TOKEN_FILE; an operator or custodian issues credentials",
@@ -84,7 +87,29 @@ class Session:
         sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
         from keyclave_client.client import Client
 
-        return Client(connection.url, connection.token, ca_file=connection.ca_file, timeout=self.timeout, approval=self.approval)
+        # who names a certificate on the command line calls by it, and not by the token of a profile that happens to be in use
+        token = None if self.cert and not self.token_file else connection.token
+        return Client(
+            connection.url,
+            token,
+            ca_file=connection.ca_file,
+            certificate=certificate,
+            timeout=self.timeout,
+            approval=self.approval,
+        )
+
+    def certificate(self) -> tuple[str, str] | None:
+        """Return the files of the client certificate and its key, if any are named."""
+        chain = self.cert or os.environ.get("KEYCLAVE_CERT_FILE")
+        key = self.cert_key or os.environ.get("KEYCLAVE_CERT_KEY_FILE")
+        if not chain and not key:
+            return None
+        if not chain or not key:
+            raise Stop("a client certificate is two files", "give --cert and --cert-key", USAGE)
+        for path in (chain, key):
+            if not os.path.isfile(path):
+                raise Stop(f"{path}: there is no such file", "check the spelling and where you are", USAGE)
+        return chain, key
 
     def local_home(self) -> str | None:
         """Return the home of a local server, if one was named."""

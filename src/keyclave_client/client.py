@@ -14,19 +14,21 @@ from keyclave_client.record import Record
 from keyclave_client.transport import Request, Transport
 from keyclave_client.use import KeyUse
 from keyclave_client.views import SelfTest, Status, Unsealing, Whoami
+from keyclave_client.workloads import Workloads
 
 if TYPE_CHECKING:
     from keyclave_client.local.cache import CacheLimits
     from keyclave_client.local.encryptor import Encryptor
 
 
-class Client(KeyUse, KeyLife, People, Record):
+class Client(KeyUse, KeyLife, People, Workloads, Record):
     """A connection to one server, to be shared by threads and closed (or used in a `with`).
 
     `url` is https://host:port; `token` a credential, a function that returns the current one (short-lived credentials), or
     None for the calls that need none; `ca_file` the PEM file of the authority that signed the server's certificate (the
-    system's if None); `timeout` seconds for each step of a request; `approval` the id of an approval
-    under which changes are made. Nothing connects before the first call.
+    system's if None); `certificate` the PEM files of a client certificate, with what is above it, and of its key, read again when
+    they are replaced; `timeout` seconds for each step of a request; `approval` the id of an approval under which changes are
+    made. Nothing connects before the first call.
     """
 
     def __init__(
@@ -35,10 +37,11 @@ class Client(KeyUse, KeyLife, People, Record):
         token: str | Callable[[], str] | None = None,
         *,
         ca_file: str | None = None,
+        certificate: tuple[str, str] | None = None,
         timeout: float = 30.0,
         approval: str | None = None,
     ) -> None:
-        self._transport = Transport(url, token, ca_file, timeout, approval=approval)
+        self._transport = Transport(url, token, ca_file, timeout, approval=approval, certificate=certificate)
 
     def __repr__(self) -> str:
         return f"Client({self._transport.url!r})"

@@ -6,21 +6,18 @@ repeating it after a broken connection is answered with the first outcome instea
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from keyclave_client import views
-from keyclave_client.answers import decode, part, to_base64
-from keyclave_client.transport import Request, Transport
+from keyclave_client.answers import decode, to_base64
+from keyclave_client.calls import Calls
 from keyclave_client.use import Bytes
 
 
-class KeyLife:
+class KeyLife(Calls):
     """Creating, finding, changing and ending keys; issuing and revoking credentials."""
-
-    _transport: Transport
 
     def create_key(
         self,
@@ -143,26 +140,6 @@ class KeyLife:
     def create_tenant(self, name: str, *, idempotency_key: str | None = None) -> views.Tenant:
         """Create a tenant with keys and people of its own."""
         return decode(views.Tenant, self._change("POST", "/v1/tenants", {"name": name}, idempotency_key=idempotency_key))
-
-    def _read(self, path: str, query: Mapping[str, str | None] | None = None) -> Any:
-        given = {name: value for name, value in (query or {}).items() if value is not None}
-        return self._transport.json(Request("GET", path, query=given, repeatable=True))
-
-    def _pages(self, path: str, field: str, query: Mapping[str, str | None]) -> Iterator[Any]:
-        cursor: str | None = None
-        while True:
-            page = self._read(path, {**query, "cursor": cursor})
-            yield from part(page, field)
-            cursor = page.get("next")
-            if not cursor:
-                return
-
-    def _change(self, method: str, path: str, body: Mapping[str, Any], **how: Any) -> Any:
-        """Send a change; `how`: dry_run, idempotency_key, if_match."""
-        given = {name: dict(value) if isinstance(value, Mapping) else value for name, value in body.items() if value is not None}
-        key = how.get("idempotency_key") or str(uuid.uuid4())
-        query = {"dry_run": "true"} if how.get("dry_run") else None
-        return self._transport.json(Request(method, path, given, query, idempotency_key=key, if_match=how.get("if_match")))
 
 
 def _key(key: str) -> str:

@@ -12,6 +12,7 @@ Never repeated: a timeout (the server is slow; more requests make it slower) and
 from __future__ import annotations
 
 import json
+import os
 import random
 import ssl
 import threading
@@ -72,6 +73,8 @@ class Transport:
         timeout: float,
         wait: Callable[[float], None] = time.sleep,
         approval: str | None = None,
+        *,
+        certificate: tuple[str, str] | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
@@ -81,6 +84,8 @@ class Transport:
         self.url = url.rstrip("/")
         self._token = token
         self._ca_file = ca_file
+        self._certificate = certificate
+        self._shown: tuple[int, ...] = ()  # when the certificate's files were written that the open connections have shown
         self._timeout = timeout
         self._wait = wait
         self._approval = approval
@@ -171,12 +176,17 @@ class Transport:
 
     def _client(self) -> httpx.Client:
         with self._lock:
+            written = _written(self._certificate)
+            if self._http is not None and written != self._shown:  # renewed: the next request shows the new one
+                self._http.close()
+                self._http = None
             if self._http is None:
+                self._shown = written
                 import httpx
 
                 # trust_env=False: the environment must not send key traffic through a proxy or take the token from a netrc
                 self._http = httpx.Client(
-                    verify=_tls(self._ca_file), timeout=self._timeout, trust_env=False, follow_redirects=False
+                    verify=_tls(self._ca_file, self._certificate), timeout=self._timeout, trust_env=False, follow_redirects=False
                 )
             return self._http
 
@@ -188,10 +198,22 @@ class Transport:
                 self._http = None
 
 
-def _tls(ca_file: str | None) -> ssl.SSLContext:
+def _tls(ca_file: str | None, certificate: tuple[str, str] | None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if certificate is not None:
+        try:
+            context.load_cert_chain(*certificate)
+        except ssl.SSLError:
+            raise Malformed(
+                f"{certificate[0]} and {certificate[1]} are not a certificate and its key",
+                "name the PEM files of one certificate",
+            ) from None
     return context
+
+
+def _written(certificate: tuple[str, str] | None) -> tuple[int, ...]:
+    return () if certificate is None else tuple(os.stat(path).st_mtime_ns for path in certificate)
 
 
 def _parsed(content: bytes) -> Any:

@@ -92,6 +92,67 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class Workload:
+    """A workload that may call by a certificate, and what it may do."""
+
+    id: str
+    name: str
+    scope: Mapping[str, Any] = field(default_factory=dict)
+    created_at: str | None = None
+    created_by: str | None = None
+    disabled_at: str | None = None
+    event: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """A right to certificates. `token` is there once, in the answer that made it, and does not print."""
+
+    id: str
+    name: str
+    uses: int
+    used: int = 0
+    created_at: str | None = None
+    created_by: str | None = None
+    expires_at: str | None = None
+    revoked_at: str | None = None
+    token: str | None = field(default=None, repr=False)
+    event: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A workload's certificate. `certificate` and `authority_certificate` (PEM) are there in the answer that issued it."""
+
+    id: str
+    name: str
+    serial: str | None = None
+    source: str | None = None
+    authority: str | None = None
+    not_before: str | None = None
+    not_after: str | None = None
+    revoked_at: str | None = None
+    certificate: str | None = None
+    authority_certificate: str | None = None
+    renew_after: str | None = None
+    event: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A tenant's certificate authority."""
+
+    id: str
+    number: int
+    trust_domain: str
+    certificate: str
+    not_after: str | None = None
+    created_at: str | None = None
+    created_by: str | None = None
+    event: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FirstCredential:
     """One of the credentials a new tenant starts with."""
 

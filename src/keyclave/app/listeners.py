@@ -121,6 +121,7 @@ def tls_context(listen: Listen, home: Path, plane: Plane) -> ssl.SSLContext:
         raise Malformed(
             f"the server's certificate cannot be used: {fault.strerror or fault}", "see `listen` in keyclave.toml"
         ) from None
+    context.num_tickets = 1  # a client resumes with the newest: each further one costs both sides for nothing
     context.verify_mode = _VERIFY[listen.client_certificates or ("off" if plane is Plane.CONTROL else "optional")]
     # a bundle may hold the authority that signs without the one above it: what is in a bundle is believed as it is
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN

@@ -60,7 +60,7 @@ def issue(
 
     session = ctx.ensure_object(Session)
     connection = session.connection()
-    scope = _scope(role, operations, keys, contexts)
+    scope = scope_of(role, operations, keys, contexts)
     if save_profile:
         profiles.check_name(save_profile)
     if save_token and os.path.lexists(save_token):
@@ -70,7 +70,7 @@ def issue(
     shown = output.plain(issued)
     token = shown.pop("token")
     if save_token:
-        _write_token(save_token, token)
+        write_token(save_token, token)
     if save_profile:
         profiles.write_profile(save_profile, session.local_home(), connection.url, connection.ca_file, token, replace=False)
     if not save_token and not save_profile:
@@ -88,9 +88,10 @@ def issue(
         )
 
 
-def _scope(
+def scope_of(
     role: str, operations: tuple[str, ...], keys: tuple[str, ...], contexts: list[tuple[str, str]]
 ) -> dict[str, Any] | None:
+    """Return a scope as the options state it; None for people, who have none."""
     if role != "application":
         if operations or keys or contexts:
             raise Stop(
@@ -107,7 +108,8 @@ def _scope(
     return {"operations": list(operations), "keys": list(keys), "context": values}
 
 
-def _write_token(path: str, token: str) -> None:
+def write_token(path: str, token: str) -> None:
+    """Write a token to a new file that only its owner reads."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(token + "\n")
@@ -126,11 +128,12 @@ def list_(ctx: click.Context, everything: bool) -> None:
             [{name: value for name, value in output.plain(one).items() if name not in ("token", "event")} for one in found]
         )
         return
-    rows = [(c.id, c.principal, c.role, c.expires_at, c.revoked_at, _scope_text(c.scope)) for c in found]
+    rows = [(c.id, c.principal, c.role, c.expires_at, c.revoked_at, scope_text(c.scope)) for c in found]
     output.write_table(("Credential", "Principal", "Role", "Until", "Revoked", "Scope"), rows, empty="there are none")
 
 
-def _scope_text(scope: Any) -> str | None:
+def scope_text(scope: Any) -> str | None:
+    """Return a scope in one line."""
     if not scope:
         return None
     bound = "".join(f" where {name} is {' or '.join(values)}" for name, values in (scope.get("context") or {}).items())
@@ -165,6 +168,6 @@ def whoami(ctx: click.Context) -> None:
     output.write_fields(
         [
             ("Principal", me.principal), ("Role", me.role), ("Tenant", me.tenant), ("Credential", me.credential),
-            ("Until", me.expires_at), ("Scope", _scope_text(me.scope)),
+            ("Until", me.expires_at), ("Scope", scope_text(me.scope)),
         ]
     )  # fmt: skip
