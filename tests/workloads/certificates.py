@@ -65,9 +65,9 @@ class Authority(Identity):
     """An authority that signs whatever it is asked to."""
 
     @classmethod
-    def root(cls, common: str, **more: Any) -> Authority:
-        key = ec.generate_private_key(ec.SECP256R1())
-        return cls(_signed(named(common), named(common), key.public_key(), key, _authority(more), **more), key)
+    def root(cls, common: str, *, subject: x509.Name | None = None, **more: Any) -> Authority:
+        key, name = ec.generate_private_key(ec.SECP256R1()), subject or named(common)
+        return cls(_signed(name, name, key.public_key(), key, _authority(more), **more), key)
 
     def below(self, common: str, **more: Any) -> Authority:
         key = ec.generate_private_key(ec.SECP256R1())

@@ -63,13 +63,14 @@ class Signer:
         return _der(0x30, content + _IDENTIFIER[self._spec] + _der(0x03, b"\0" + signature))
 
 
-def self_signed(module: CryptoModule, pair: KeyPair, spec: KeySpec, domain: str, number: int, now: int) -> bytes:
+def self_signed(module: CryptoModule, pair: KeyPair, spec: KeySpec, domain: str, identity: str, now: int) -> bytes:
     """Return the authority's certificate (DER) for a trust domain: signs certificates and lists, no authority below it."""
     public: Any = load_der_public_key(pair.public)
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Keyclave"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"workload authority {number}"),
+            # its own name: TLS looks for an issuer by name, and every tenant has an authority
+            x509.NameAttribute(NameOID.COMMON_NAME, f"workload authority {identity}"),
         ]
     )
     since = _at(now, -SKEW)

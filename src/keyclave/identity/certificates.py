@@ -15,9 +15,6 @@ from keyclave.core.errors import Malformed, Unauthenticated
 from keyclave.crypto.x509 import Leaf
 from keyclave.identity.spiffe import parse_workload
 
-KINDS = ("spiffe:", "cert:", "oidc:", "k8s:", "local:")
-"""How names begin that another source gives; no name given here may begin so."""
-
 _PLAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", re.ASCII)
 
 
@@ -73,12 +70,6 @@ def _only(names: tuple[str, ...], label: str) -> str:
     if len(names) != 1 or not _PLAIN.fullmatch(names[0]):
         raise _nameless("the certificate carries exactly one name, of letters, digits, dots, dashes and underscores")
     return f"cert:{label}:{names[0]}"
-
-
-def check_local(name: str) -> None:
-    """Refuse a local name that begins like one of another source."""
-    if name.lower().startswith(KINDS):
-        raise Malformed("names of this form are given by another source", "choose a name without that beginning")
 
 
 def _nameless(rule: str) -> Unauthenticated:

@@ -70,7 +70,7 @@ def new_authority(desk: Desk, attempt: Attempt) -> rows.AuthorityRow:
     identity, spec = to_id("ca", desk.module.random(RAW)), _SPECS[desk.workloads.spec]
     pair = desk.module.generate_pair(spec)
     with pair.private as private:
-        certificate = self_signed(desk.module, pair, spec, domain, number, attempt.at)
+        certificate = self_signed(desk.module, pair, spec, domain, identity, attempt.at)
         operational = desk.keyring.tenant_key(tenant, "operational")
         sealed = desk.module.seal(operational, private, _context(tenant, identity))
         with desk.module.open_slot(operational, sealed, _context(tenant, identity)) as again:

@@ -169,8 +169,8 @@ class Recognition:
             self.forget_all()
 
     def own(self, peer: Peer) -> bool:
-        """Tell whether the peer's certificate is one that this server issued."""
-        return self.name(peer).authority.internal
+        """Tell whether the peer's certificate is one that this server issued. For worker threads too: it remembers nothing."""
+        return self._named(read_leaf(peer.certificate or b""), peer.chain).authority.internal
 
     def of_workload(self, workload: str) -> tuple[str, ...]:
         """Return the ids of certificates with which a workload is remembered."""
