@@ -15,6 +15,7 @@ from keyclave.store.access import policies
 from keyclave.store.interface import Store
 
 _READS = ("-read", "-list")
+_LOOKS = ("whoami", "public-key", "who-can", "policy-validate", "policy-plan", "policy-explain", "policy-test", "policy-simulate")
 
 
 class Revisions:
@@ -38,6 +39,10 @@ class Revisions:
     def put(self, tenant: str, number: int, compiled: Compiled) -> None:
         """Put a revision in force: from the next request on, every decision is made anew."""
         self._in_force[tenant] = number, compiled
+
+    def forget(self, tenant: str) -> None:
+        """Look the revision in force up again at the next request: it is unsure which one that is."""
+        self._in_force.pop(tenant, None)
 
     def _load(self, tenant: str) -> tuple[int, Compiled]:
         kept = self._store.read(lambda conn: policies.read_revision(conn, tenant))
@@ -64,7 +69,7 @@ def kinds(operations: Iterable[Operation]) -> dict[str, Kind]:
 def _group(name: str) -> str:
     if name in USES:
         return "use"
-    return "read" if name.endswith(_READS) or name in ("whoami", "public-key") else "manage"
+    return "read" if name.endswith(_READS) or name in _LOOKS else "manage"
 
 
 def _has_context(request: type) -> bool:

@@ -6,6 +6,7 @@ Policies are read once into Cedar's JSON form; each is known by its `@id` from t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -28,6 +29,8 @@ _MOST = 5_000
 _KEY = ("name", "spec", "purpose", "owner", "environment", "classification", "location")
 _CALL = ("aal", "elevated", "fresh", "granted", "how", "networks", "plane", "purpose")
 _ATTRIBUTES: dict[str, tuple[str, ...]] = {"principal": ("duty",), "resource": _KEY, "context": _CALL}
+_PIECE = 25  # policies read or validated in one call: a few milliseconds
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|;')
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -86,31 +89,26 @@ def read_policies(files: Mapping[str, str], kinds: Mapping[str, Kind]) -> list[P
     """Parse the Cedar files. Malformed, naming file and policy, for text that is not Cedar or a policy that breaks a rule."""
     policies: dict[str, Policy] = {}
     for name, text in files.items():
-        try:
-            parsed = json.loads(cedarpy.policies_to_json_str(text))
-        except ValueError as fault:
-            raise Malformed(f"{name}: {_first_line(fault)}", "correct it; `keyclave policy validate` finds the rest") from None
-        if parsed.get("templates") or parsed.get("templateLinks"):
-            raise Malformed(f"{name} holds a policy with ?principal or ?resource", "write the policy out, or use a grant")
-        for form in parsed["staticPolicies"].values():
-            policy = _policy(name, form, kinds)
-            if policy.id in policies:
-                other = policies[policy.id].file
-                raise Malformed(
-                    f"{name}: the policy id {policy.id!r} is also in {other}", "ids are said in the log: make each one its own"
-                )
-            policies[policy.id] = policy
-    if len(policies) > _MOST:
-        raise Malformed(f"a bundle holds at most {_MOST} policies", "say it with roles, tags or grants")
+        for line, piece in _pieces(text):
+            for form in _forms(f"{name} from line {line}" if line > 1 else name, piece):
+                policy = _policy(name, form, kinds)
+                if policy.id in policies:
+                    other = policies[policy.id].file
+                    raise Malformed(
+                        f"{name}: the policy id {policy.id!r} is also in {other}", "ids are said in the log: make each one its own"
+                    )
+                policies[policy.id] = policy
+        if len(policies) > _MOST:
+            raise Malformed(f"a bundle holds at most {_MOST} policies", "say it with roles, tags or grants")
     return list(policies.values())
 
 
 def validate(policies: Iterable[Policy], schema: cedarpy.Schema) -> list[str]:
     """Return what Cedar's validator finds, in chunks, so that no call holds up the server for long."""
     found: list[str] = []
-    for chunk in chunked(list(policies)):
+    for chunk in chunked(list(policies), _PIECE):
         text = cedarpy.policies_from_json_str(_document(chunk))
-        result = cedarpy.validate_policies(text, schema)
+        result = cedarpy.validate_policies(text, schema, release_gil=True)
         names = result.id_annotations_by_policy_id
         found += [f"{names.get(error.policy_id, error.policy_id)}: {error.error}" for error in result.errors]
     return found
@@ -124,6 +122,36 @@ def parsed(policies: Iterable[Policy]) -> cedarpy.PolicySet:
 def chunked(policies: list[Policy], size: int = 100) -> list[list[Policy]]:
     """Share policies out: parsing a hundred takes some 6 ms, and nobody should wait longer for the interpreter."""
     return [policies[i : i + size] for i in range(0, len(policies), size)]
+
+
+def _pieces(text: str) -> list[tuple[int, str]]:
+    """Return a text in pieces of whole policies, each with the line it begins on.
+
+    A policy ends with the only semicolon that is neither in a string nor in a comment. Cedar reads each piece by itself, so the
+    interpreter is held for milliseconds; a text that is no Cedar is none in pieces either, for a cut inside a string or a
+    comment leaves it open.
+    """
+    pieces, begin, line, ends = [], 0, 1, 0
+    for token in _TOKEN.finditer(text):
+        if token[0] == ";":
+            ends += 1
+            if ends % _PIECE == 0:
+                pieces.append((line, text[begin : token.end()]))
+                line += text.count("\n", begin, token.end())
+                begin = token.end()
+    return [*pieces, (line, text[begin:])]
+
+
+def _forms(where: str, text: str) -> list[dict[str, Any]]:
+    try:
+        parsed = json.loads(cedarpy.policies_to_json_str(text))
+    except ValueError as fault:
+        raise Malformed(f"{where}: {_first_line(fault)}", "correct it; `keyclave policy validate` finds the rest") from None
+    except RecursionError:
+        raise Malformed(f"{where}: an expression is nested too deeply", "say it with fewer parentheses") from None
+    if parsed.get("templates") or parsed.get("templateLinks"):
+        raise Malformed(f"{where} holds a policy with ?principal or ?resource", "write the policy out, or use a grant")
+    return list(parsed["staticPolicies"].values())
 
 
 def _document(policies: Iterable[Policy]) -> str:

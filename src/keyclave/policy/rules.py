@@ -155,7 +155,7 @@ class Rules(_Rule, frozen=True):
         """Return the strictest rule for an operation: where several name it, the highest count, roles that all of them admit."""
         naming = [rule for rule in self.sensitive if operation in rule.operations]
         if not naming:
-            return None
+            return _LEAST_SENSITIVE.get(operation)
         roles = [role for role in naming[0].roles if all(role in rule.roles for rule in naming)]
         return ApprovalRule(
             count=max(rule.count for rule in naming), roles=tuple(roles), hours=min(rule.hours for rule in naming)
@@ -167,6 +167,8 @@ class Rules(_Rule, frozen=True):
         return 60 * min(asked, default=0)
 
 
+_LEAST_SENSITIVE = {"policy-apply": ApprovalRule(count=1, roles=("custodian", "operator", "auditor"), hours=24)}
+"""What waits for another person though no rule says so: else one person, once, could take every other rule away alone."""
 _BUILT_IN = frozenset(role.value for role in Role)
 _LEAST_EXCLUSIVE = (Role.CUSTODIAN, Role.OPERATOR, Role.AUDITOR, Role.APPLICATION, Role.BREAK_GLASS)
 
@@ -182,6 +184,7 @@ def read_rules(text: str, operations: frozenset[str]) -> Rules:
     for rule in rules.sensitive:
         _known("operations", rule.operations, operations)
         _known("roles", rule.roles, known)
+    _check_approvable(rules)
     for apart in rules.exclusive:
         _known("roles", apart.roles, known)
     _known("elevation.approval_roles", rules.elevation.approval_roles, known)
@@ -230,6 +233,17 @@ def _check_roles(rules: Rules) -> None:
                     f"rules.toml: role {name!r} and its parent {parent!r} are of two duties", "a role belongs to one duty"
                 )
         _refuse_loop(rules, name)
+
+
+def _check_approvable(rules: Rules) -> None:
+    """Refuse rules of which together nobody could approve an operation: it would be refused for good."""
+    for operation in sorted({operation for rule in rules.sensitive for operation in rule.operations}):
+        approval = rules.approval(operation)
+        if approval is not None and not approval.roles:
+            raise Malformed(
+                f"rules.toml: the [[sensitive]] rules for {operation} have no role in common",
+                "nobody could approve it: name a role that all of them admit",
+            )
 
 
 def _refuse_loop(rules: Rules, start: str) -> None:
