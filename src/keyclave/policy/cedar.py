@@ -93,9 +93,9 @@ def read_policies(files: Mapping[str, str], kinds: Mapping[str, Kind]) -> list[P
             for form in _forms(f"{name} from line {line}" if line > 1 else name, piece):
                 policy = _policy(name, form, kinds)
                 if policy.id in policies:
-                    other = policies[policy.id].file
                     raise Malformed(
-                        f"{name}: the policy id {policy.id!r} is also in {other}", "ids are said in the log: make each one its own"
+                        f"{name}: the policy id {policy.id!r} is also in {policies[policy.id].file}",
+                        "ids are said in the log: make each one its own",
                     )
                 policies[policy.id] = policy
         if len(policies) > _MOST:
