@@ -23,9 +23,13 @@ from keyclave.operations.table import OPERATIONS
 from keyclave.policy.duties import SCOPED
 from tests.authenticator import Passkey
 from tests.live import Live
+from tests.policies import apply_request
 from tests.visitor import Visitor
 from tests.workloads.certificates import Identity, signing_request
 
+HIDDEN = """@id("PREFIX-hidden")
+forbid (principal, action == Action::"key-update", resource in Tag::"prefix=PREFIX");
+"""
 ROLES = ("custodian", "operator", "auditor", "application")
 
 
@@ -92,7 +96,7 @@ class Every:
         return self.name(what)
 
     def call(self, method: str, path: str, role: str, body: dict[str, Any] | None = None, token: str = "") -> Call:
-        op = operation(method, path)
+        op = operation(method, path.partition("?")[0])
         return Call(op, path, role, token or (self.app if role == "application" else role), body)
 
     def use(self, key: str, verb: str, body: dict[str, Any]) -> Iterator[Call]:
@@ -117,6 +121,7 @@ class Every:
         yield from self._grants()
         yield from self._elevation()
         yield from self._reads()
+        yield from self._policy()
         yield self.call("POST", "/v1/self-test", "operator", {})
         yield self.call("POST", "/v1/self-test", "auditor", {"full": False})
         yield self.call("POST", "/v1/seal", "operator", {})
@@ -314,6 +319,22 @@ class Every:
         yield self.call("GET", f"/v1/grants/{made[0]}", "operator")
         yield self.call("POST", f"/v1/grants/{made[0]}/retire", "application", {"reason": "done"}, token=self.people["grantee"])
         yield self.call("POST", f"/v1/grants/{made[1]}/revoke", "operator", {"reason": "left"})
+
+    def _policy(self) -> Iterator[Call]:
+        policy = "/v1/policy"
+        yield self.call("GET", policy, "auditor")
+        yield self.call("GET", f"{policy}/revisions", "operator")
+        now = self.live.get(policy, "auditor").json()
+        files = {**now["files"], f"{self.prefix}.cedar": HIDDEN.replace("PREFIX", self.prefix)}
+        asked = {"principal": "first-custodian", "operation": "key-read", "key": self.name("aes"), "fresh": True, "aal": 1}
+        case = {**asked, "name": "read", "allow": True, "policy": "custodian-duties", "approvers": 0}
+        yield self.call("POST", f"{policy}/validate", "operator", {"files": files})
+        yield self.call("POST", f"{policy}/plan", "operator", {"files": files, "reach": True})
+        yield self.call("POST", f"{policy}/explain", "auditor", {**asked, "purpose": "treatment", "plane": "both"})
+        yield self.call("POST", f"{policy}/test", "operator", {"cases": [case], "files": files})
+        yield self.call("POST", f"{policy}/simulate", "auditor", {"files": files, "days": 1})
+        yield self.call("GET", f"/v1/who-can?operation=encrypt&key={self.name('aes')}", "auditor")
+        yield self.call("POST", f"{policy}/apply", "custodian", apply_request(self.live, files, self.second), token=self.second)
 
     def _reads(self) -> Iterator[Call]:
         yield self.call("GET", "/v1/keys", "auditor")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import AssuranceRequired, Malformed, Refused, StepUpRequired
 from keyclave.crypto.digest import same
+from keyclave.identity.caller import Caller
 from keyclave.identity.elevation import BREAK_GLASS
 from keyclave.identity.grants import PURPOSES, matching
 from keyclave.identity.peer import Peer, Plane
@@ -32,6 +33,20 @@ if TYPE_CHECKING:
 FRESH = 5 * 60 * MICROSECONDS  # what `context.fresh` means in a policy
 _REMEMBERED = 4096  # decisions of one caller
 _NO_NETWORKS: frozenset[str] = frozenset()
+
+
+class Asking(Protocol):
+    """What a decision looks at of an attempt: a supposed one has no more."""
+
+    action: str
+    at: int
+    purpose: str
+
+    @property
+    def caller(self) -> Caller: ...
+
+    @property
+    def peer(self) -> Peer: ...
 
 
 class Access:
@@ -57,7 +72,7 @@ class Access:
         caller = attempt.caller
         check_duty(caller, attempt.action)
         if caller.standing.person and not op.self_service:
-            _check_assurance(attempt, self.revisions.of(caller.tenant))
+            check_assurance(attempt, self.revisions.of(caller.tenant))
 
     def decide(self, attempt: Attempt, op: Operation, key: LoadedKey | None) -> Decision:
         """Return what policy says of the attempt on `key`. Refused, or a key that seems not to exist, where it says no."""
@@ -98,6 +113,19 @@ class Access:
         self._remembered(attempt, attempt.action, _nothing(ref), revision)
         self._remembered(attempt, "key-read", _nothing(ref), revision)
 
+    def knows(self, attempt: Attempt, key: Key) -> bool:
+        """Tell whether the caller may know of a key."""
+        return self._remembered(attempt, "key-read", key, self.revisions.of(attempt.caller.tenant)).allowed
+
+    def suppose(self, asking: Asking, key: Key | None, revision: Compiled) -> tuple[Question, Decision]:
+        """Return the decision on an attempt that nobody makes, and the question it answers; nothing is remembered."""
+        standing = asking.caller.standing
+        fresh = standing.person and asking.at - standing.stepped_up_at <= FRESH
+        question = _question(asking, asking.action, key, revision, _networks(asking.peer, revision), fresh=fresh)
+        kind = self._kinds[asking.action]
+        decision = self._decide(asking, question, key, revision, self_service=kind.own)
+        return question.granting() if _granted(asking, question, key, contextual=kind.context) else question, decision
+
     # ---- one decision ---------------------------------------------------------------------------------------------------
     def _remembered(
         self, attempt: Attempt, action: str, key: Key | None, revision: Compiled, *, self_service: bool = False
@@ -119,7 +147,7 @@ class Access:
         return decision
 
     def _decide(
-        self, attempt: Attempt, question: Question, key: Key | None, revision: Compiled, *, self_service: bool
+        self, attempt: Asking, question: Question, key: Key | None, revision: Compiled, *, self_service: bool
     ) -> Decision:
         action = question.action
         if self_service:
@@ -173,7 +201,7 @@ def _holds(attempt: Attempt, tags: Mapping[str, str], context: Mapping[str, str]
     return any(name in context and same(hashed(tenant, name, context[name]).encode(), tag.encode()) for name, tag in tags.items())
 
 
-def _granted(attempt: Attempt, question: Question, key: Key | None, *, contextual: bool) -> list[Alternative]:
+def _granted(attempt: Asking, question: Question, key: Key | None, *, contextual: bool) -> list[Alternative]:
     """Return the rights that the credential's own scope and the principal's grants give on a key, or on none."""
     caller, action = attempt.caller, question.action
     if caller.role is Role.BREAK_GLASS:
@@ -193,7 +221,7 @@ def _granted(attempt: Attempt, question: Question, key: Key | None, *, contextua
     return rights
 
 
-def _rights_of_glass(attempt: Attempt, action: str, key: Key | None, *, contextual: bool) -> list[Alternative]:
+def _rights_of_glass(attempt: Asking, action: str, key: Key | None, *, contextual: bool) -> list[Alternative]:
     """Return the right that a running break-glass gives; what a key is called may be read of every key it reaches."""
     standing = attempt.caller.standing
     reach = standing.reach
@@ -206,7 +234,7 @@ def _rights_of_glass(attempt: Attempt, action: str, key: Key | None, *, contextu
     return [Alternative(grant=standing.elevation, policy=BREAK_GLASS, tags=tags, until=standing.until)]
 
 
-def _rights_of_grants(attempt: Attempt, question: Question, key: Key | None) -> list[Alternative]:
+def _rights_of_grants(attempt: Asking, question: Question, key: Key | None) -> list[Alternative]:
     named = ("", "") if key is None else (key.id, key.name)
     found = matching(attempt.caller.standing.grants, question.action, *named, question.networks, question.purpose, attempt.at)
     return [
@@ -248,7 +276,8 @@ def _refusal(action: str, verdict: Verdict) -> Decision:
     return Decision(allowed=False, policies=named, why=why, hint=hint)
 
 
-def _check_assurance(attempt: Attempt, revision: Compiled) -> None:
+def check_assurance(attempt: Asking, revision: Compiled) -> None:
+    """Refuse somebody of whom one is not sure enough, or whose last proof of presence is too old."""
     rules, standing = revision.rules, attempt.caller.standing
     needed = rules.assurance.of(attempt.caller.role)
     if rules.approval(attempt.action) is not None:
@@ -284,7 +313,7 @@ def _networks(peer: Peer, revision: Compiled) -> frozenset[str]:
 
 
 def _question(
-    attempt: Attempt, action: str, key: Key | None, revision: Compiled, networks: frozenset[str], *, fresh: bool
+    attempt: Asking, action: str, key: Key | None, revision: Compiled, networks: frozenset[str], *, fresh: bool
 ) -> Question:
     caller = attempt.caller
     standing = caller.standing

@@ -33,7 +33,7 @@ from keyclave.operations.limits import Meters, release
 from keyclave.operations.log import Log
 from keyclave.operations.operation import Operation
 from keyclave.operations.people.room import People
-from keyclave.operations.revisions import Revisions
+from keyclave.operations.revisions import POLICY, Revisions
 from keyclave.operations.vault import Vault
 from keyclave.operations.workloads.settings import WorkloadSettings
 from keyclave.store import records
@@ -149,7 +149,7 @@ class Desk:
         One whose credential was revoked is nobody; one whose rights changed goes on with what is left.
         """
         caller = attempt.caller
-        if self._pending and (caller.id in self._pending or caller.principal in self._pending):
+        if self._pending and (caller.id in self._pending or caller.principal in self._pending or POLICY in self._pending):
             self.store.flush()
         if not caller.live:
             attempt.caller = self.callers.again(caller, attempt.peer)
@@ -226,6 +226,8 @@ class Desk:
             release(attempt)
         if attempt.after is not None and not failed and attempt.error is None and not attempt.dry_run and not attempt.replayed:
             attempt.after()
+        if failed and POLICY in attempt.touches:  # perhaps it is kept all the same
+            self.access.revisions.forget(attempt.caller.tenant)
         if attempt.changes:
             for name in attempt.touches:
                 self._pending[name] -= 1

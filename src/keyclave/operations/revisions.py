@@ -14,6 +14,8 @@ from keyclave.policy.engine import Compiled, Compiler
 from keyclave.store.access import policies
 from keyclave.store.interface import Store
 
+POLICY = "policy:"
+"""What an attempt touches that changes the policy; no principal or key is called so."""
 _READS = ("-read", "-list")
 _LOOKS = ("whoami", "public-key", "who-can", "policy-validate", "policy-plan", "policy-explain", "policy-test", "policy-simulate")
 
@@ -63,7 +65,8 @@ def kinds(operations: Iterable[Operation]) -> dict[str, Kind]:
     rows = list(operations)
     on_key = {op.name for op in rows if op.on_key}
     contextual = {op.name for op in rows if op.on_key and op.request is not None and _has_context(op.request)}
-    return {name: Kind(_group(name), name in on_key, name in contextual) for name in DUTIES}
+    own = {op.name for op in rows if op.self_service}
+    return {name: Kind(_group(name), name in on_key, name in contextual, name in own) for name in DUTIES}
 
 
 def _group(name: str) -> str:

@@ -37,6 +37,7 @@ from keyclave.operations.key_view import KeyView
 from keyclave.operations.moves import MoveRequest, move
 from keyclave.operations.operation import Operation, Slow, always
 from keyclave.operations.people.table import OPERATIONS as PERSONS
+from keyclave.operations.policy.table import OPERATIONS as POLICIES
 from keyclave.operations.workloads import table as workloads
 
 _KEY = "/v1/keys/{key}"
@@ -205,5 +206,5 @@ READS: list[Operation] = [
 ]  # fmt: skip
 
 OPERATIONS: list[Operation] = [
-    *USES, *EXCHANGES, *LIFE, *PEOPLE, *PERSONS, *GRANTS, *ELEVATION, *UPKEEP, *READS, *workloads.OPERATIONS,
+    *USES, *EXCHANGES, *LIFE, *PEOPLE, *PERSONS, *GRANTS, *POLICIES, *ELEVATION, *UPKEEP, *READS, *workloads.OPERATIONS,
 ]  # fmt: skip

@@ -34,12 +34,13 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|;')
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """What is said of an operation: its group (`use`, `manage` or `read`), whether it is done on a key, and whether its request
-    has an encryption context."""
+    """What is said of an operation: its group (`use`, `manage` or `read`), whether it is done on a key, whether its request has
+    an encryption context, and whether everybody does it for themselves, without a permit (`own`)."""
 
     group: str
     on_key: bool
     context: bool = False
+    own: bool = False
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -117,6 +118,11 @@ def validate(policies: Iterable[Policy], schema: cedarpy.Schema) -> list[str]:
 def parsed(policies: Iterable[Policy]) -> cedarpy.PolicySet:
     """Return the policies as one set for the engine, each under its own id."""
     return cedarpy.PolicySet.from_json_str(_document(policies), release_gil=True)
+
+
+def text_of(policy: Policy) -> str:
+    """Return a policy as Cedar text, in Cedar's own formatting."""
+    return cedarpy.policies_from_json_str(_document([policy])).strip()
 
 
 def chunked(policies: list[Policy], size: int = 100) -> list[list[Policy]]:

@@ -71,10 +71,11 @@ class Compiler:
         self.schema = cedarpy.Schema.from_str(self.schema_text)
         self._made: dict[bytes, Compiled] = {}  # by digest: what was planned is compiled when it is applied
 
-    def findings(self, bundle: Bundle) -> list[str]:
-        """Return everything that Cedar's validator finds in a bundle that can be read; `Malformed` where it cannot."""
+    def findings(self, bundle: Bundle) -> tuple[int, list[str]]:
+        """Return how many policies a bundle has and everything that Cedar's validator finds; `Malformed` if it cannot be read."""
         read_rules(bundle.rules, frozenset(self.kinds))
-        return validate(read_policies(bundle.cedar, self.kinds), self.schema)
+        policies = read_policies(bundle.cedar, self.kinds)
+        return len(policies), validate(policies, self.schema)
 
     def compile(self, bundle: Bundle) -> Compiled:
         """Return the compiled revision. `Malformed` unless it is read and validated whole.
@@ -116,6 +117,7 @@ class Compiled:
         self.key_rate = limits.key if limits.key.bounds else None
         self.tenant_rate = limits.tenant if limits.tenant.bounds else None
         self.schema = compiler.schema
+        self.kinds = compiler.kinds
         self._slices = _slices(policies, frozenset(compiler.kinds))
         self._ancestors: dict[str, frozenset[str]] = {}
 
@@ -128,6 +130,10 @@ class Compiled:
                 known = self._ancestors[role] = self.rules.ancestors(role)
             found |= known
         return frozenset(found)
+
+    def concerning(self, action: str) -> list[Policy]:
+        """Return the policies that concern an operation, the built-in one among them."""
+        return [policy for policy in self.policies.values() if action in policy.actions]
 
     def decide(self, question: Question) -> Verdict:
         """Ask every policy that concerns the operation."""

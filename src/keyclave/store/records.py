@@ -289,6 +289,14 @@ def list_credentials(conn: Connection, tenant: str, after: str, limit: int) -> l
     return [_credential(row) for row in conn.execute(query)]
 
 
+def live_credentials(conn: Connection, tenant: str, now: int, principal: str = "") -> list[Credential]:
+    """Return credentials that are neither revoked nor over, whose principal is enabled: of one principal or of all, by id."""
+    c = s.credentials.c
+    live = (c.tenant == tenant, c.revoked_at.is_(None), c.expires_at > now, s.principals.c.disabled_at.is_(None))
+    query = _CREDENTIALS.where(*live).order_by(c.id)
+    return [_credential(row) for row in conn.execute(query.where(c.principal == principal) if principal else query)]
+
+
 def revoke_credential(conn: Connection, credential: str, at: int) -> None:
     """Revoke; a second time changes nothing."""
     c = s.credentials.c

@@ -1,0 +1,73 @@
+"""What a review of rights reads: every principal with what it holds, every key with what policies look at. No rule is here."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import Connection, func, select
+
+from keyclave.identity.roles import Role
+from keyclave.store import schema as s
+from keyclave.store.access import people_tables as t
+
+
+class PrincipalRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A principal with the roles it holds beside its duty, and the kinds of its live authenticators with their levels."""
+
+    name: str
+    person: bool
+    duty: Role
+    disabled: bool
+    roles: tuple[str, ...] = ()
+    authenticators: tuple[tuple[str, int], ...] = ()
+    credentials: int = 0
+
+
+class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What policies look at of a key."""
+
+    id: str
+    described: dict[str, str]
+    tags: dict[str, str]
+
+
+DESCRIBED = ("name", "spec", "purpose", "owner", "environment", "classification", "location")
+
+
+def read_principals(conn: Connection, tenant: str, now: int) -> list[PrincipalRow]:
+    """Return every principal of a tenant by name, in three reads whatever their number."""
+    p, m, a, c = s.principals.c, t.memberships.c, t.authenticators.c, s.credentials.c
+    roles: dict[str, list[str]] = {}
+    for name, role in conn.execute(select(m.principal, m.role).where(m.tenant == tenant, m.ended_at.is_(None))):
+        roles.setdefault(name, []).append(role)
+    proofs: dict[str, list[tuple[str, int]]] = {}
+    for name, kind, aal in conn.execute(select(a.principal, a.kind, a.aal).where(a.tenant == tenant, a.revoked_at.is_(None))):
+        proofs.setdefault(name, []).append((kind, aal))
+    live = select(c.principal, func.count()).where(c.tenant == tenant, c.revoked_at.is_(None), c.expires_at > now)
+    credentials: dict[str, int] = {row[0]: row[1] for row in conn.execute(live.group_by(c.principal))}
+    rows = conn.execute(select(p.name, p.kind, p.role, p.disabled_at).where(p.tenant == tenant).order_by(p.name))
+    return [
+        PrincipalRow(
+            name=row.name,
+            person=row.kind == "person",
+            duty=Role(row.role),
+            disabled=row.disabled_at is not None,
+            roles=tuple(sorted(roles.get(row.name, ()))),
+            authenticators=tuple(sorted(proofs.get(row.name, ()))),
+            credentials=credentials.get(row.name, 0),
+        )
+        for row in rows
+    ]
+
+
+def read_key_rows(conn: Connection, tenant: str, limit: int) -> list[KeyRow]:
+    """Return what policies look at of a tenant's keys, by name, at most `limit`."""
+    k = s.keys.c
+    query = select(k.id, k.tags, *(k[name] for name in DESCRIBED)).where(k.tenant == tenant).order_by(k.name).limit(limit)
+    return [
+        KeyRow(
+            id=row.id,
+            described={name: str(getattr(row, name)) for name in DESCRIBED},
+            tags=msgspec.json.decode(row.tags, type=dict[str, str]),
+        )
+        for row in conn.execute(query)
+    ]
