@@ -334,7 +334,9 @@ class Every:
         yield self.call("POST", f"{policy}/test", "operator", {"cases": [case], "files": files})
         yield self.call("POST", f"{policy}/simulate", "auditor", {"files": files, "days": 1})
         yield self.call("GET", f"/v1/who-can?operation=encrypt&key={self.name('aes')}", "auditor")
-        yield self.call("POST", f"{policy}/apply", "custodian", apply_request(self.live, files, self.second), token=self.second)
+        body = {"principal": self.name("third"), "role": "custodian", "ttl_seconds": 3600}
+        third = str(self.live.post("/v1/credentials", "custodian", body).json()["token"])
+        yield self.call("POST", f"{policy}/apply", "custodian", apply_request(self.live, files, third), token=third)
 
     def _reads(self) -> Iterator[Call]:
         yield self.call("GET", "/v1/keys", "auditor")
