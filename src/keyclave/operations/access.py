@@ -99,7 +99,7 @@ class Access:
     def check_others(self, attempt: Attempt) -> None:
         """Judge self-service that is done to somebody else like any other operation: assurance, then policy."""
         revision = self.revisions.of(attempt.caller.tenant)
-        _check_assurance(attempt, revision)
+        check_assurance(attempt, revision)
         standing = attempt.caller.standing
         fresh = standing.person and attempt.at - standing.stepped_up_at <= FRESH
         question = _question(attempt, attempt.action, None, revision, _networks(attempt.peer, revision), fresh=fresh)
