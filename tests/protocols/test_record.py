@@ -170,7 +170,7 @@ def test_a_batch_is_one_attempt_with_counts_and_as_many_events_as_its_contexts_n
     house.create_key("many")
     app = house.token(["encrypt"], ["many"])
     items: list[Any] = [{"plaintext": "", "context": {"patient": f"p{i}", "visit": f"v{i}"}} for i in range(1000)]
-    items[3] = {"plaintext": "!", "context": {}}
+    items[999] = {"plaintext": "", "context": {"two words": "v"}}  # found when the others' contexts have been looked at
     start = log_size(house)
     answer = house.post("/v1/keys/many/encrypt/batch", app, {"items": items}).json()
     key = house.get("/v1/keys/many", "custodian").json()["id"]

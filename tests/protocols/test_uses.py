@@ -192,6 +192,24 @@ def test_a_batch_answers_item_by_item(live: Live, app: str) -> None:
     ] * 2
 
 
+@pytest.mark.requirement("R14")
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_an_item_is_what_it_is_whether_or_not_another_fails(live: Live, app: str, spoilt: bool) -> None:
+    contexts: list[dict[str, str]] = [{}, {"patient": "p1"}, {"patient": "p2", "purpose": "care"}, {}, {"patient": "p1"}]
+    items: list[Any] = [{"plaintext": b64(b"x" * i), "context": c} for i, c in enumerate(contexts)]
+    if spoilt:
+        items.append({"plaintext": "eB=="})  # spare bits that are not zero
+    results = call(live, app, "u-aes", "encrypt/batch", items=items).json()["results"]
+    assert [r.get("error", {}).get("code") for r in results] == [None] * 5 + ["malformed"] * spoilt
+    envelopes = [base64.b64decode(r["ciphertext"]) for r in results[:5]]
+    assert [e[73:85] for e in envelopes] == [n.to_bytes(12, "big") for n in range(1, 6)]
+    assert len({e[:73] for e in envelopes}) == 1  # key, version, message id, commitment: the parts of one message
+    for i, context in enumerate(contexts):
+        for other in ({}, {"patient": "p1"}, {"patient": "p2", "purpose": "care"}):
+            opened = call(live, app, "u-aes", "decrypt", ciphertext=results[i]["ciphertext"], context=other).json()
+            assert opened.get("plaintext") == (b64(b"x" * i) if other == context else None)
+
+
 @pytest.mark.requirement("R14", "R12")
 def test_import_of_a_key_made_elsewhere(live: Live) -> None:
     material = bytes(range(32))

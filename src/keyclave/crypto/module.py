@@ -44,6 +44,10 @@ class MessageSealer(Protocol):
         """Return ciphertext followed by the 16-byte tag. `iv`: 12 bytes, never twice for one sealer."""
         ...
 
+    def seal_all(self, ivs: Sequence[bytes], plaintexts: Sequence[Buffer], aads: Sequence[bytes]) -> list[bytes]:
+        """Seal many parts at once, each with its own of the three. The sequences are of one length."""
+        ...
+
 
 class CryptoModule(Protocol):
     """In-process cryptography. Thread-safe."""

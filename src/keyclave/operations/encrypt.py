@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from keyclave.core import limits
 from keyclave.core.errors import Undecipherable
 from keyclave.crypto.suites import Purpose
 from keyclave.envelope.header import KIND_MESSAGE, OVERHEAD
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
-from keyclave.operations.forms import Answer, Base64, Context, Request, admit_context, from_base64, to_base64
+from keyclave.operations.forms import (
+    Answer,
+    Base64,
+    Context,
+    Request,
+    admit_context,
+    all_from_base64,
+    all_to_base64,
+    from_base64,
+    to_base64,
+)
 from keyclave.operations.keyring import LoadedKey
-from keyclave.operations.sealing import Sealing, find_version, open_envelope
+from keyclave.operations.sealing import BatchSealing, Sealing, find_version, open_envelope
 
 
 class EncryptRequest(Request, kw_only=True):
@@ -51,6 +63,22 @@ def encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptReques
     attempt.version = handle.number
     blob = sealing.seal(handle, KIND_MESSAGE, plaintext, context)
     return EncryptAnswer(ciphertext=to_base64(blob), key=handle.key_id, version=handle.number)
+
+
+def encrypt_all(
+    desk: Desk, attempt: Attempt, key: LoadedKey, items: Sequence[EncryptRequest], sealing: BatchSealing
+) -> list[EncryptAnswer]:
+    """Encrypt many at once: what is the same for all is worked out once. Raises if one of them cannot be encrypted."""
+    plaintexts = all_from_base64([item.plaintext for item in items], limits.PLAINTEXT, "plaintext")
+    none = b""
+    if not all(item.context for item in items):
+        none = admit_context(attempt, {})
+    contexts = [admit_context(attempt, item.context) if item.context else none for item in items]
+    handle = desk.keyring.protecting(key, Purpose.ENCRYPT, attempt.at, len(items))
+    attempt.version = number = handle.number
+    key_id = handle.key_id
+    blobs = sealing.seal_all(handle, KIND_MESSAGE, plaintexts, contexts)
+    return [EncryptAnswer(ciphertext=text, key=key_id, version=number) for text in all_to_base64(blobs)]
 
 
 def decrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: DecryptRequest, _sealing: Sealing) -> DecryptAnswer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import msgspec
@@ -38,8 +40,9 @@ Reason = Annotated[str, Meta(max_length=limits.REASON, pattern=limits.PRINTABLE)
 Number = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
-_LAST_OF_ONE = frozenset("AQgw")  # before "==": letters whose four spare bits are zero
-_LAST_OF_TWO = frozenset("AEIMQUYcgkosw048")  # before "=": letters whose two spare bits are zero
+_LETTERS = string.ascii_letters + string.digits + "+/"
+# how padded base64 may end: before "==" with a letter whose four spare bits are zero, before "=" with one whose two are
+_ENDS = frozenset([f"{last}==" for last in "AQgw"] + [f"{any_}{last}=" for any_ in _LETTERS for last in "AEIMQUYcgkosw048"])
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -73,21 +76,54 @@ class Failed(msgspec.Struct):
 def from_base64(text: str, limit: int, what: str) -> bytes:
     """Decode standard base64 with padding, strictly; `limit` is in decoded bytes."""
     if len(text) > (limit + 2) // 3 * 4:
-        raise TooLarge(f"{what} is larger than {limit} bytes", "use a data key and encrypt where the data is")
+        raise _too_large(what, limit)
     try:
         raw = pybase64.b64decode(text, None, True)  # by position: twice as fast as by name
     except ValueError:
-        raise Malformed(f"{what} is not base64", "use the standard alphabet with padding and no line breaks") from None
-    if text[-1:] == "=" and (text[-3] not in _LAST_OF_ONE if text[-2] == "=" else text[-2] not in _LAST_OF_TWO):
-        raise Malformed(f"{what} is not base64", "the spare bits of its last letter are zero: bytes have one spelling")
+        raise _not_base64(what) from None
+    if text[-1:] == "=" and text[-3:] not in _ENDS:
+        raise _spare_bits(what)
     if len(raw) > limit:
-        raise TooLarge(f"{what} is larger than {limit} bytes", "use a data key and encrypt where the data is")
+        raise _too_large(what, limit)
     return raw
+
+
+def all_from_base64(texts: Sequence[str], limit: int, what: str) -> list[bytes]:
+    """Decode many, each as `from_base64` does; the first fault that is found is raised for all."""
+    if max(map(len, texts), default=0) > (limit + 2) // 3 * 4:
+        raise _too_large(what, limit)
+    decode = pybase64.b64decode
+    try:
+        raws = [decode(text, None, True) for text in texts]
+    except ValueError:
+        raise _not_base64(what) from None
+    if any(end[-1:] == "=" and end not in _ENDS for end in {text[-3:] for text in texts}):
+        raise _spare_bits(what)
+    if max(map(len, raws), default=0) > limit:
+        raise _too_large(what, limit)
+    return raws
+
+
+def _too_large(what: str, limit: int) -> TooLarge:
+    return TooLarge(f"{what} is larger than {limit} bytes", "use a data key and encrypt where the data is")
+
+
+def _not_base64(what: str) -> Malformed:
+    return Malformed(f"{what} is not base64", "use the standard alphabet with padding and no line breaks")
+
+
+def _spare_bits(what: str) -> Malformed:
+    return Malformed(f"{what} is not base64", "the spare bits of its last letter are zero: bytes have one spelling")
 
 
 def to_base64(raw: bytes | bytearray | memoryview) -> str:
     """Encode as standard base64 with padding."""
     return pybase64.b64encode_as_string(raw)
+
+
+def all_to_base64(raws: Iterable[bytes]) -> Iterable[str]:
+    """Encode many, each when it is asked for."""
+    return map(pybase64.b64encode_as_string, raws)
 
 
 def admit_context(attempt: Attempt, context: dict[str, str]) -> bytes:

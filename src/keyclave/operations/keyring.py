@@ -167,9 +167,10 @@ class Keyring:
                 f"version {handle.number} has reached the end of its period for protection",
                 "an operator rotates the key; what it protected still opens",
             )
-        handle.used += uses
-        if handle.used > handle.limit:
+        used = handle.used + uses
+        if used > handle.limit:
             raise LimitReached(f"version {handle.number} has protected {handle.limit} messages", "an operator rotates the key")
+        handle.used = used
         return handle
 
     def processing(self, loaded: LoadedKey, purpose: Purpose, number: int) -> Handle:

@@ -1,16 +1,19 @@
 """Making and opening envelopes with a key version: the step where keyring, envelope and crypto meet.
 
-A `Sealing` serves one attempt. A single message gets a message id and a random IV of its own. The items of a batch are parts of
-one message: they share the message key, each under its own number as IV, so uniqueness is counted, not hoped for.
+A `Sealing` serves one attempt. A single message gets a message id and a random IV of its own. The items of a batch
+(`BatchSealing`) are parts of one message: they share the message key, each under its own number as IV, so uniqueness is counted,
+not hoped for.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from keyclave.core.errors import Undecipherable
 from keyclave.crypto.arena import Buffer
 from keyclave.crypto.module import MessageSealer
 from keyclave.crypto.suites import Purpose
-from keyclave.envelope.header import ID, IV, Header, authenticated, key_info, parse, prefix
+from keyclave.envelope.header import ID, IV, Header, authenticated, authenticated_all, key_info, parse, prefix
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.keyring import Handle, LoadedKey
 
@@ -18,39 +21,60 @@ from keyclave.operations.keyring import Handle, LoadedKey
 class Sealing:
     """Seals the messages of one attempt."""
 
-    __slots__ = ("_attempt", "_module", "_number", "_sealers")
+    __slots__ = ("_attempt", "_module")
 
-    def __init__(self, attempt: Attempt, *, batch: bool) -> None:
+    def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self._module = attempt.desk.module
-        self._sealers: dict[tuple[Handle, int], tuple[MessageSealer, bytes]] | None = {} if batch else None
-        self._number = 0
 
     def seal(self, handle: Handle, kind: int, plaintext: Buffer, context: bytes) -> bytes:
-        """Return the envelope of `plaintext` under the key version."""
-        if self._sealers is not None:
-            sealer, head = self._shared(self._sealers, handle, kind)
-            self._number += 1
-            iv = self._number.to_bytes(IV, "big")
-        else:
-            fresh = self._module.random(ID + IV)
-            sealer, head = self._new(handle, kind, fresh[:ID])
-            iv = fresh[ID:]
+        """Return the envelope of `plaintext` under the key version: a message of its own."""
+        fresh = self._module.random(ID + IV)
+        sealer, head = self._new(handle, kind, fresh[:ID])
+        iv = fresh[ID:]
         header = head + iv
         return header + sealer.seal(iv, plaintext, authenticated(header, context))
 
-    def _shared(
-        self, sealers: dict[tuple[Handle, int], tuple[MessageSealer, bytes]], handle: Handle, kind: int
-    ) -> tuple[MessageSealer, bytes]:
-        found = sealers.get((handle, kind))
-        if found is None:
-            found = sealers[handle, kind] = self._new(handle, kind, self._module.random(ID))
-        return found
-
     def _new(self, handle: Handle, kind: int, message_id: bytes) -> tuple[MessageSealer, bytes]:
-        account(self._attempt, handle)
-        sealer = self._module.message_sealer(handle.slot, key_info(kind, handle.raw_id, handle.number, message_id))
-        return sealer, prefix(kind, handle.raw_id, handle.number, message_id) + sealer.commitment
+        if handle.used > handle.accounted:
+            account(self._attempt, handle)
+        key_id, number = handle.raw_id, handle.number
+        sealer = self._module.message_sealer(handle.slot, key_info(kind, key_id, number, message_id))
+        return sealer, prefix(kind, key_id, number, message_id) + sealer.commitment
+
+
+class BatchSealing(Sealing):
+    """Seals the items of a batch: parts of one message for each key version and kind, told apart by their numbers."""
+
+    __slots__ = ("_number", "_sealers")
+
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__(attempt)
+        self._sealers: dict[tuple[Handle, int], tuple[MessageSealer, bytes]] = {}
+        self._number = 0
+
+    def seal(self, handle: Handle, kind: int, plaintext: Buffer, context: bytes) -> bytes:
+        """Return the envelope of one item."""
+        sealer, head = self._shared(handle, kind)
+        self._number += 1
+        iv = self._number.to_bytes(IV, "big")
+        header = head + iv
+        return header + sealer.seal(iv, plaintext, authenticated(header, context))
+
+    def seal_all(self, handle: Handle, kind: int, plaintexts: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
+        """Return the envelopes of many items under one key version."""
+        sealer, head = self._shared(handle, kind)
+        first = self._number + 1
+        self._number += len(plaintexts)
+        ivs = [number.to_bytes(IV, "big") for number in range(first, self._number + 1)]
+        sealed = sealer.seal_all(ivs, plaintexts, authenticated_all(head, ivs, contexts))
+        return [head + iv + part for iv, part in zip(ivs, sealed, strict=True)]
+
+    def _shared(self, handle: Handle, kind: int) -> tuple[MessageSealer, bytes]:
+        found = self._sealers.get((handle, kind))
+        if found is None:
+            found = self._sealers[handle, kind] = self._new(handle, kind, self._module.random(ID))
+        return found
 
 
 def account(attempt: Attempt, handle: Handle) -> None:

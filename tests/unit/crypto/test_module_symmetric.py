@@ -186,6 +186,23 @@ def test_the_parts_of_a_message_share_a_key_and_take_any_buffer(module: CryptoMo
                 sealer.seal(iv, b"", b"")
 
 
+def test_parts_sealed_at_once_are_those_sealed_one_by_one(module: CryptoModule) -> None:
+    with held() as key:
+        sealer = module.message_sealer(key, INFO)
+        ivs = [number.to_bytes(12, "big") for number in range(40)]
+        parts = [bytes(number) for number in range(40)]
+        aads = [b"aad %d" % number for number in range(40)]
+        together = sealer.seal_all(ivs, parts, aads)
+        assert together == [sealer.seal(iv, part, aad) for iv, part, aad in zip(ivs, parts, aads, strict=True)]
+        assert sealer.seal_all([], [], []) == []
+        for wrong in (
+            (ivs, parts[1:], aads), (ivs, parts, aads[1:]), (ivs[1:], parts, aads),
+            ([*ivs[:-1], bytes(11)], parts, aads), ([bytes(16), *ivs[1:]], parts, aads),
+        ):  # fmt: skip
+            with pytest.raises(Malformed):
+                sealer.seal_all(*wrong)
+
+
 def test_threads_do_not_share_what_they_derive(module: CryptoModule) -> None:
     wrong: list[int] = []
 

@@ -150,6 +150,8 @@ def test_a_test_on_demand_that_fails_stops_a_module_in_use_and_its_sealers() -> 
         with pytest.raises(Broken):
             sealer.seal(bytes(12), b"x", b"")
         with pytest.raises(Broken):
+            sealer.seal_all([bytes(12)], [b"x"], [b""])
+        with pytest.raises(Broken):
             module.message_sealer(key, b"info")
 
 

@@ -12,7 +12,7 @@ from keyclave.core.canonical import canonical, canonical_map
 from keyclave.core.clock import SystemClock, to_text
 from keyclave.core.errors import Unknown
 from keyclave.core.ids import from_id, to_id
-from keyclave.envelope.header import authenticated, key_info
+from keyclave.envelope.header import authenticated, authenticated_all, key_info
 
 FIELD = st.one_of(st.binary(max_size=20), st.text(max_size=10), st.integers(0, 2**64 - 1))
 
@@ -40,6 +40,13 @@ def test_the_quick_encodings_are_the_canonical_ones(key_id: bytes, version: int,
     )
     header = bytes(85)
     assert authenticated(header, b"context") == canonical("keyclave/aad/1", header, b"context")
+
+
+@given(st.lists(st.tuples(st.binary(min_size=12, max_size=12), st.binary(max_size=9))))
+def test_what_is_authenticated_with_many_is_what_is_with_each(items: list[tuple[bytes, bytes]]) -> None:
+    head = bytes(range(73))
+    many = authenticated_all(head, [iv for iv, _ in items], [context for _, context in items])
+    assert many == [authenticated(head + iv, context) for iv, context in items]
 
 
 @given(st.binary(min_size=16, max_size=16))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import threading
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
@@ -32,9 +33,9 @@ class Scratch(threading.local):
 
     def __init__(self) -> None:
         self.slot = Slot(_DERIVED)
-        self.view = self.slot.view()
-        self.key = self.view[:_KEY]
-        self.commitment = self.view[_KEY:]
+        whole = self.slot.view()
+        # in one piece, for each look into a thread's own attributes costs as much as a small computation
+        self.views = whole, whole[:_KEY], whole[_KEY:]
 
 
 class PycaSealer:
@@ -42,37 +43,54 @@ class PycaSealer:
 
     __slots__ = ("_encrypt", "_module", "commitment")
 
-    def __init__(self, module: PycaModule, scratch: Scratch) -> None:
+    def __init__(self, module: PycaModule, encrypt: Callable[[bytes, Buffer, bytes], bytes], commitment: bytes) -> None:
         self._module = module
-        self._encrypt = AESGCM(scratch.key).encrypt
-        self.commitment = bytes(scratch.commitment)
+        self._encrypt = encrypt
+        self.commitment = commitment
 
     def seal(self, iv: bytes, plaintext: Buffer, aad: bytes) -> bytes:
         """Return ciphertext and tag (SP 800-38D section 7.1). `iv`: 12 bytes, never twice for one sealer."""
         if not self._module.ready:
             self._module.admit()
         if len(iv) != IV:
-            raise Malformed(f"an IV has {IV} bytes, not {len(iv)}", "this is a fault of the server: report it")
+            raise _wrong_ivs()
         return self._encrypt(iv, plaintext, aad)
+
+    def seal_all(self, ivs: Sequence[bytes], plaintexts: Sequence[Buffer], aads: Sequence[bytes]) -> list[bytes]:
+        """Return ciphertext and tag of each part."""
+        if not self._module.ready:
+            self._module.admit()
+        if len(plaintexts) != len(ivs) or len(aads) != len(ivs) or not _LENGTHS.issuperset(map(len, ivs)):
+            raise _wrong_ivs()
+        return list(map(self._encrypt, ivs, plaintexts, aads))
+
+
+_LENGTHS = frozenset({IV})
+
+
+def _wrong_ivs() -> Malformed:
+    return Malformed(f"each part has an IV of {IV} bytes", "this is a fault of the server: report it")
 
 
 def sealer(module: PycaModule, scratch: Scratch, key: Slot, info: bytes) -> PycaSealer:
     """Derive the key and commitment of a message."""
+    whole, derived, commitment = scratch.views
     try:
-        derive_into(key, info, scratch.view)
-        return PycaSealer(module, scratch)
+        derive_into(key, info, whole)
+        return PycaSealer(module, AESGCM(derived).encrypt, bytes(commitment))
     finally:
-        scratch.view[:] = _ZEROS
+        whole[:] = _ZEROS
 
 
 def open_message(scratch: Scratch, key: Slot, info: bytes, commitment: bytes, iv: bytes, sealed: Buffer, aad: bytes) -> bytes:
     """Return the plaintext if commitment and tag hold; anything else is `Undecipherable`."""
+    whole, derived, derived_commitment = scratch.views
     try:
-        derive_into(key, info, scratch.view)
-        if not hmac.compare_digest(scratch.commitment, commitment) or len(iv) != IV:
+        derive_into(key, info, whole)
+        if not hmac.compare_digest(derived_commitment, commitment) or len(iv) != IV:
             raise Undecipherable
-        return AESGCM(scratch.key).decrypt(iv, sealed, aad)
+        return AESGCM(derived).decrypt(iv, sealed, aad)
     except (InvalidTag, ValueError):  # ValueError: less than a tag
         raise Undecipherable from None
     finally:
-        scratch.view[:] = _ZEROS
+        whole[:] = _ZEROS
