@@ -29,7 +29,7 @@ from keyclave.operations import (
     update_key,
 )
 from keyclave.operations.archive_key import rewrapping
-from keyclave.operations.batch import BatchAnswer, UseVerb, many, single
+from keyclave.operations.batch import BatchAnswer, UseVerb, Whole, many, single
 from keyclave.operations.elevation.table import OPERATIONS as ELEVATION
 from keyclave.operations.forms import Empty, Request
 from keyclave.operations.grants.table import OPERATIONS as GRANTS
@@ -49,12 +49,14 @@ def _batch_of(request: type) -> type:
     return msgspec.defstruct(name, [("items", items)], bases=(Request,), module=__name__, kw_only=True)
 
 
-def _use(name: str, verb: UseVerb, request: type, answer: type, summary: str, slow: Slow | None = None) -> list[Operation]:
+def _use(
+    name: str, verb: UseVerb, request: type, answer: type, summary: str, slow: Slow | None = None, whole: Whole | None = None
+) -> list[Operation]:
     path = f"{_KEY}/{name}"
     one = Operation(name, "POST", path, request, answer, summary, single(verb), on_key=True, slow=slow, plane=Plane.DATA)
     batch = Operation(
         name, "POST", f"{path}/batch", _batch_of(request), BatchAnswer, f"{summary} Up to {limits.BATCH} items.",
-        many(verb), on_key=True, slow=slow, batch=True, plane=Plane.DATA,
+        many(verb, whole), on_key=True, slow=slow, batch=True, plane=Plane.DATA,
     )  # fmt: skip
     return [one, batch]
 
@@ -74,7 +76,10 @@ def _read(name: str, path: str, query: type | None, answer: type, run: Any, summ
 
 
 USES: list[Operation] = [
-    *_use("encrypt", encrypt.encrypt, encrypt.EncryptRequest, encrypt.EncryptAnswer, "Encrypt small data in place."),
+    *_use(
+        "encrypt", encrypt.encrypt, encrypt.EncryptRequest, encrypt.EncryptAnswer, "Encrypt small data in place.",
+        whole=encrypt.encrypt_all,
+    ),
     *_use("decrypt", encrypt.decrypt, encrypt.DecryptRequest, encrypt.DecryptAnswer, "Decrypt in place."),
     *_use(
         "re-encrypt", re_encrypt.re_encrypt, re_encrypt.ReEncryptRequest, re_encrypt.ReEncryptAnswer,
