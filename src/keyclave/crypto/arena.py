@@ -46,7 +46,8 @@ def _give_back(piece: Any, cell: int = CELL) -> None:
     """
     arena, first, cells = piece.place
     if arena.here:
-        arena.whole[first * cell : (first + cells) * cell] = bytes(cells * cell)
+        at, size = first * cell, cells * cell
+        arena.whole[at : at + size] = bytes(size)
         arena.returned.append((first, cells))
 
 
@@ -70,21 +71,37 @@ class Arena:
 
     def take(self, cells: int) -> Any | None:
         """Take neighbouring cells, all zero, as a piece; None where there is no room. One thread at a time."""
+        first = self._again(cells) if self.returned else -1
+        if first < 0:
+            first = self._find(cells)
+            if first < 0:
+                return None
+        piece = _piece_type(cells).from_address(self._mapping.address + first * CELL)
+        piece.place = self, first, cells
+        return piece
+
+    def _again(self, cells: int) -> int:
+        """Mark what came back as free; but if the piece that came last has the size that is wanted, it just stays taken."""
+        first, count = self.returned.pop()
+        if count == cells:
+            return first
+        self.returned.append((first, count))
         while self.returned:
             first, count = self.returned.popleft()
             self._taken[first : first + count] = bytes(count)
             self._hint = min(self._hint, first)
+        return -1
+
+    def _find(self, cells: int) -> int:
+        """Find and mark neighbouring cells; -1 where there is no room."""
         wanted = bytes(cells)
         # single cells from the front, longer pieces from the back: a hole left by a key is refilled by a key
         first = self._taken.find(wanted, self._hint) if cells == 1 else self._taken.rfind(wanted)
-        if first < 0:
-            return None
-        self._taken[first : first + cells] = b"\x01" * cells
-        if cells == 1:
-            self._hint = first + 1
-        piece = _piece_type(cells).from_address(self._mapping.address + first * CELL)
-        piece.place = self, first, cells
-        return piece
+        if first >= 0:
+            self._taken[first : first + cells] = b"\x01" * cells
+            if cells == 1:
+                self._hint = first + 1
+        return first
 
     def free(self) -> int:
         """Return how many cells are free."""

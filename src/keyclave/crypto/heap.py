@@ -10,6 +10,9 @@ import functools
 from typing import NamedTuple
 
 _HEADER = bytes.__basicsize__ - 1  # where the payload of a bytes object begins
+_SHORT = 32
+_ZEROS = bytes(_SHORT)
+_short = (ctypes.c_char * _SHORT).from_address
 
 
 def wipe_bytes(secret: bytes) -> None:
@@ -17,8 +20,11 @@ def wipe_bytes(secret: bytes) -> None:
 
     Nothing may hash, intern or share the object. Single bytes and the empty one are shared by the interpreter and left alone.
     """
-    if len(secret) > 1:
-        ctypes.memset(id(secret) + _HEADER, 0, len(secret))
+    length = len(secret)
+    if length == _SHORT:  # what the hot path draws: written through a type made for it, in a fourth of the time
+        _short(id(secret) + _HEADER).raw = _ZEROS
+    elif length > 1:
+        ctypes.memset(id(secret) + _HEADER, 0, length)
 
 
 class _Allocator(NamedTuple):
