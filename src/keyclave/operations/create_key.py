@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from keyclave.core import limits
 from keyclave.core.errors import Malformed, Undecipherable
-from keyclave.core.ids import RAW, to_id
+from keyclave.core.ids import AFTER_TIME, RAW, by_time, to_id
 from keyclave.crypto.arena import Slot
 from keyclave.crypto.public import to_pem
 from keyclave.crypto.suites import KeySpec, Purpose
@@ -150,7 +150,7 @@ def _keep(
     if request.activate:
         version = moved(version, Move.ACTIVATE, attempt.at)
     key = Key(
-        id=to_id("key", desk.module.random(RAW)),
+        id=to_id("key", by_time(attempt.at, desk.module.random(AFTER_TIME))),
         tenant=attempt.caller.tenant,
         name=request.name,
         spec=spec.value,

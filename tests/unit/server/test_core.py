@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from keyclave.core.canonical import canonical, canonical_map
 from keyclave.core.clock import SystemClock, to_text
 from keyclave.core.errors import Unknown
-from keyclave.core.ids import from_id, to_id
+from keyclave.core.ids import RAW, by_time, from_id, to_id
 from keyclave.envelope.header import authenticated, authenticated_all, key_info
 
 FIELD = st.one_of(st.binary(max_size=20), st.text(max_size=10), st.integers(0, 2**64 - 1))
@@ -52,6 +53,18 @@ def test_what_is_authenticated_with_many_is_what_is_with_each(items: list[tuple[
 @given(st.binary(min_size=16, max_size=16))
 def test_ids_go_both_ways(raw: bytes) -> None:
     assert from_id("key", to_id("key", raw)) == raw
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_an_id_is_the_base32_of_the_standard(raw: bytes) -> None:
+    assert to_id("key", raw) == "key_" + base64.b32encode(raw).decode().rstrip("=").lower()
+
+
+@given(st.integers(0, 2**48 * 1000 - 1), st.integers(0, 2**48 * 1000 - 1), st.binary(min_size=10, max_size=10))
+def test_bytes_led_by_the_time_come_in_its_order(a: int, b: int, rest: bytes) -> None:
+    first, second = by_time(a, rest), by_time(b, rest)
+    assert len(first) == RAW and first.endswith(rest)
+    assert (first < second) == (a // 1000 < b // 1000)
 
 
 @given(st.text(max_size=40))
