@@ -50,8 +50,12 @@ def _steady() -> int:
     return time.monotonic_ns() // 1000
 
 
-@functools.lru_cache(maxsize=1024)
 def to_text(at: int) -> str:
     """Return RFC 3339 in UTC with microseconds."""
     seconds, micros = divmod(at, MICROSECONDS)
-    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{micros:06}Z"
+    return f"{_second(seconds)}.{micros:06}Z"
+
+
+@functools.lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]

@@ -7,7 +7,7 @@ import msgspec
 from keyclave.core.clock import to_text
 from keyclave.crypto.public import to_pem
 from keyclave.keys.model import Cryptoperiod, Key, Rotation, Version
-from keyclave.keys.states import GONE
+from keyclave.keys.states import GONE, State
 from keyclave.keys.transitions import Move, possible
 from keyclave.operations.forms import Answer
 
@@ -78,28 +78,35 @@ def view(key: Key) -> KeyView:
     )
 
 
+_MOVES = {state: [move.value for move in possible(state) if move is not Move.SUPERSEDE] for state in State}
+
+
 def _version(key: Key, v: Version) -> VersionView:
-    gone = v.state in GONE
-    return VersionView(
+    """Describe a version; what it has no date for is left out."""
+    shown = VersionView(
         version=v.number,
         state=v.state.value,
         primary=v.number == key.primary,
         origin=v.origin,
         kcv=v.kcv,
         created_at=to_text(v.created_at),
-        activated_at=_text(v.activated_at),
-        protect_until=None if gone else _text(key.protect_until(v)),
-        process_until=None if gone else _text(key.process_until(v)),
-        suspended_at=_text(v.suspended_at),
-        deactivated_at=_text(v.deactivated_at),
-        archived_at=_text(v.archived_at),
-        compromised_at=_text(v.compromised_at),
-        destroy_at=_text(v.destroy_at),
         destroy_by=v.destroy_by,
-        destroyed_at=_text(v.destroyed_at),
         public_key=None if v.public is None else to_pem(v.public),
-        moves=[m.value for m in possible(v.state) if m is not Move.SUPERSEDE],
+        moves=_MOVES[v.state],
     )
+    for name in _DATES:
+        at = getattr(v, name)
+        if at is not None:
+            setattr(shown, name, to_text(at))
+    if v.activated_at is not None and v.state not in GONE:
+        shown.protect_until = _text(key.protect_until(v))
+        shown.process_until = _text(key.process_until(v))
+    return shown
+
+
+_DATES = (
+    "activated_at", "suspended_at", "deactivated_at", "archived_at", "compromised_at", "destroy_at", "destroyed_at",
+)  # fmt: skip
 
 
 def _text(at: int | None) -> str | None:

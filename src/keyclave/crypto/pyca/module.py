@@ -91,7 +91,8 @@ class PycaModule:
     # ---- wrapping -----------------------------------------------------------------------------------------------------------
     def seal(self, key: Slot, secret: Slot | Buffer, aad: bytes) -> bytes:
         """Return IV, ciphertext, tag; the IV is 96 random bits (SP 800-38D section 8.2.2)."""
-        self.admit()
+        if not self.ready:
+            self.admit()
         iv = symmetric.random(symmetric.IV)
         if not isinstance(secret, Slot):
             return iv + symmetric.gcm_seal(key, iv, secret, aad)
@@ -101,7 +102,8 @@ class PycaModule:
 
     def open_slot(self, key: Slot, sealed: bytes, aad: bytes) -> Slot:
         """Open what `seal` made."""
-        self.admit()
+        if not self.ready:
+            self.admit()
         if len(sealed) <= symmetric.IV + symmetric.TAG:
             raise Undecipherable
         return symmetric.gcm_open(key, sealed[: symmetric.IV], memoryview(sealed)[symmetric.IV :], aad)

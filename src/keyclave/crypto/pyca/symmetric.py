@@ -72,20 +72,19 @@ def moved(secret: bytes) -> Slot:
 
 def gcm_seal(key: Slot, iv: bytes, plaintext: Buffer, aad: bytes) -> bytes:
     """Return ciphertext and tag under an IV that was never used with this key (SP 800-38D section 7.1)."""
-    _require_aes(key)
-    sealed = AESGCM(key.view()).encrypt(iv, plaintext, aad)
+    sealed = AESGCM(_aes_key(key)).encrypt(iv, plaintext, aad)
     in_use(key)
     return sealed
 
 
 def gcm_open(key: Slot, iv: bytes, sealed: Buffer, aad: bytes) -> Slot:
     """Return the plaintext in a slot. On a wrong tag OpenSSL has already written there: it is wiped (SP 800-38D section 7.2)."""
-    _require_aes(key)
+    cipher = AESGCM(_aes_key(key))
     if len(sealed) <= TAG:
         raise Undecipherable
     slot = Slot(len(sealed) - TAG)
     try:
-        AESGCM(key.view()).decrypt_into(iv, sealed, aad, slot.view())
+        cipher.decrypt_into(iv, sealed, aad, slot.view())
         in_use(key)
     except InvalidTag:
         slot.wipe()
@@ -95,8 +94,7 @@ def gcm_open(key: Slot, iv: bytes, sealed: Buffer, aad: bytes) -> Slot:
 
 def kwp_wrap(key: Slot, secret: Slot) -> bytes:
     """AES-KWP (SP 800-38F section 6.3, RFC 5649)."""
-    _require_aes(key)
-    wrapped = keywrap.aes_key_wrap_with_padding(key.view(), secret.view())
+    wrapped = keywrap.aes_key_wrap_with_padding(_aes_key(key), secret.view())
     in_use(key)
     in_use(secret)
     return wrapped
@@ -104,9 +102,9 @@ def kwp_wrap(key: Slot, secret: Slot) -> bytes:
 
 def kwp_unwrap(key: Slot, wrapped: bytes) -> Slot:
     """Open an AES-KWP wrapping; what does not open is one error whatever the reason."""
-    _require_aes(key)
+    view = _aes_key(key)
     try:
-        secret = keywrap.aes_key_unwrap_with_padding(key.view(), wrapped)
+        secret = keywrap.aes_key_unwrap_with_padding(view, wrapped)
     except (keywrap.InvalidUnwrap, ValueError):
         raise Undecipherable from None
     slot = moved(secret)
@@ -139,6 +137,8 @@ def mac(key: Slot, algorithm: MacAlgorithm, message: Buffer) -> bytes:
     return result
 
 
-def _require_aes(key: Slot) -> None:
-    if len(key) not in _AES_KEYS:
-        raise Malformed(f"an AES key has 16, 24 or 32 bytes, not {len(key)}", "use a key made for encryption")
+def _aes_key(key: Slot) -> memoryview:
+    view = key.view()
+    if len(view) not in _AES_KEYS:
+        raise Malformed(f"an AES key has 16, 24 or 32 bytes, not {len(view)}", "use a key made for encryption")
+    return view
