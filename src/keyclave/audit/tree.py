@@ -1,7 +1,8 @@
 """The Merkle tree of the log, growing to the right (RFC 6962 section 2.1), and the tiles that fall off it as they fill.
 
-What stays in memory does not grow with the log: per level the hashes of its last, partial tile (at most 255) and the roots of the
-perfect subtrees over them. Every inner node is hashed once. Not thread-safe: the log has one writer.
+What stays in memory does not grow with the log: per level the hashes of its last, partial tile (at most 255). The inner nodes of
+a tile are hashed when it is full, and those over partial tiles for each root that is asked for: once a second, for a checkpoint.
+Not thread-safe: the log has one writer.
 """
 
 from __future__ import annotations
@@ -59,26 +60,29 @@ def fold_right(edge: Sequence[bytes], right: bytes | None) -> bytes | None:
 
 
 class _Level:
-    """The last, partial tile of one level: its hashes, and the right edge over them."""
+    """The last, partial tile of one level: its hashes. What stands over them is worked out when it is asked for."""
 
-    __slots__ = ("edge", "full", "hashes")
+    __slots__ = ("full", "hashes")
 
     def __init__(self, full: int = 0) -> None:
         self.full = full  # full tiles to the left of this one
         self.hashes: list[bytes] = []
-        self.edge = CompactRange()
 
-    def append(self, node: bytes) -> None:
-        self.hashes.append(node)
-        self.edge.append(node)
+    def edge(self) -> list[bytes]:
+        """Return the roots of the perfect subtrees over the hashes, left to right: at most 254 hashings."""
+        edge = CompactRange()
+        edge.append_many(self.hashes)
+        return edge.edge
 
     def complete(self, level: int) -> tuple[Tile, bytes]:
         """Return the tile that is full now and its root, and start the next."""
-        tile, root = Tile(level, self.full, b"".join(self.hashes)), self.edge.edge[0]
+        row = self.hashes
+        tile = Tile(level, self.full, b"".join(row))
+        while len(row) > 1:
+            row = list(map(node_hash, row[::2], row[1::2]))
         self.full += 1
         self.hashes = []
-        self.edge = CompactRange()
-        return tile, root
+        return tile, row[0]
 
 
 class Tree:
@@ -106,7 +110,7 @@ class Tree:
             if len(data) != width * HASH:
                 raise Broken(f"tile {full} of level {level} is {len(data)} bytes, not {width * HASH}", "verify the log")
             for at in range(0, len(data), HASH):
-                part.append(data[at : at + HASH])
+                part.hashes.append(data[at : at + HASH])
             tree._levels.append(part)
         if not size:
             tree._levels.append(_Level())
@@ -115,9 +119,9 @@ class Tree:
     def append(self, leaf: bytes) -> list[Tile]:
         """Take the next leaf hash (32 bytes) and return the tiles it completes: none 255 times out of 256."""
         self.size += 1
-        part = self._levels[0]
-        part.append(leaf)
-        return self._complete() if part.edge.size == WIDTH else []
+        hashes = self._levels[0].hashes
+        hashes.append(leaf)
+        return self._complete() if len(hashes) == WIDTH else []
 
     def append_many(self, leaves: Iterable[bytes]) -> list[Tile]:
         """Take leaf hashes in order and return the tiles they complete, in the order in which they fill."""
@@ -129,13 +133,13 @@ class Tree:
     def _complete(self) -> list[Tile]:
         tiles = []
         level = 0
-        while self._levels[level].edge.size == WIDTH:
+        while len(self._levels[level].hashes) == WIDTH:
             tile, root = self._levels[level].complete(level)
             tiles.append(tile)
             level += 1
             if level == len(self._levels):
                 self._levels.append(_Level())
-            self._levels[level].append(root)
+            self._levels[level].hashes.append(root)
         return tiles
 
     def partial_tiles(self) -> list[Tile]:
@@ -144,11 +148,11 @@ class Tree:
 
     def edge(self) -> list[bytes]:
         """Return the roots of the perfect subtrees, left to right, as `CompactRange` keeps them."""
-        return [node for part in reversed(self._levels) for node in part.edge.edge]
+        return [node for part in reversed(self._levels) for node in part.edge()]
 
     def root(self) -> bytes:
         """Return the root over all leaves so far: 32 bytes."""
         root = None
         for part in self._levels:
-            root = fold_right(part.edge.edge, root)
+            root = fold_right(part.edge(), root)
         return root or EMPTY_ROOT
