@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Event(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+class Event(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True, gc=False):
     """A leaf of the log.
 
     `outcome` is "ok" or the code of the error. `context` maps each name of the encryption context to its recorded values: keyed

@@ -19,21 +19,21 @@ DAY = 86_400 * 1_000_000  # microseconds
 LONGEST_DAYS = 30 * 365
 
 
-class Cryptoperiod(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Cryptoperiod(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """How long a version may protect (originator-usage period) and process (recipient-usage period), in days from activation."""
 
     protect_days: int
     process_days: int
 
 
-class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """When a new version is due: every so many days. `reason` records why it differs from the default."""
 
     every_days: Annotated[int, Meta(ge=1, le=LONGEST_DAYS)]
     reason: Annotated[str, Meta(max_length=limits.REASON, pattern=PRINTABLE)] = ""
 
 
-class Version(msgspec.Struct, frozen=True, kw_only=True):
+class Version(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One key version. Times are microseconds since the epoch."""
 
     number: int
@@ -57,7 +57,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
         return self.destroy_at is not None and self.state not in GONE
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True):
+class Key(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A key as its users name it: what it is for, whose it is, and its versions in order (R13)."""
 
     id: str
@@ -93,7 +93,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         return None if version.activated_at is None else version.activated_at + self.cryptoperiod.process_days * DAY
 
 
-class WrappedMaterial(msgspec.Struct, frozen=True, kw_only=True):
+class WrappedMaterial(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A version's material, sealed under its tenant's key with its own identity as authenticated context."""
 
     key: str

@@ -18,7 +18,7 @@ UseVerb = Callable[[Desk, Attempt, Any, Any, Sealing], Any]
 Whole = Callable[[Desk, Attempt, Any, Any, BatchSealing], list[Any]]  # of the items; raises before anything is answered
 
 
-class BatchAnswer(msgspec.Struct, kw_only=True):
+class BatchAnswer(msgspec.Struct, kw_only=True, gc=False):
     """Results in the order of the items: each an answer, or `{"error": …}`."""
 
     results: list[Any]

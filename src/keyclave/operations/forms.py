@@ -45,21 +45,24 @@ _LETTERS = string.ascii_letters + string.digits + "+/"
 _ENDS = frozenset([f"{last}==" for last in "AQgw"] + [f"{any_}{last}=" for any_ in _LETTERS for last in "AEIMQUYcgkosw048"])
 
 
-class Request(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A request body. Unknown fields are refused: a misspelt `context` must not become no context."""
+class Request(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
+    """A request body. Unknown fields are refused: a misspelt `context` must not become no context.
+
+    Bodies and answers are trees of plain data, which no cycle can run through: the collector need not look at them.
+    """
 
 
 class Empty(Request, kw_only=True):
     """A body that says nothing."""
 
 
-class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Answer(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """An answer; `event` is the id of its event in the log, for a receipt."""
 
     event: str = ""
 
 
-class Problem(msgspec.Struct):
+class Problem(msgspec.Struct, gc=False):
     """What became of one item of a batch that failed."""
 
     code: str
@@ -67,7 +70,7 @@ class Problem(msgspec.Struct):
     hint: str
 
 
-class Failed(msgspec.Struct):
+class Failed(msgspec.Struct, gc=False):
     """The place of a failed item in the results."""
 
     error: Problem

@@ -12,7 +12,7 @@ from keyclave.keys.transitions import Move, possible
 from keyclave.operations.forms import Answer
 
 
-class VersionView(msgspec.Struct, kw_only=True, omit_defaults=True):
+class VersionView(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One version. Times are RFC 3339."""
 
     version: int
