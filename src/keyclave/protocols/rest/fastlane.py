@@ -5,6 +5,9 @@ where uvicorn keeps the order of answers. The lane's stand-in for uvicorn's requ
 everything uvicorn does with a cycle (pipelining, disconnects, shutdown) works on it too. uvicorn's minor version is pinned: this
 class leans on its internals.
 
+A client that goes on asking for the same sends the same head each time, byte for byte. The last one of a connection is remembered
+with what was read in it, and a request that begins with it and is as long goes on without the parser.
+
 Hardening: heads and bodies have limits that hold before anything is buffered beyond them; connections that dawdle are closed by
 a sweep (`sweep`), not by a timer each; `Expect: 100-continue` is answered; whatever cannot be parsed closes the connection.
 """
@@ -23,7 +26,7 @@ from keyclave.core import limits
 from keyclave.core.errors import Broken, KeyclaveError, Malformed, TooLarge
 from keyclave.identity.peer import Peer, Plane
 from keyclave.identity.proxies import ProxyRule, asked_for
-from keyclave.protocols.rest.gateway import Gateway, read_head
+from keyclave.protocols.rest.gateway import Gateway, Head, read_head
 from keyclave.protocols.rest.problems import CONTENT_TYPE, problem
 from keyclave.protocols.rest.routes import Route, Routes
 
@@ -31,6 +34,9 @@ logger = logging.getLogger("keyclave.rest")
 
 REQUEST_SECONDS = 30  # from the first byte of a request to its last
 IDLE_SECONDS = 75  # between requests
+
+_SHORT = 1024  # bytes of a head that is remembered, one for each connection
+_FEW = 32  # headers in it
 
 
 class _Signal:
@@ -59,6 +65,18 @@ class _Cycle:
 _SIGNAL = _Signal()
 
 
+class _Known:
+    """A head that was read, and what was read in it. A request of the same bytes asks for the same, but for its body."""
+
+    __slots__ = ("bytes", "length", "read", "route")
+
+    def __init__(self, head: bytes, length: int, route: Route, read: Head) -> None:
+        self.bytes = head
+        self.length = length  # of the whole request: the head says how long the body is
+        self.route = route
+        self.read = read
+
+
 class FastLane(HttpToolsProtocol):
     """One connection."""
 
@@ -78,6 +96,9 @@ class FastLane(HttpToolsProtocol):
         self.body_bytes = self.pieces = 0
         self.peer = Peer("")
         self.refusing = False
+        self.whole: bytes | None = None  # what may be a whole request, and no more
+        self.length = 0  # of what came last at the beginning of a request
+        self.known: _Known | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected."""
@@ -104,6 +125,19 @@ class FastLane(HttpToolsProtocol):
         """Bytes came; those of a head are counted before they are parsed."""
         if self.refusing:
             return
+        if not self.within:
+            known, length = self.known, len(data)
+            if known is not None and known.length == length and data.startswith(known.bytes) and self._idle():
+                self._unset_keepalive_if_required()
+                cycle = _Cycle(known.route, keep_alive=True)
+                cycle.body = data[len(known.bytes) :]
+                self.cycle = cycle  # type: ignore[assignment]
+                self._submit(cycle, known.read, self.peer)
+                return
+            self.whole = data if self.length == length else None
+            self.length = length
+        else:
+            self.whole = None
         if self.head_bytes >= 0:
             self.head_bytes += min(len(data), limits.HEAD + 1)
             if not self.within:
@@ -111,6 +145,24 @@ class FastLane(HttpToolsProtocol):
         super().data_received(data)
         if self.head_bytes > limits.HEAD and not self.refusing and self.parser is not None:
             self.refuse(TooLarge(f"the request's head is larger than {limits.HEAD} bytes", "send fewer or shorter headers"))
+
+    def _idle(self) -> bool:
+        """Tell whether the connection waits for a request: all before it is answered, and nothing queues."""
+        cycle = self.cycle
+        return cycle is not None and cycle.response_complete and not self.pipeline and not self.transport.is_closing()
+
+    def _remember(self, cycle: _Cycle, read: Head) -> None:
+        """Keep the head of a request that came whole, so that the next one of the same bytes is not parsed again.
+
+        Only where the head alone says where the request ends: by the length of a body that is there, to the last byte.
+        """
+        whole, self.whole = self.whole, None
+        if whole is None or not cycle.keep_alive or self.expect_100_continue or len(self.headers) > _FEW:
+            return
+        names = [name for name, _ in self.headers]
+        end = whole.find(b"\r\n\r\n") + 4
+        if end <= _SHORT and b"content-length" in names and b"transfer-encoding" not in names and whole[end:] == cycle.body:
+            self.known = _Known(whole[:end], len(whole), cycle.route, read)
 
     def on_message_begin(self) -> None:
         """A request begins; uvicorn's scope is made only for requests that take the ordinary way."""
@@ -178,18 +230,23 @@ class FastLane(HttpToolsProtocol):
         if cycle.__class__ is not _Cycle:
             super().on_message_complete()
             return
-        op, ref, query = cycle.route
+        try:
+            head = read_head(self.headers, cycle.route[2])
+            peer = self.peer if self.proxies is None else self.asking()
+        except KeyclaveError as error:
+            status, body = problem(error)
+            self._answer(cycle, status, CONTENT_TYPE, body, ())
+            return
+        if self.whole is not None and self.proxies is None:  # behind a proxy, who asks is judged anew each time
+            self._remember(cycle, head)
+        self._submit(cycle, head, peer)
+
+    def _submit(self, cycle: _Cycle, head: Head, peer: Peer) -> None:
+        op, ref, _ = cycle.route
 
         def respond(status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
             self._answer(cycle, status, kind, body, more)
 
-        try:
-            head = read_head(self.headers, query)
-            peer = self.peer if self.proxies is None else self.asking()
-        except KeyclaveError as error:
-            status, body = problem(error)
-            respond(status, CONTENT_TYPE, body, ())
-            return
         try:
             self.gateway.submit(op, ref, head, cycle.body, peer, respond)
         except Exception as fault:  # must not reach the parser, which would take it for bytes that are not HTTP
