@@ -67,6 +67,8 @@ def hold_ceremony(house: House, screen: Screen) -> dict[str, str]:
         "2",
         "--custodians",
         "3",
+        "--people",
+        "tokens",
         "--port",
         str(house.port),
         "--out-json",
