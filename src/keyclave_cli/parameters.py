@@ -75,6 +75,7 @@ def connection_options(*, hidden: bool) -> list[click.Option]:
         _shared("--profile", hidden=hidden, metavar="NAME", help="A profile's name or file. [KEYCLAVE_PROFILE]"),
         _shared("--home", type=click.Path(file_okay=False), hidden=hidden, help="Home of a local server. [KEYCLAVE_HOME]"),
         _shared("--approval", hidden=hidden, metavar="ID", help="The approval under which a sensitive change is made."),
+        _shared("--purpose-of-use", hidden=hidden, metavar="PURPOSE", help="What the use is for: treatment, payment, …"),
         _shared("--timeout", type=click.FloatRange(0.1, 3600), hidden=hidden, metavar="SECONDS",
                 help="Patience for each step of a request. [30]"),
     ]  # fmt: skip

@@ -55,6 +55,7 @@ class Session:
     timeout: float = 30.0
     approval: str | None = None
     json: bool = False
+    purpose_of_use: str | None = None
 
     def connection(self) -> Connection:
         """Decide, and read the credential."""
@@ -96,6 +97,7 @@ class Session:
             certificate=certificate,
             timeout=self.timeout,
             approval=self.approval,
+            purpose=self.purpose_of_use,
         )
 
     def certificate(self) -> tuple[str, str] | None:

@@ -11,6 +11,7 @@ from keyclave_client.errors import KeyclaveError
 from keyclave_client.life import KeyLife
 from keyclave_client.people import People
 from keyclave_client.record import Record
+from keyclave_client.rights import Rights
 from keyclave_client.transport import Request, Transport
 from keyclave_client.use import KeyUse
 from keyclave_client.views import SelfTest, Status, Unsealing, Whoami
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
     from keyclave_client.local.encryptor import Encryptor
 
 
-class Client(KeyUse, KeyLife, People, Workloads, Record):
+class Client(KeyUse, KeyLife, People, Rights, Workloads, Record):
     """A connection to one server, to be shared by threads and closed (or used in a `with`).
 
     `url` is https://host:port; `token` a credential, a function that returns the current one (short-lived credentials), or
     None for the calls that need none; `ca_file` the PEM file of the authority that signed the server's certificate (the
     system's if None); `certificate` the PEM files of a client certificate, with what is above it, and of its key, read again when
     they are replaced; `timeout` seconds for each step of a request; `approval` the id of an approval under which changes are
-    made. Nothing connects before the first call.
+    made; `purpose` the purpose of use that is declared (treatment, payment, operations, research, break-glass). Nothing connects
+    before the first call.
     """
 
     def __init__(
@@ -40,8 +42,9 @@ class Client(KeyUse, KeyLife, People, Workloads, Record):
         certificate: tuple[str, str] | None = None,
         timeout: float = 30.0,
         approval: str | None = None,
+        purpose: str | None = None,
     ) -> None:
-        self._transport = Transport(url, token, ca_file, timeout, approval=approval, certificate=certificate)
+        self._transport = Transport(url, token, ca_file, timeout, approval=approval, certificate=certificate, purpose=purpose)
 
     def __repr__(self) -> str:
         return f"Client({self._transport.url!r})"

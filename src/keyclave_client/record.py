@@ -33,10 +33,11 @@ class Record:
 
     def events(
         self, start: int = 0, *, key: str | None = None, actor: str | None = None, operation: str | None = None,
-        outcome: str | None = None, page: int = 500,
+        outcome: str | None = None, grant: str | None = None, page: int = 500,
     ) -> Iterator[LoggedEvent]:  # fmt: skip
-        """Yield events from log index `start` on, those of one key id, actor, operation or outcome if asked."""
-        query = {"key": key, "actor": actor, "operation": operation, "outcome": outcome}
+        """Yield events from log index `start` on, those of one key id, actor, operation, outcome or grant (or elevation) if
+        asked."""
+        query = {"key": key, "actor": actor, "operation": operation, "outcome": outcome, "grant": grant}
         wanted = {name: value for name, value in query.items() if value is not None}
         at: int | None = start
         while at is not None:

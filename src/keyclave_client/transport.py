@@ -75,6 +75,7 @@ class Transport:
         approval: str | None = None,
         *,
         certificate: tuple[str, str] | None = None,
+        purpose: str | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
@@ -82,6 +83,9 @@ class Transport:
         if not parts.hostname or parts.username or parts.query or parts.fragment:
             raise Malformed("the address is not one of a server", "write https://host:port and give the token separately")
         self.url = url.rstrip("/")
+        if purpose is not None and not (purpose.isascii() and purpose.isprintable()):
+            raise Malformed("the purpose of use is not plain text", "name one of those in spec/grants.md")
+        self._purpose = purpose
         self._token = token
         self._ca_file = ca_file
         self._certificate = certificate
@@ -164,6 +168,8 @@ class Transport:
         headers = {}
         if self._token is not None:
             headers["authorization"] = "Bearer " + (self._token if isinstance(self._token, str) else self._token())
+        if self._purpose is not None:
+            headers["keyclave-purpose"] = self._purpose
         if request.body is not None:
             headers["content-type"] = "application/json"
         if request.idempotency_key is not None:

@@ -188,6 +188,8 @@ class Whoami:
     roles: tuple[str, ...] = ()
     stepped_up_at: str | None = None
     enrolling: bool = False
+    elevation: Mapping[str, Any] | None = None
+    alarms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

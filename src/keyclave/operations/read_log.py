@@ -34,6 +34,7 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rena
     actor: str = ""
     operation: str = ""
     outcome: str = ""
+    grant: str = ""
 
 
 class EventsPage(Answer, kw_only=True):
@@ -94,6 +95,7 @@ def _matches(event: Event, tenant: str, query: EventsQuery) -> bool:
         and query.actor in ("", event.actor)
         and query.operation in ("", event.op)
         and query.outcome in ("", event.outcome)
+        and query.grant in ("", event.grant)
     )
 
 

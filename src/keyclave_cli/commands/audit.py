@@ -55,13 +55,16 @@ def checkpoint(ctx: click.Context, out: str | None) -> None:
 @click.option("--key", "-k", help="Only of this key (its id).")
 @click.option("--actor", help="Only of this principal.")
 @click.option("--operation", "-o", help="Only this operation.")
+@click.option("--grant", help="Only what this grant or elevation permitted.")
 @click.pass_context
-def events(ctx: click.Context, start: int, limit: int, key: str | None, actor: str | None, operation: str | None) -> None:
+def events(
+    ctx: click.Context, start: int, limit: int, key: str | None, actor: str | None, operation: str | None, grant: str | None
+) -> None:
     """Show events, as an auditor."""
     session = ctx.ensure_object(Session)
     found = []
     with session.client() as client:
-        for event in client.events(start, key=key, actor=actor, operation=operation, page=min(limit, 500)):
+        for event in client.events(start, key=key, actor=actor, operation=operation, grant=grant, page=min(limit, 500)):
             found.append(event)
             if len(found) == limit:
                 break

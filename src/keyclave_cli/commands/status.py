@@ -61,6 +61,8 @@ def _show(url: str, said: Status, who: Any) -> None:
             ("You", None if who is None else _who(who)),
         ]
     )
+    if getattr(who, "alarms", 0):
+        output.note(f"  {output.count_text(who.alarms, 'alarm')} of broken glass: keyclave alarm list")
     if said.sealed:
         output.note("  next: custodians open it with `keyclave unseal`")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from keyclave_cli import output
+from keyclave_cli.commands.elevation import clock_text
 from keyclave_cli.parameters import RemoteCommand
 from keyclave_cli.session import Session
 
@@ -19,6 +20,7 @@ def whoami(ctx: click.Context) -> None:
     if session.json:
         output.write_json(me)
         return
+    running = me.elevation
     further = ", ".join(role for role in me.roles if role != me.role)
     output.write_fields(
         [
@@ -27,10 +29,14 @@ def whoami(ctx: click.Context) -> None:
             ("Further roles", further or None),
             ("Assurance", f"level {me.aal}" + (f", by {me.how}" if me.how else ", by bearer credential")),
             ("Presence proved", me.stepped_up_at),
+            ("Taken on", running and f"{running['role']}, {clock_text(running['seconds_left'])} left: {running['reason']}"),
+            ("Alarms", me.alarms or None),
             ("Until", me.expires_at),
             ("Credential", me.credential),
             ("Tenant", me.tenant),
         ]
     )
+    if me.alarms:
+        output.note("  next: the glass was broken: keyclave alarm list")
     if me.enrolling:
         output.note("  next: this session is good for enrolling alone; enrol a passkey, then log in with it")
