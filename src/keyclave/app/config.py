@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from keyclave.app.oidc_config import OidcSection
 from keyclave.app.people_config import PeopleSection
 from keyclave.core.errors import Malformed
 from keyclave.identity.certificates import Naming
@@ -113,6 +114,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database: str = "keyclave.db"
     listen: Listen = Listen()
     data: Listen | None = None
+    oidc: Annotated[tuple[OidcSection, ...], Meta(max_length=16)] = ()
     people: PeopleSection = PeopleSection()
     policy: Policy = Policy()
     workloads: WorkloadsSection = WorkloadsSection()

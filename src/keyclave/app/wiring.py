@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from keyclave.app.config import Config
+from keyclave.app.oidc_config import sign_on_houses
 from keyclave.app.people_config import people_room
 from keyclave.app.workload_config import workload_settings
 from keyclave.audit.event import decode
@@ -80,6 +81,8 @@ def build(
         workloads=workload_settings(config, home, store),
         people=people_room(config.people, config.listen, home, store, module, clock),
     )
+    own = desk.people.relying.origins[0]
+    desk.people.houses = sign_on_houses(config.oidc, own, home, module, clock, development=config.development)
     if config.development:
         _open_development_root(desk, home)
     return desk, store

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 PREFIX = "kct_"  # so that a token in the wrong place can be found by a scanner
 SESSION = "kcs_"
 INVITATION = "kci_"
+DEVICE = "kcd_"  # of a machine that waits for a login
 ENROLMENT = "kce_"
 
 

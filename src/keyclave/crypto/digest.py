@@ -13,6 +13,11 @@ def sha256(data: bytes | bytearray | memoryview) -> bytes:
     return _sha256(data).digest()
 
 
+def sha512(data: bytes) -> bytes:
+    """Return SHA-512 (FIPS 180-4): 64 bytes."""
+    return hashlib.sha512(data).digest()
+
+
 def leaf_hash(entry: bytes) -> bytes:
     """Return the Merkle hash of a leaf (RFC 6962 section 2.1)."""
     return _sha256(b"\x00" + entry).digest()

@@ -16,7 +16,7 @@ _PEOPLE = (_C, _O, _A, _B, _N)
 
 OWN = (
     "authenticator-begin", "authenticator-enrol", "authenticator-list", "authenticator-revoke", "step-up", "logout",
-    "session-list", "session-revoke",
+    "session-list", "session-revoke", "cli-grant", "device-look", "device-grant",
 )  # fmt: skip
 """What every person does for themselves; some may do it for others too, which the verbs decide."""
 

@@ -11,11 +11,13 @@ from keyclave.identity.assurance import SessionLimits
 from keyclave.identity.lockout import Lockout
 from keyclave.identity.passkeys import Relying
 from keyclave.operations.people.ceremonies import Ceremonies
+from keyclave.operations.people.devices import Devices
 from keyclave.operations.people.passwords import PasswordRoom
 
 if TYPE_CHECKING:
     from keyclave.core.clock import Clock
     from keyclave.crypto.module import CryptoModule
+    from keyclave.operations.people.sign_on_room import House
 
 SECRET = "people.secret"  # in the store's settings: what hides which principals exist; not a key to anything
 
@@ -30,6 +32,9 @@ class People:
         self.lockout = Lockout(clock)
         self.passwords = PasswordRoom(module)
         self.home = ""  # id of the home tenant, once somebody asked
+        self.devices = Devices(module)
+        self.houses: dict[str, House] = {}  # providers of single sign-on, by name
+        self.signing_on = 0  # answers of providers that are being looked at
         self._secret = secret
 
     def user_handle(self, tenant: str, principal: str) -> bytes:

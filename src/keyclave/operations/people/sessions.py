@@ -86,17 +86,19 @@ class EndAnswer(Answer, kw_only=True):
 
 def open_session(
     desk: Desk, transaction: Connection, tenant: str, principal: str, *, aal: int, how: str, at: int, source: str,
-    authenticator: str = "", enrolling: bool = False, invitation: str = "",
+    authenticator: str = "", enrolling: bool = False, invitation: str = "", proved_at: int = 0, until: int = 0,
 ) -> tuple[Session, str]:  # fmt: skip
     """Open a session inside the transaction of a login and return it with its token. A disabled person gets none.
 
     `how` is the method as the log shows it. `enrolling` makes one of a quarter of an hour that is good for enrolling alone.
+    `proved_at`: when the person proved themselves, where that was before now; `until`: when it must end, where that is earlier.
     """
     person = people.read_person(transaction, tenant, principal)
     if person is None or person.disabled_at is not None or person.kind != "person":
         raise Unauthenticated("the login did not succeed", "check what you gave, or ask an operator")
     token, digest = new_token(desk.module, SESSION)
     bounds = desk.people.limits
+    ends = at + ENROLLING_SECONDS * MICROSECONDS if enrolling else bounds.ends(aal, at)
     session = Session(
         id=to_id("ses", desk.module.random(RAW)),
         tenant=tenant,
@@ -109,18 +111,19 @@ def open_session(
         invitation=invitation,
         source=source[:64],
         created_at=at,
-        expires_at=at + ENROLLING_SECONDS * MICROSECONDS if enrolling else bounds.ends(aal, at),
+        expires_at=min(ends, until) if until else ends,
         idle_seconds=ENROLLING_SECONDS if enrolling else bounds.idle_seconds(aal),
         seen_at=at,
-        stepped_up_at=at,
+        stepped_up_at=proved_at or at,
     )
     sessions.insert_session(transaction, session, digest)
     return session, token
 
 
 def raise_session(
-    desk: Desk, transaction: Connection, session: str, tenant: str, *, aal: int, how: str, at: int, authenticator: str
-) -> tuple[Session, str]:
+    desk: Desk, transaction: Connection, session: str, tenant: str, *, aal: int, how: str, at: int, authenticator: str,
+    proved_at: int = 0,
+) -> tuple[Session, str]:  # fmt: skip
     """Step a session up after a fresh proof: a new token, a new time of proof, never a lower level. The old token is dead."""
     found = sessions.read_session(transaction, tenant, session)
     if found is None or found.revoked_at is not None:
@@ -135,7 +138,7 @@ def raise_session(
         expires_at=desk.people.limits.ends(level, at),
         idle_seconds=desk.people.limits.idle_seconds(level),
         seen_at=at,
-        stepped_up_at=at,
+        stepped_up_at=proved_at or at,
     )
     if not sessions.replace_token(transaction, raised, digest):
         raise ended()

@@ -8,6 +8,8 @@ from keyclave.operations.forms import Empty
 from keyclave.operations.operation import Operation, always
 from keyclave.operations.people import (
     authenticators,
+    cli_login,
+    device_login,
     enrol_key,
     enrol_passkey,
     enrol_password,
@@ -77,6 +79,15 @@ SESSIONS: list[Operation] = [
           "List live sessions.", self_service=True),
 ]  # fmt: skip
 
+HAND_OVER: list[Operation] = [
+    _own("cli-grant", "/v1/login/cli/grant", cli_login.CliGrant, cli_login.CliGranted, cli_login.grant,
+         "Hand a login on to the command line of this machine.", needs_root=False, changes=True),
+    _own("device-look", "/v1/login/device/look", device_login.DeviceCode, device_login.DeviceView, device_login.look,
+         "Show which machine waits under a code.", needs_root=False),
+    _own("device-grant", "/v1/login/device/grant", device_login.DeviceGrant, device_login.DeviceView, device_login.grant,
+         "Let a machine in that waits, or turn it away.", needs_root=False, changes=True),
+]  # fmt: skip
+
 STANDING: list[Operation] = [
     _change("invitation-create", "/v1/invitations", invitations.InviteRequest, invitations.IssuedInvitation,
             invitations.invite, "Invite a person; the token is shown once, and waits for a second person.", status=201,
@@ -97,4 +108,4 @@ STANDING: list[Operation] = [
             "Give and take roles beside the duty.", acts_as=persons.roles_action),
 ]  # fmt: skip
 
-OPERATIONS: list[Operation] = [*ENROLMENT, *SESSIONS, *STANDING]
+OPERATIONS: list[Operation] = [*ENROLMENT, *SESSIONS, *HAND_OVER, *STANDING]

@@ -29,6 +29,7 @@ from keyclave.protocols.rest.gateway import JSON, Gateway, read_head
 from keyclave.protocols.rest.login import login_routes
 from keyclave.protocols.rest.openapi import document
 from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem, retry_after
+from keyclave.protocols.rest.sso import sign_on_routes
 
 logger = logging.getLogger("keyclave.rest")
 
@@ -108,6 +109,7 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
         Route("/v1/audit/receipts/{event}", _guarded(receipt)),
         Route("/v1/audit/consistency", _guarded(consistency)),
         *login_routes(gateway, _guarded, _body, peer_of),
+        *sign_on_routes(gateway, _guarded, _query, peer_of),
         *workloads.routes(desk, _guarded),
         *_operation_routes(gateway, operations),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keyclave.operations.people.sessions import SessionAnswer
 
+SIGN_ON = "__Host-keyclave-sign-on"  # of a browser that is away at a provider
 NAME = "__Host-keyclave"  # the prefix binds it to this host and to TLS (RFC 6265bis section 4.1.3)
 _ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Strict"
 _LONGEST = 4096
@@ -26,8 +27,29 @@ def move_to_cookie(answer: SessionAnswer) -> str:
 
 
 def token_in(cookie: bytes) -> bytes:
-    """Return the session's token in a Cookie header, or no bytes. Two of the name are none: which counts is anybody's guess."""
+    """Return the session's token in a Cookie header, or no bytes."""
+    return _value(cookie, NAME)
+
+
+def sign_on_cookie(ceremony: str, seconds: int) -> str:
+    """Return the Set-Cookie value that binds a sign-on to this browser. It is Lax: the answer comes from the provider's site."""
+    return f"{SIGN_ON}={ceremony}; Max-Age={seconds}; Path=/; Secure; HttpOnly; SameSite=Lax"
+
+
+def no_sign_on_cookie() -> str:
+    """Return the Set-Cookie value that ends a sign-on in this browser."""
+    return f"{SIGN_ON}=; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=Lax"
+
+
+def sign_on_in(cookie: bytes) -> str:
+    """Return the ceremony of a sign-on in a Cookie header, or nothing."""
+    return _value(cookie, SIGN_ON).decode("ascii", "replace")
+
+
+def _value(cookie: bytes, name: str) -> bytes:
+    """Return a cookie's value. Two of the name are none: which counts is anybody's guess."""
     if len(cookie) > _LONGEST:
         return b""
-    named = [part.strip().partition(b"=")[2] for part in cookie.split(b";") if part.strip().startswith(NAME.encode() + b"=")]
+    begin = name.encode() + b"="
+    named = [part.strip().partition(b"=")[2] for part in cookie.split(b";") if part.strip().startswith(begin)]
     return named[0] if len(named) == 1 else b""

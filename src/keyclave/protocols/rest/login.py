@@ -15,7 +15,7 @@ from keyclave.core.errors import KeyclaveError, LimitReached, Refused, Unauthent
 from keyclave.identity.peer import Peer, Plane
 from keyclave.operations.attempt import Attempt, Reply
 from keyclave.operations.desk import Desk, encode_answer
-from keyclave.operations.people import accept, login, login_secrets
+from keyclave.operations.people import accept, cli_login, device_login, login, login_secrets
 from keyclave.operations.people.sessions import SessionAnswer
 from keyclave.operations.people.webauthn_forms import PasskeyBegun
 from keyclave.protocols.rest.cookies import move_to_cookie
@@ -50,6 +50,12 @@ WAYS = [
         "Use a recovery code up, to enrol a new passkey."),
     Way("/v1/enrolment/begin", accept.begin, accept.BeginEnrolment, accept.EnrolmentAnswer,
         "Begin an enrolment with an invitation's token."),
+    Way("/v1/login/cli/token", cli_login.exchange, cli_login.CliLogin, SessionAnswer,
+        "Trade a command line's code and verifier for its session."),
+    Way("/v1/login/device", device_login.begin, device_login.BeginDevice, device_login.DeviceBegun,
+        "Begin a login of a machine without a browser."),
+    Way("/v1/login/device/token", device_login.poll, device_login.DeviceLogin, device_login.DeviceAnswer,
+        "Ask whether the machine was let in."),
 ]  # fmt: skip
 
 

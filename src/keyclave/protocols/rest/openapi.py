@@ -14,6 +14,7 @@ from keyclave.policy.duties import DUTIES
 from keyclave.protocols.rest import workloads
 from keyclave.protocols.rest.login import document_ways, types_of_ways
 from keyclave.protocols.rest.problems import Problem
+from keyclave.protocols.rest.sso_document import document_sign_on, types_of_sign_on
 
 _REF = "#/components/schemas/{name}"
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
@@ -23,7 +24,7 @@ _TEXT = {"type": "string"}
 def document(operations: list[Operation]) -> dict[str, Any]:
     """Return the document."""
     types: list[Any] = [Problem, unseal.Status, unseal.UnsealRequest, unseal.UnsealAnswer]
-    types += types_of_ways()
+    types += types_of_ways() + types_of_sign_on()
     types += [read_log.ReceiptAnswer, read_log.ConsistencyAnswer]
     for op in operations:
         types += [t for t in (op.request, op.answer, op.query) if t is not None]
@@ -33,7 +34,7 @@ def document(operations: list[Operation]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for op in operations:
         paths.setdefault(op.path, {})[op.method.lower()] = _operation(op, named, components)
-    paths |= _public(named) | _record(named) | _logins(named) | workloads.paths()
+    paths |= _public(named) | _record(named) | _logins(named) | document_sign_on(named) | workloads.paths()
     components = msgspec.json.decode(msgspec.json.encode(components))  # as JSON has it: a default of () is an empty array
     return {
         "openapi": "3.1.0",
