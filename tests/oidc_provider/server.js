@@ -22,7 +22,7 @@ const provider = new Provider(issuer, {
   clients: settings.clients,
   jwks: settings.jwks,
   acrValues: ['urn:hospital:password', 'urn:hospital:strong'],
-  claims: { openid: ['sub'], groups: ['groups'], acr: null, amr: null, auth_time: null },
+  claims: { openid: ['sub', 'amr'], groups: ['groups'], acr: null, auth_time: null },
   conformIdTokenClaims: false,
   cookies: { keys: ['only for tests'] },
   enabledJWA: {

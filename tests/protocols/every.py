@@ -227,8 +227,16 @@ class Every:
         yield self.call("POST", "/v1/step-up/passkey/finish", "custodian", visitor.step_up_request(token), token)
         other = self.live.get("/v1/whoami", visitor.login()).json()["credential"]
         yield self.call("POST", f"/v1/sessions/{other}/revoke", "operator", {"reason": "unknown machine"})
+        yield from self._handed_on(visitor.login())
         yield self.call("POST", "/v1/logout", "custodian", {}, visitor.login())
         yield self.call("POST", f"/v1/people/{self.name('second')}/end-sessions", "operator", {"reason": "holiday"})
+
+    def _handed_on(self, token: str) -> Iterator[Call]:
+        waiting = {"port": 8080, "state": "s" * 43, "challenge": "c" * 43}
+        yield self.call("POST", "/v1/login/cli/grant", "custodian", waiting, token)
+        code = self.live.post("/v1/login/device").json()["user_code"]
+        yield self.call("POST", "/v1/login/device/look", "custodian", {"user_code": code}, token)
+        yield self.call("POST", "/v1/login/device/grant", "custodian", {"user_code": code, "allow": False}, token)
 
     def _standing(self) -> Iterator[Call]:
         invited = {"principal": self.name("guest"), "role": "person", "hours": 2}

@@ -55,7 +55,7 @@ class Diary:
         response.read()
         content = response.json()
         unseal = request.url.path == "/v1/unseal"
-        if request.url.path.startswith("/v1/login/"):
+        if request.url.path.startswith("/v1/login/") and not request.url.path.endswith(("/grant", "/look")):
             return  # whoever logs in is nobody yet: tests of people hold those events to account
         op = "unseal" if unseal else operation(request.method, request.url.raw_path.decode().partition("?")[0]).name
         took = int(response.elapsed.total_seconds() * 1e6)

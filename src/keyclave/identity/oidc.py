@@ -121,7 +121,7 @@ def read_discovery(raw: bytes, provider: Provider, *, development: bool) -> Disc
     return Discovery(**found, says_issuer=says)
 
 
-def authorization_url(provider: Provider, found: Discovery, *, state: str, nonce: str, verifier: str, fresh: bool) -> str:
+def authorization_url(provider: Provider, found: Discovery, state: str, *, nonce: str, verifier: str, fresh: bool) -> str:
     """Return where the browser is sent. `fresh`: the person must prove themselves anew, not lean on a session there."""
     asked = {
         "response_type": "code",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.protocols.oidc.house import ALGORITHMS, Browser, House, changed, link_in, query_of
@@ -112,9 +114,11 @@ def test_keys_that_were_rotated_are_found(house: House) -> None:
 def test_a_login_leans_on_the_providers_session_but_a_confirmation_does_not(house: House) -> None:
     house.invite("oidc:corp:ivan")
     browser = house.browser()
-    assert browser.sign_on("ivan", said={"amr": "pwd mfa"}).status_code == 200
+    earlier = int(time.time()) - 1200
+    assert browser.sign_on("ivan", said={"amr": "pwd mfa", "ts": str(earlier)}).status_code == 200
     assert browser.get(browser.prove(browser.begin())).status_code == 200  # no form this time
     before, token = house.who(browser), browser.token
+    assert before["stepped_up_at"] == time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(earlier))
     asked = query_of(browser.begin(step_up="1"))
     assert (asked["prompt"], asked["max_age"]) == ("login", "0")
     page = browser.get(browser.prove(browser.begin(step_up="1"), "ivan", amr="pwd mfa"))
@@ -131,7 +135,9 @@ def test_a_session_is_confirmed_by_its_own_person_no_less_surely(house: House) -
     house.invite("oidc:corp:kevin")
     browser = house.browser()
     assert browser.sign_on("judy", said={"amr": "mfa"}).status_code == 200
+    browser.leave_provider()
     assert browser.get(browser.prove(browser.begin(step_up="1"), "kevin", amr="mfa")).status_code == 403
+    browser.leave_provider()
     assert browser.get(browser.prove(browser.begin(step_up="1"), "judy", amr="pwd")).status_code == 403
     assert house.who(browser)["principal"] == "oidc:corp:judy"
 

@@ -2,8 +2,8 @@
 
 Two halves, and between them a browser. The first half leaves a ceremony in a cookie of that browser; state, nonce and PKCE
 verifier are made of it with a key of ours, so an answer that was planted in another browser fits nothing there, and nothing is
-kept. Finishing spends the ceremony with the session that it opens. What a provider says of groups gives roles only within the duty that
-the person was let in for, and none that do not go together.
+kept. Finishing spends the ceremony with the session that it opens. What a provider says of groups gives roles only within the
+duty that the person was let in for, and none that do not go together.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ async def begin(desk: Desk, name: str, hand_over: str, caller: Caller | None) ->
         held=held,
     )  # fmt: skip
     url = authorization_url(
-        house.provider, await house.document(), state=_made(desk, text, "state"), nonce=_made(desk, text, "nonce"),
+        house.provider, await house.document(), _made(desk, text, "state"), nonce=_made(desk, text, "nonce"),
         verifier=_made(desk, text, "verifier"), fresh=fresh,
     )  # fmt: skip
     return Begun(url, text)
