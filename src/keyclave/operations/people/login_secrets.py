@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from keyclave.core.errors import KeyclaveError, Sealed
+from keyclave.core.errors import Broken, Sealed
 from keyclave.identity.one_time_codes import matching_step
 from keyclave.identity.peer import Peer
 from keyclave.operations.attempt import Attempt, Reply
@@ -64,7 +64,7 @@ class RecoveryLogin(Request, kw_only=True):
 
 
 def password(desk: Desk, peer: Peer, request: PasswordLogin, reply: Reply) -> None:
-    """Check a password, on a worker thread."""
+    """Check a password, on a thread for passwords."""
     if desk.vault.sealed:  # hashes are sealed with the tenant's key; said before anything is looked up
         raise Sealed
     desk.people.claim(request.tenant, request.principal, peer.address)
@@ -72,16 +72,10 @@ def password(desk: Desk, peer: Peer, request: PasswordLogin, reply: Reply) -> No
     kept = None if found is None else open_secret(desk, found)
     attempt = begin_attempt(desk, peer, found.tenant if found else "", found.principal if found else "", reply)
 
-    def work() -> None:
-        try:
-            right = desk.people.passwords.verify(request.password, kept)
-            desk.on_loop(checked, right, None)
-        except KeyclaveError as error:
-            desk.on_loop(checked, False, error)
-
-    def checked(right: bool, error: KeyclaveError | None) -> None:
-        if error is not None:
-            attempt.error = error
+    def checked(right: bool, fault: Exception | None) -> None:
+        if fault is not None:
+            attempt.error = Broken("the login failed", "see the server's log")
+            desk.log.complain(fault)
             desk.enqueue(attempt)
         elif right and found is not None:
             named = {"tenant": found.tenant, "principal": found.principal, "subject": found.id, "held": request.tenant}
@@ -90,7 +84,7 @@ def password(desk: Desk, peer: Peer, request: PasswordLogin, reply: Reply) -> No
         else:
             _fail(desk, attempt, found)
 
-    desk.workers.submit(work)
+    desk.people.passwords.verify(request.password, kept, desk.on_loop, checked)
 
 
 def code(desk: Desk, peer: Peer, request: CodeLogin, reply: Reply) -> None:
