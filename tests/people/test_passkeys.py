@@ -109,10 +109,13 @@ def test_flags_and_relying_party_of_an_assertion_are_looked_at(house: Live, some
 
 
 def test_an_assertion_logs_in_once(house: Live, somebody: Somebody) -> None:
-    body = somebody().login_request()
-    assert house.post("/v1/login/passkey/finish", body=body).status_code == 200
-    again = house.post("/v1/login/passkey/finish", body=body)
-    assert (again.status_code, again.json()["code"]) == (403, "refused")
+    for step in (0, 1):  # a replay is no copy of the key either: the passkey goes on
+        visitor = somebody(step=step)
+        body = visitor.login_request()
+        assert house.post("/v1/login/passkey/finish", body=body).status_code == 200
+        again = house.post("/v1/login/passkey/finish", body=body)
+        assert (again.status_code, again.json()["detail"]) == (403, "this ceremony is over")
+        assert visitor.try_login().status_code == 200
 
 
 def test_an_assertion_of_another_ceremony_or_kind_does_not_log_in(house: Live, somebody: Somebody) -> None:
@@ -161,6 +164,13 @@ def test_a_counter_that_goes_back_suspends_the_passkey_ends_its_sessions_and_is_
 def test_a_device_that_does_not_count_is_no_copy(somebody: Somebody) -> None:
     visitor = somebody(step=0)
     assert [visitor.try_login().status_code for _ in range(3)] == [200, 200, 200]
+
+
+def test_a_counter_that_falls_silent_is_a_copy_too(somebody: Somebody) -> None:
+    visitor = somebody()
+    visitor.login()
+    visitor.passkey.count = visitor.passkey.step = 0
+    assert "counter went back" in visitor.try_login().json()["detail"]
 
 
 def test_a_step_up_with_a_copy_is_refused_too(house: Live, somebody: Somebody) -> None:

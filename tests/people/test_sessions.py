@@ -10,6 +10,7 @@ import pytest
 
 from keyclave.app.wiring import keep_seen
 from keyclave.core.clock import MICROSECONDS
+from keyclave.core.errors import Unauthenticated
 from keyclave.identity.assurance import SessionLimits
 from keyclave.operations.people.sessions import open_session
 from keyclave.store.access import people
@@ -228,6 +229,19 @@ def test_a_login_that_races_with_disabling_gets_no_session(tmp_path: Path) -> No
         submit("GET", "/v1/whoami", token)  # the disabling waits for its commit: this must not slip through
         store.flush()
         assert answers == [200, 401]
+
+
+def test_a_session_of_somebody_disabled_is_no_session_whatever_its_row_says(clocked: House) -> None:
+    token, desk = clocked.open(3, "first-auditor"), clocked.server.desk
+
+    def disable(conn: Any) -> None:
+        people.set_disabled(conn, people.find_tenant(conn, "") or "", "first-auditor", clocked.clock.now())
+
+    clocked.server.store.write(disable)
+    assert clocked.status(token) == 401
+    with pytest.raises(Unauthenticated):
+        clocked.open(3, "first-auditor")
+    assert desk.callers.take_seen() == {}
 
 
 # ---- what policy asks ---------------------------------------------------------------------------------------------------------
