@@ -20,6 +20,7 @@ from keyclave.core.errors import Broken
 from keyclave.crypto.arena import slot_from
 from keyclave.crypto.module import CryptoModule
 from keyclave.crypto.pyca import PycaModule
+from keyclave.operations.approvals.room import Approvals
 from keyclave.operations.desk import Desk
 from keyclave.operations.keyring import Keyring
 from keyclave.operations.log import Log
@@ -80,6 +81,7 @@ def build(
         revisions=Revisions(store, OPERATIONS),
         workloads=workload_settings(config, home, store),
         people=people_room(config.people, config.listen, home, store, module, clock),
+        approvals=Approvals(OPERATIONS),
     )
     own = desk.people.relying.origins[0]
     desk.people.houses = sign_on_houses(config.oidc, own, home, module, clock, development=config.development)

@@ -19,6 +19,7 @@ from keyclave.store import records
 
 if TYPE_CHECKING:
     from keyclave.operations.desk import Desk
+    from keyclave.operations.keyring import LoadedKey
     from keyclave.operations.limits import Meter
 
 Reply = Callable[["Attempt"], None]
@@ -61,7 +62,9 @@ class Attempt:
     grant = ""  # id of the grant that permitted it
     idempotency: tuple[str, bytes] | None = None
     if_match: int | None = None
+    inner: tuple[Attempt, ...] = ()  # items done in the same transaction, each with its own events after this one's
     item: set[str] | None = None  # counted grants that the item at hand uses
+    key: LoadedKey | None = None
     key_id = ""
     meter: Meter | None = None  # of its principal, where it counts as unanswered
     meters: tuple[Meter, ...] = ()  # of key and tenant
@@ -74,6 +77,7 @@ class Attempt:
     request: Any = None
     reservations: list[tuple[str, int]] | None = None
     size = 1  # items that limits count
+    slow = False  # whether its items are worked out on a worker thread
     several = False  # whether more than one value of a name was recorded
     spends: tuple[Spend, ...] = ()  # what is used up in the same transaction: approvals, counted grants
     touches: tuple[str, ...] = ()
@@ -143,17 +147,27 @@ class Attempt:
         if self.several and self.context is not None:
             self.parts = _parts(self.context)
             self.events = len(self.parts)
+        for inner in self.inner:
+            inner.settle()
+        self.events += sum(inner.events for inner in self.inner)
 
     # ---- the unit -----------------------------------------------------------------------------------------------------
     def change(self, transaction: Connection, first: int) -> list[bytes]:
         """Make the change, if there is one, and return the events."""
         self.event = event_id(self.desk.store.node, first)
-        if self.reservations is not None:
-            for key_id, number in self.reservations:
-                records.reserve_uses(transaction, key_id, number, self.desk.block)
+        number = first + self.events - sum(inner.events for inner in self.inner)
+        for inner in self.inner:
+            inner.event = event_id(self.desk.store.node, number)
+            number += inner.events
+        self.reserve(transaction)
         if self.change_fn is not None:
             self.desk.make_change(self, transaction)
         return self.leaves(first, self.outcome if self.error is None else self.error.code)
+
+    def reserve(self, transaction: Connection) -> None:
+        """Account for the uses of key versions that the attempt takes."""
+        for key_id, number in self.reservations or ():
+            records.reserve_uses(transaction, key_id, number, self.desk.block)
 
     def refused(self, error: Exception, first: int) -> list[bytes]:
         """The change was undone: keep why."""
@@ -175,7 +189,21 @@ class Attempt:
         self.reply(self)
 
     def leaves(self, first: int, outcome: str) -> list[bytes]:
-        """Return the encoded events, numbered from `first`."""
+        """Return the encoded events, numbered from `first`; those of items follow, refused where the whole is."""
+        if self.inner:
+            own = [encode(self._event(first, outcome, self.context, 0))]
+            for inner in self.inner:
+                became = (
+                    "conflict"
+                    if self.replayed
+                    else outcome
+                    if outcome != "ok"
+                    else inner.outcome
+                    if inner.error is None
+                    else inner.error.code
+                )
+                own += inner.leaves(first + len(own), became)
+            return own
         if self.events == 1:
             context = self.parts[0] if self.parts else self.context
             return [encode(self._event(first, outcome, context, 0))]

@@ -24,6 +24,9 @@ from keyclave.crypto.suites import MacAlgorithm
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer, Plane
 from keyclave.operations.access import Access
+from keyclave.operations.approvals.execute import execute, prepare
+from keyclave.operations.approvals.hold import hold
+from keyclave.operations.approvals.room import Approvals
 from keyclave.operations.attempt import Attempt, DryRun, Reply
 from keyclave.operations.callers import Callers
 from keyclave.operations.grants.spend import spend_grants
@@ -65,6 +68,7 @@ class Desk:
         revisions: Revisions,
         workloads: WorkloadSettings,
         people: People,
+        approvals: Approvals,
     ) -> None:
         self.store = store
         self.module = module
@@ -77,6 +81,7 @@ class Desk:
         self.access = Access(revisions)
         self.imports = Imports()
         self.people = people
+        self.approvals = approvals
         self.development = development
         self.destruction_days = destruction_days
         self.workers = workers
@@ -106,7 +111,7 @@ class Desk:
                     self.meters.admit_key(attempt, revision.key_rate, key.key.id)
                 if revision.tenant_rate is not None:
                     self.meters.admit_tenant(attempt, revision.tenant_rate)
-            if op.slow is not None and op.slow(key, request):
+            if attempt.slow or (op.slow is not None and op.slow(key, request)):
                 self.workers.submit(self._work, op, attempt, key, request)
                 return
             self._run(op, attempt, key, request)
@@ -118,6 +123,22 @@ class Desk:
         self.enqueue(attempt)
 
     def admit(self, op: Operation, attempt: Attempt, ref: str) -> LoadedKey | None:
+        """Ask policy, and hold what is sensitive until others have approved it: no protocol has another way to a verb."""
+        key = self.judge(op, attempt, ref)
+        if op.run is execute:
+            prepare(self, attempt)
+        elif attempt.approval or (attempt.decision is not None and attempt.decision.approval is not None):
+            hold(self, op, attempt, key)
+        return key
+
+    def inner(self, op: Operation, attempt: Attempt, ref: str, request: Any) -> Attempt:
+        """Return another act of the same caller, to be judged or done as part of `attempt`; it is answered with it."""
+        made = Attempt(self, op.name, attempt.caller, attempt.peer, _unanswered)
+        made.at, made.approval, made.purpose, made.reason = attempt.at, attempt.approval, attempt.purpose, attempt.reason
+        made.ref, made.request = ref, request
+        return made
+
+    def judge(self, op: Operation, attempt: Attempt, ref: str) -> LoadedKey | None:
         """Ask policy: the duty of the role, then the decision on this key."""
         self.access.check_duty(attempt, op)
         if op.needs_root and self.vault.sealed:
@@ -319,6 +340,10 @@ class Desk:
     def forget_tags(self) -> None:
         """Drop remembered context values (on seal)."""
         self._tags.clear()
+
+
+def _unanswered(_attempt: Attempt) -> None:
+    """An act within another is answered with it."""
 
 
 def request_digest(operation: str, ref: str, body: bytes) -> bytes:

@@ -28,6 +28,7 @@ from keyclave.operations import (
     unseal,
     update_key,
 )
+from keyclave.operations.approvals.table import OPERATIONS as APPROVALS
 from keyclave.operations.archive_key import rewrapping
 from keyclave.operations.batch import BatchAnswer, UseVerb, Whole, many, single
 from keyclave.operations.elevation.table import OPERATIONS as ELEVATION
@@ -211,5 +212,6 @@ READS: list[Operation] = [
 ]  # fmt: skip
 
 OPERATIONS: list[Operation] = [
-    *USES, *EXCHANGES, *LIFE, *PEOPLE, *PERSONS, *GRANTS, *POLICIES, *ELEVATION, *UPKEEP, *READS, *workloads.OPERATIONS,
+    *USES, *EXCHANGES, *LIFE, *PEOPLE, *PERSONS, *APPROVALS, *GRANTS, *POLICIES, *ELEVATION, *UPKEEP, *READS,
+    *workloads.OPERATIONS,
 ]  # fmt: skip

@@ -201,6 +201,7 @@ def sqlite_guards() -> list[str]:
         f"WHEN OLD.state IN ({gone}) AND (NEW.state NOT IN ({gone}) OR NEW.sealed IS NOT NULL) "
         "BEGIN SELECT RAISE(ABORT, 'a destroyed version stays destroyed'); END"
     )
+    guards += approval_tables.sqlite_guards()
     guards.append(
         "CREATE TRIGGER segments_no_gap BEFORE INSERT ON segments "
         "WHEN NEW.first <> coalesce((SELECT first + count FROM segments ORDER BY first DESC LIMIT 1), 0) "

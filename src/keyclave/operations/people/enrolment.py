@@ -125,7 +125,7 @@ def keep(transaction: Connection, attempt: Attempt, made: Authenticator) -> None
             raise ended()
         if session.invitation and _use_invitation(transaction, attempt, session.invitation):
             sessions.revoke_invited(transaction, session.invitation, attempt.at, but=session.id)
-    people.insert_authenticator(transaction, made)
+    people.insert_authenticator(transaction, msgspec.structs.replace(made, event=attempt.event))
 
 
 def _use_invitation(transaction: Connection, attempt: Attempt, invitation: str) -> bool:

@@ -30,7 +30,7 @@ class Authenticator(msgspec.Struct, frozen=True, kw_only=True):
 
     `public`: COSE key of a passkey, DER SubjectPublicKeyInfo of a key. `handle`: the passkey's credential id. `sealed`: seed or
     password hash, sealed with the tenant's operational key. `sign_count`: last count of a passkey, last time step of a code
-    generator. `failures`: in a row. Times in microseconds.
+    generator. `failures`: in a row. `event`: of the enrolment, in the log. Times in microseconds.
     """
 
     id: str
@@ -47,6 +47,7 @@ class Authenticator(msgspec.Struct, frozen=True, kw_only=True):
     sign_count: int = 0
     failures: int = 0
     enrolled_at: int
+    event: str | None = None
     used_at: int | None = None
     revoked_at: int | None = None
     revoked_why: str | None = None

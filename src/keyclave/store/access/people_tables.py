@@ -41,6 +41,7 @@ authenticators = Table(
     Column("sign_count", BigInteger, nullable=False),  # last count of a passkey, last time step of a code generator
     Column("failures", Integer, nullable=False),  # in a row; a success sets it back
     Column("enrolled_at", BigInteger, nullable=False),
+    Column("event", String(64)),  # of the enrolment: what an approval's bundle proves it with
     Column("used_at", BigInteger),
     Column("revoked_at", BigInteger),
     Column("revoked_why", String(32)),

@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("sign_count", sa.BigInteger(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("enrolled_at", sa.BigInteger(), nullable=False),
+        sa.Column("event", sa.String(length=64), nullable=True),
         sa.Column("used_at", sa.BigInteger(), nullable=True),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
         sa.Column("revoked_why", sa.String(length=32), nullable=True),

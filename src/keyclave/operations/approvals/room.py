@@ -1,0 +1,51 @@
+"""Which operations can be asked for: the table, by name, and what a kept item is as a request of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from keyclave.core.errors import Malformed
+
+if TYPE_CHECKING:
+    from keyclave.operations.operation import Operation
+
+OWN = "approval-"
+
+
+class Approvals:
+    """Knows the table of operations, which knows this room: so it is handed over when the server is wired."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._by_name = {op.name: op for op in operations if not op.batch and not op.name.startswith(OWN)}
+
+    def operation(self, name: str) -> Operation:
+        """Return the operation of that name; asking for approval is not itself asked for."""
+        found = self._by_name.get(name)
+        if found is None:
+            raise Malformed(f"{name!r} is no operation that can be asked for", "see x-operation in /v1/openapi.json")
+        return found
+
+    def parse(self, op: Operation, body: Mapping[str, Any] | None) -> Any:
+        """Return a body as the operation's request, read as strictly as any other."""
+        form = op.request if op.request is not None else op.query
+        if form is None:
+            if body:
+                raise Malformed(f"{op.name} takes no request", "leave `request` out")
+            return None
+        try:
+            return msgspec.convert({} if body is None else dict(body), form)
+        except msgspec.ValidationError as fault:
+            raise Malformed(f"the request of {op.name}: {fault}", "see /v1/openapi.json") from None
+
+    def action(self, name: str, body: Mapping[str, Any] | None) -> str:
+        """Return what policy calls an act."""
+        op = self.operation(name)
+        return op.name if op.acts_as is None else op.acts_as(self.parse(op, body))
+
+
+def plain(request: Any) -> dict[str, Any] | None:
+    """Return a request with every default written out: the same act has one form, whichever way it came."""
+    return None if request is None else msgspec.to_builtins(request)

@@ -1,0 +1,48 @@
+"""The rows of approvals in the table of operations."""
+
+from __future__ import annotations
+
+from keyclave.operations.approvals import ask, bundle, end, execute, sign, view
+from keyclave.operations.forms import Empty
+from keyclave.operations.operation import Operation
+
+_ONE = "/v1/approvals/{approval}"
+
+OPERATIONS: list[Operation] = [
+    Operation(
+        "approval-request", "POST", "/v1/approvals", ask.AskRequest, view.ApprovalView,
+        "Ask others to approve a sensitive operation with exactly these parameters.", ask.ask, changes=True, status=201,
+    ),
+    Operation(
+        "approval-list", "GET", "/v1/approvals", None, view.ApprovalPage, "List requests for approval.", view.list_approvals,
+        query=view.ApprovalQuery, needs_root=False,
+    ),
+    Operation(
+        "approval-read", "GET", _ONE, None, view.ApprovalView, "Show a request for approval and who signed it.",
+        view.read_approval, needs_root=False,
+    ),
+    Operation(
+        "approval-bundle", "GET", f"{_ONE}/bundle", None, bundle.ApprovalBundle,
+        "Return what proves an approval offline.", bundle.read_bundle,
+    ),
+    Operation(
+        "approval-begin", "POST", f"{_ONE}/begin", sign.BeginSigning, sign.SigningBegun,
+        "Return the statement that the caller would sign.", sign.begin,
+    ),
+    Operation(
+        "approval-sign", "POST", f"{_ONE}/sign", sign.SignRequest, view.ApprovalView,
+        "Approve: sign the request's hash with a passkey or an enrolled key.", sign.sign, changes=True,
+    ),
+    Operation(
+        "approval-deny", "POST", f"{_ONE}/deny", end.DenyRequest, view.ApprovalView, "Deny a request, with a reason.", end.deny,
+        changes=True,
+    ),
+    Operation(
+        "approval-withdraw", "POST", f"{_ONE}/withdraw", end.WithdrawRequest, view.ApprovalView,
+        "Take one's own request back.", end.withdraw, changes=True,
+    ),
+    Operation(
+        execute.NAME, "POST", f"{_ONE}/execute", Empty, execute.Executed,
+        "Do what was approved, exactly once.", execute.execute, changes=True,
+    ),
+]  # fmt: skip
