@@ -30,7 +30,7 @@ class Signed(msgspec.Struct, kw_only=True):
 
 class ApprovalView(Answer, kw_only=True):
     """A request. `canonical` is the text whose SHA-256 (`request_sha256`) approvers sign. `status`: pending, approved (enough
-    have signed), executed, denied, withdrawn or expired. `needed` counts under the rule now in force, if that is the stricter one."""
+    have signed), executed, denied, withdrawn or expired. `needed` is under the rule now in force, if that is the stricter one."""
 
     id: str
     status: str
