@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.approving import Approver, Approvers
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent / "src")}
 START_SECONDS = 20
@@ -37,13 +40,56 @@ class Live:
     process: subprocess.Popen[bytes]
     http: httpx.Client
     _issued: int = field(default=0)
+    approvers: Approvers = field(init=False, repr=False)
+    further: list[str] = field(default_factory=list)  # tokens of custodians and operators who were made later
+    colleagues: list[dict[str, str]] = field(init=False, repr=False)  # of each tenant, the tokens of its first people
 
-    def request(self, method: str, path: str, token: str | None = None, **kwargs: Any) -> httpx.Response:
-        """Send a request with the token of a role (custodian, operator, auditor) or a token itself."""
+    def __post_init__(self) -> None:
+        self.approvers = Approvers(self._send)
+        self.colleagues = [self.tokens]
+
+    def request(self, method: str, path: str, token: str | None = None, *, alone: bool = False, **kwargs: Any) -> httpx.Response:
+        """Send a request with the token of a role (custodian, operator, auditor) or a token itself.
+
+        What waits for the approval of others is asked for, signed by the tenant's other first people, and sent again with the
+        approval; unless the caller wants to be `alone`.
+        """
         headers = dict(kwargs.pop("headers", {}))
         if token:
             headers["authorization"] = "Bearer " + self.tokens.get(token, token)
-        return self.http.request(method, path, headers=headers, **kwargs)
+        answer = self.http.request(method, path, headers=headers, **kwargs)
+        if not alone and token and answer.status_code == 403 and answer.json().get("code") == "approval_required":
+            approval = self.approved(method, path, token, kwargs.get("json"))
+            answer = self.http.request(method, path, headers={**headers, "keyclave-approval": approval}, **kwargs)
+        if answer.status_code == 201 and path == "/v1/tenants":
+            self.colleagues.append({one["role"]: one["token"] for one in answer.json()["credentials"]})
+        if answer.status_code == 201 and path == "/v1/credentials" and answer.json()["role"] in ("custodian", "operator"):
+            self.further.append(answer.json()["token"])
+        return answer
+
+    def approved(self, method: str, path: str, who: str, body: Any) -> str:
+        """Ask for approval of a request, have others sign it, and return the approval's id."""
+        from tests.protocols.every import operation
+
+        op = operation(method, path)
+        found = re.fullmatch(re.sub(r"\{\w+\}", "([^/]+)", op.path), path)
+        ref = found.group(1) if found is not None and found.groups() else ""
+        token = self.tokens.get(who, who)
+        made = self.approvers.request(op.name, ref, body, token)
+        tenant = self.get("/v1/whoami", token).json()["tenant"]
+        first = [one[role] for one in self.colleagues for role in ("operator", "custodian", "auditor")]
+        others = (one for one in (*first, *self.further) if self.get("/v1/whoami", one).json().get("tenant") == tenant)
+        self.approvers.approve(made["id"], token, others)
+        return str(made["id"])
+
+    def approver(self, token: str) -> Approver:
+        """Return a person with an enrolled key: one of a role, or whoever has this token."""
+        return self.approvers.of(self.tokens.get(token, token))
+
+    def _send(self, path: str, ref: str, token: str, body: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
+        path = re.sub(r"\{\w+\}", ref, path)
+        answer = self.get(path, token) if body is None else self.request("POST", path, token, alone=True, json=body)
+        return answer.status_code, dict(answer.json())
 
     def post(self, path: str, token: str | None = None, body: Any = None, **kwargs: Any) -> httpx.Response:
         """POST a JSON body."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keyclave_verify import __version__
+from keyclave_verify.approvals import verify_approval
 from keyclave_verify.checkpoints import Trust, load_trust, parse_checkpoint, show_time, signature_faults
 from keyclave_verify.directory import LogDirectory
 from keyclave_verify.log import verify_log
@@ -29,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print one JSON object")
     parser = argparse.ArgumentParser(
         prog="keyclave-verify",
-        description="Verify a Keyclave audit log offline, with its public keys alone.",
+        description="Verify a Keyclave audit log, and approvals in it, offline, with the log's public keys alone.",
         epilog="Exit status: 0 everything holds, 1 a fault was found, 2 the command cannot be carried out.",
     )
     parser.add_argument("--version", action="version", version=f"keyclave-verify {__version__}")
@@ -57,6 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     source = consistency.add_mutually_exclusive_group()
     source.add_argument("--proof", metavar="F", help="a consistency proof (the server's JSON, or a base64 hash a line)")
     source.add_argument("--log", metavar="DIR", help="an exported log to make the proof from")
+
+    approval = commands.add_parser("approval", parents=[common], help="verify an approval: who asked, who signed, what was done")
+    approval.add_argument("file", metavar="BUNDLE", help="the bundle (`keyclave approval export`); - reads standard input")
+    approval.add_argument("--rp-id", metavar="ID", help="for whom passkeys must have signed, else as the bundle says")
+    approval.add_argument(
+        "--origin", action="append", default=[], metavar="URL", help="the pages on which they may have signed; repeatable"
+    )
 
     checkpoint = commands.add_parser("checkpoint", parents=[common], help="verify the signatures on a checkpoint")
     checkpoint.add_argument("file", metavar="FILE", help="the checkpoint; - reads standard input")
@@ -113,6 +121,9 @@ def _run(options: argparse.Namespace) -> Report:
     if options.command == "receipt":
         leaf = None if options.leaf is None else _read(options.leaf)
         return verify_receipt(_read(options.file), options.file, trust, leaf, opaque=options.opaque)
+    if options.command == "approval":
+        pages = tuple(options.origin)
+        return verify_approval(_read(options.file), options.file, trust, rp_id=options.rp_id, origins=pages)
     if options.command == "consistency":
         return _consistency(options, trust)
     return _checkpoint(options.file, trust)

@@ -118,6 +118,7 @@ class Every:
         yield from self._people()
         yield from self._persons()
         yield from self._workloads()
+        yield from self._approvals()
         yield from self._grants()
         yield from self._elevation()
         yield from self._reads()
@@ -257,6 +258,23 @@ class Every:
         visitor = Visitor(self.live, self.name("second"))
         visitor.enrol(self.second)
         return visitor
+
+    def _approvals(self) -> Iterator[Call]:
+        issued = {"principal": self.name("clerk"), "role": "auditor", "ttl_seconds": 600, "scope": None}
+        asked = {"operation": "credential-issue", "reason": "a new auditor", "items": [{"ref": "", "request": issued}]}
+        yield self.call("POST", "/v1/approvals", "custodian", asked)
+        made = [self.live.post("/v1/approvals", "custodian", asked).json()["id"] for _ in range(3)]
+        yield self.call("GET", "/v1/approvals", "auditor")
+        yield self.call("GET", f"/v1/approvals/{made[0]}", "operator")
+        signer = self.live.approver("operator")
+        yield self.call("POST", f"/v1/approvals/{made[0]}/begin", "operator", {"authenticator": signer.authenticator})
+        statement = signer.statement(made[0])
+        signed = {"statement": statement, "signature": signer.signature(statement)}
+        yield self.call("POST", f"/v1/approvals/{made[0]}/sign", "operator", signed)
+        yield self.call("POST", f"/v1/approvals/{made[0]}/execute", "custodian", {})
+        yield self.call("GET", f"/v1/approvals/{made[0]}/bundle", "auditor")
+        yield self.call("POST", f"/v1/approvals/{made[1]}/deny", "operator", {"reason": "one is enough"})
+        yield self.call("POST", f"/v1/approvals/{made[2]}/withdraw", "custodian", {"reason": "asked twice"})
 
     def _workloads(self) -> Iterator[Call]:
         scope = {"operations": ["encrypt"], "keys": [self.name("aes")]}

@@ -105,6 +105,8 @@ def test_compromise_stops_every_use(live: Live) -> None:
 @pytest.mark.requirement("R16", "R23")
 def test_destruction_takes_two_custodians_and_time(live: Live) -> None:
     live.create_key("old")
+    issued = {"principal": "custodian-for-old", "role": "custodian", "ttl_seconds": 3600}
+    assert live.post("/v1/credentials", "custodian", issued).status_code == 201
     move(live, "old", "rotate", "operator")
     assert move(live, "old", "schedule-destruction", "operator", version=1, reason="x", days=30).status_code == 403
     too_soon = move(live, "old", "schedule-destruction", "custodian", version=1, reason="end of retention", days=1)

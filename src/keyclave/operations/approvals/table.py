@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keyclave.operations.approvals import ask, bundle, end, execute, sign, view
 from keyclave.operations.forms import Empty
-from keyclave.operations.operation import Operation
+from keyclave.operations.operation import Operation, always
 
 _ONE = "/v1/approvals/{approval}"
 
@@ -15,7 +15,7 @@ OPERATIONS: list[Operation] = [
     ),
     Operation(
         "approval-list", "GET", "/v1/approvals", None, view.ApprovalPage, "List requests for approval.", view.list_approvals,
-        query=view.ApprovalQuery, needs_root=False,
+        query=view.ApprovalQuery, needs_root=False, slow=always,
     ),
     Operation(
         "approval-read", "GET", _ONE, None, view.ApprovalView, "Show a request for approval and who signed it.",

@@ -1,0 +1,254 @@
+"""`keyclave-verify approval`: one approval, from its bundle and the log's public keys alone (spec/approvals.md).
+
+    request --SHA-256--> statements --signatures--> approvers' keys --enrolments--> the log
+       `------------------ receipts: asked, signed, signed, done ------------------> the log
+
+Nothing that the bundle says of itself is believed: who asked, who signed when and in which role, and what was done is read from
+events that receipts prove to be in the log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from keyclave_verify.approval_forms import ENDS, read_bundle, read_request, read_statement
+from keyclave_verify.approval_proofs import verify_key, verify_passkey
+from keyclave_verify.checkpoints import Trust, decode_base64, show_time, signature_faults
+from keyclave_verify.events import parse_event
+from keyclave_verify.merkle import inclusion_holds, leaf_hash
+from keyclave_verify.receipts import parse_proof
+from keyclave_verify.report import Fault, Report
+
+_SECOND = 1_000_000
+_OFF = 600 * _SECOND  # between the time in a statement and that of its event: five minutes, and an attempt may take as long
+
+
+@dataclass(frozen=True)
+class Logged:
+    """An event that a receipt proves, and its place in the log."""
+
+    index: int
+    event: dict[str, Any]
+
+    def detail(self, name: str) -> Any:
+        """Return a value of the event's detail, or None."""
+        return (self.event.get("detail") or {}).get(name)
+
+
+class ApprovalCheck:
+    """One verification. `rp_id` and `origins`, where given, are for whom passkeys must have signed."""
+
+    def __init__(self, trust: Trust, rp_id: str | None, origins: tuple[str, ...]) -> None:
+        self.trust = trust
+        self.report = Report(trust.origin, "")
+        self._rp_id = rp_id
+        self._origins = origins
+        self._dated: list[int] = []
+        self.approvers: list[tuple[int, str, frozenset[str]]] = []  # place in the log, name, roles of a signature that holds
+
+    def run(self, raw: bytes, label: str) -> Report:
+        """Verify a bundle."""
+        report = self.report
+        report.checks["signatures"] = "every receipt's checkpoint by " + ", ".join(map(str, self.trust.keys))
+        try:
+            bundle = read_bundle(raw, label)
+            request, digest = read_request(bundle)
+        except Fault as fault:
+            report.checks.setdefault(fault.check, "the bundle's form")
+            report.add(fault)
+            return report
+        report.facts = {"approval": request["id"], "operation": request["operation"], "requester": request["requester"]}
+        report.facts |= {"request_sha256": digest, "items": request["items"], "status": bundle["status"]}
+        shown = f"{request['operation']} of {len(request['items'])} by {request['requester']}: {request['reason']}"
+        report.checks["request"] = f"{request['id']}, {shown}, SHA-256 {digest}"
+        self._asked(bundle, request, digest)
+        for number, signature in enumerate(bundle["signatures"], 1):
+            self._signed(bundle, request, digest, signature, f"signature {number}")
+        self._counted(bundle, request, self._ended(bundle, request, digest))
+        if self._dated:
+            report.facts["time"] = min(self._dated)
+            report.checks["signatures"] += f", dated from {show_time(min(self._dated))}"
+        return report
+
+    # ---- receipts -----------------------------------------------------------------------------------------------------
+    def _logged(self, receipt: Any, check: str, what: str) -> Logged | None:
+        """Return the event that a receipt proves, or note why it proves none."""
+        try:
+            if not isinstance(receipt, dict) or set(receipt) != {"event", "index", "leaf", "proof"}:
+                raise Fault(check, "receipt_malformed", f"{what}: there is no whole receipt")
+            entry = decode_base64(str(receipt["leaf"]))
+            proof = parse_proof(str(receipt["proof"]), what)
+            self.report.add(*signature_faults(proof.checkpoint, self.trust))
+            if not inclusion_holds(leaf_hash(entry), proof.index, proof.checkpoint.size, proof.hashes, proof.checkpoint.root):
+                raise Fault("inclusion", "not_included", f"{what}: its event is not in the log that was signed")
+            event = parse_event(entry)
+            if (receipt["index"], receipt["event"]) != (proof.index, event["id"]):
+                raise Fault(check, "receipt_differs", f"{what}: the receipt is for another event than it says")
+        except Fault as fault:
+            self.report.checks.setdefault(fault.check, "receipts")
+            self.report.add(fault)
+            return None
+        except ValueError as error:
+            self.report.add(Fault(check, "receipt_malformed", f"{what}: {error}"))
+            return None
+        dated = proof.checkpoint.time(self.trust)
+        if dated is not None:
+            self._dated.append(dated)
+        self.report.checks.setdefault("inclusion", "every event by its receipt")
+        return Logged(proof.index, event)
+
+    def _compare(self, logged: Logged, check: str, what: str, **expected: Any) -> None:
+        """Note every field of an event that is not what it must be; `detail_` before a name looks for it in the detail."""
+        for name, value in expected.items():
+            inner = name.removeprefix("detail_")
+            found = logged.detail(inner) if name != inner else logged.event.get(name)
+            if found != value:
+                self.report.add(Fault(check, f"{name}_differs", f"{what}: the log says {inner} {found!r}, not {value!r}"))
+
+    # ---- the parts ----------------------------------------------------------------------------------------------------
+    def _asked(self, bundle: dict[str, Any], request: dict[str, Any], digest: str) -> None:
+        logged = self._logged(bundle["requested"], "request", "the request")
+        if logged is not None:
+            self._compare(
+                logged, "request", "the request", op="approval-request", outcome="ok", actor=request["requester"],
+                approval=request["id"], tenant=request["tenant"], at=request["requested_at"], reason=request["reason"],
+                detail_request=digest, detail_asked=request["operation"], detail_items=len(request["items"]),
+            )  # fmt: skip
+
+    def _signed(self, bundle: dict[str, Any], request: dict[str, Any], digest: str, signature: Any, what: str) -> None:
+        check, before = "approvers", self.report.fault_count
+        self.report.checks.setdefault(check, "")
+        try:
+            text, public, said = read_statement(signature, request, digest)
+            if signature["kind"] == "key":
+                verify_key(public, text, signature["proof"])
+            else:
+                verify_passkey(public, text, signature["proof"], self._party(bundle), self._pages(bundle))
+        except ValueError as error:
+            self.report.add(Fault(check, "signature_wrong", f"{what}: {error}"))
+            return
+        logged = self._logged(signature["receipt"], check, what)
+        enrolled = self._logged(signature["enrolment"], "enrolment", f"the enrolment behind {what}")
+        if logged is None or enrolled is None:
+            return
+        approver = said["approver"]
+        self._compare(
+            logged, check, what, op="approval-sign", outcome="ok", actor=approver, approval=request["id"],
+            tenant=request["tenant"], detail_request=digest, detail_statement=sha256(text).hexdigest(),
+            detail_authenticator=said["authenticator"], detail_kind=signature["kind"],
+        )  # fmt: skip
+        self.report.checks["enrolment"] = "each approver's authenticator was enrolled before it signed"
+        self._compare(
+            enrolled, "enrolment", f"the enrolment behind {what}", op="authenticator-enrol", outcome="ok",
+            tenant=request["tenant"], detail_principal=approver, detail_kind=signature["kind"],
+            detail_authenticator=said["authenticator"],
+            detail_public_sha256=sha256(public).hexdigest(),
+        )  # fmt: skip
+        self._times(request, said, logged, enrolled, what)
+        if self.report.fault_count == before:
+            roles = frozenset(str(logged.detail("roles")).split(","))
+            self.approvers.append((logged.index, approver, roles))
+
+    def _times(self, request: dict[str, Any], said: dict[str, Any], logged: Logged, enrolled: Logged, what: str) -> None:
+        at = logged.event["at"]
+        if not request["requested_at"] <= at < request["expires_at"]:
+            self.report.add(Fault("approvers", "outside_window", f"{what} was given outside the window of the request"))
+        if abs(at - said["at"]) > _OFF:
+            self.report.add(Fault("approvers", "time_differs", f"{what} names another time than its event"))
+        if enrolled.index >= logged.index:
+            self.report.add(Fault("enrolment", "enrolled_later", f"the authenticator behind {what} was enrolled later"))
+
+    def _party(self, bundle: dict[str, Any]) -> str:
+        return self._rp_id or str(bundle["relying"]["id"])
+
+    def _pages(self, bundle: dict[str, Any]) -> tuple[str, ...]:
+        return self._origins or tuple(map(str, bundle["relying"]["origins"]))
+
+    def _ended(self, bundle: dict[str, Any], request: dict[str, Any], digest: str) -> int | None:
+        """Check how it ended, and return the place of that in the log (None while it is open)."""
+        status = bundle["status"]
+        if status == "open":
+            if bundle["ended"] is not None or bundle["items"]:
+                self.report.add(Fault("end", "end_differs", "the request is said to be open, and an end is shown"))
+            return None
+        what, by_execute = f"the end ({status})", False
+        self.report.checks["end"] = status
+        logged = self._logged(bundle["ended"], "end", what)
+        if logged is None:
+            return None
+        expected: dict[str, Any] = {"outcome": "ok", "approval": request["id"], "tenant": request["tenant"]}
+        if status == "executed":
+            by_execute = logged.event.get("op") == "approval-execute"
+            expected |= {"actor": request["requester"], "op": "approval-execute" if by_execute else request["operation"]}
+            expected |= {"detail_request": digest, "detail_items": len(request["items"])} if by_execute else {}
+            if not request["requested_at"] <= logged.event["at"] < request["expires_at"]:
+                self.report.add(Fault("end", "outside_window", "it was executed outside the window of the request"))
+        else:
+            expected["op"] = ENDS[status]
+            if (logged.event.get("actor") == request["requester"]) != (status == "withdrawn"):
+                self.report.add(Fault("end", "actor_differs", f"a request is not {status} by {logged.event.get('actor')!r}"))
+        self._compare(logged, "end", what, **expected)
+        self.report.checks["end"] = f"{status} by {logged.event.get('actor')}, {show_time(logged.event['at'] // _SECOND)}"
+        self._items(bundle, request, logged, by_execute=by_execute)
+        return logged.index
+
+    def _items(self, bundle: dict[str, Any], request: dict[str, Any], end: Logged, *, by_execute: bool) -> None:
+        items, asked = bundle["items"], request["items"]
+        if not by_execute:
+            if items or (bundle["status"] == "executed" and len(asked) != 1):
+                self.report.add(Fault("items", "items_differ", "the items are not those that were approved"))
+            if bundle["status"] == "executed" and len(asked) == 1:
+                self._on_key(end, asked[0], "the execution")
+            return
+        if len(items) != len(asked):
+            self.report.add(Fault("items", "items_differ", f"{len(asked)} items were approved, {len(items)} are shown"))
+            return
+        outcomes = []
+        for number, (receipt, item) in enumerate(zip(items, asked, strict=True), 1):
+            logged = self._logged(receipt, "items", f"item {number}")
+            if logged is None:
+                continue
+            self._compare(
+                logged, "items", f"item {number}", op=request["operation"], actor=request["requester"], approval=request["id"]
+            )
+            self._on_key(logged, item, f"item {number}")
+            if logged.index <= end.index or logged.index > end.index + 4096:
+                self.report.add(Fault("items", "items_apart", f"item {number} was not logged with the execution"))
+            outcomes.append(f"{item.get('label') or item.get('ref') or request['operation']}: {logged.event.get('outcome')}")
+        self.report.checks["items"] = "; ".join(outcomes)
+        self.report.facts["outcomes"] = outcomes
+
+    def _on_key(self, logged: Logged, item: dict[str, Any], what: str) -> None:
+        ref = item.get("ref", "")
+        if ref.startswith("key_") and logged.event.get("key", ref) != ref:
+            self.report.add(Fault("items", "key_differs", f"{what} was done on {logged.event.get('key')}, not on {ref}"))
+
+    def _counted(self, bundle: dict[str, Any], request: dict[str, Any], end: int | None) -> None:
+        rule = request["rule"]
+        counted: dict[str, None] = {}
+        for index, name, roles in self.approvers:
+            if name == request["requester"]:
+                self.report.add(Fault("count", "requester_signed", f"{name} asked for it, and signed it"))
+            elif not roles.intersection(rule["roles"]):
+                self.report.add(Fault("count", "role_missing", f"{name} held none of {', '.join(rule['roles'])} when signing"))
+            elif name in counted:
+                self.report.add(Fault("count", "signed_twice", f"{name} is counted once, and signed twice"))
+            elif end is None or index < end:
+                counted[name] = None
+        names = ", ".join(counted) or "nobody"
+        enough = len(counted) >= rule["count"]
+        self.report.checks["count"] = f"{len(counted)} of {rule['count']} of {', '.join(rule['roles'])}: {names}"
+        self.report.facts |= {"approvers": list(counted), "needed": rule["count"], "approved": enough}
+        if bundle["status"] == "executed" and not enough:
+            self.report.add(Fault("count", "not_enough", f"it was executed with {len(counted)} of {rule['count']} approvers"))
+        said = {"executed": f"Approved by {names}, and executed.", "denied": "The request was denied: it approves nothing."}
+        said |= {"withdrawn": "The request was withdrawn: it approves nothing."}
+        still = f"Approved by {names}, and not executed yet." if enough else "Not approved yet: signatures are missing."
+        self.report.verdict = said.get(bundle["status"], still)
+
+
+def verify_approval(raw: bytes, label: str, trust: Trust, *, rp_id: str | None = None, origins: tuple[str, ...] = ()) -> Report:
+    """Verify a bundle and report."""
+    return ApprovalCheck(trust, rp_id, origins).run(raw, label)
