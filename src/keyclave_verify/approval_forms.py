@@ -15,7 +15,7 @@ ENDS = {"executed": "approval-execute", "denied": "approval-deny", "withdrawn": 
 _HOUR = 3600 * 1_000_000  # microseconds
 _NAMES = {"event", "format", "origin", "relying", "request", "status", "signatures", "requested", "ended", "items"}
 _REQUEST_NAMES = {
-    "expires_at", "format", "id", "items", "operation", "reason", "requested_at", "requester", "rule", "tenant",
+    "expires_at", "format", "id", "items", "nonce", "operation", "reason", "requested_at", "requester", "rule", "tenant",
 }  # fmt: skip
 
 

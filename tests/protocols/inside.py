@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from keyclave.app import ceremony, wiring
 from keyclave.app.config import Config, LogSettings, Policy
 from keyclave.identity.peer import Peer
@@ -16,6 +18,7 @@ from keyclave.operations.desk import Desk
 from keyclave.operations.table import OPERATIONS
 from keyclave.protocols.rest.gateway import Gateway, Head
 from keyclave.store.sqlite import SqliteStore
+from tests.approving import Approvers
 
 ORIGIN = "keyclave.localhost/log"
 BY_PATH = {(op.method, op.path): op for op in OPERATIONS}
@@ -31,13 +34,22 @@ class Inside:
     tokens: dict[str, str]
     reads: int = 0
     answers: list[tuple[int, bytes]] = field(default_factory=list)
+    approvers: Approvers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.approvers = Approvers(self._send)
+
+    def _send(self, path: str, ref: str, token: str, body: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
+        status, text = self.ask("GET" if body is None else "POST", path, token, msgspec.json.encode(body), ref=ref)
+        return status, dict(msgspec.json.decode(text))
 
     def ask(
-        self, method: str, path: str, token: str, body: Any = b"{}", *, ref: str = "", dry_run: bool = False
+        self, method: str, path: str, token: str, body: Any = b"{}", *, ref: str = "", dry_run: bool = False, approval: str = ""
     ) -> tuple[int, bytes]:
         """Send a request (a GET's body is its query) and return status and body, once it is durable."""
         head = Head()
         head.authorization, head.dry_run = b"Bearer " + token.encode(), dry_run
+        head.approval = approval.encode() or None
 
         def respond(status: int, kind: bytes, text: bytes, more: list[tuple[bytes, bytes]]) -> None:
             self.answers.append((status, text))
@@ -49,8 +61,12 @@ class Inside:
     def issue(self, principal: str, role: str, scope: str = "null", ttl: int = 600) -> tuple[str, str]:
         """Issue a credential and return its id and token."""
         text = f'{{"principal":"{principal}","role":"{role}","ttl_seconds":{ttl},"scope":{scope}}}'
-        by = "operator" if role == "application" else "custodian"
-        status, made = self.ask("POST", "/v1/credentials", self.tokens[by], text.encode())
+        by = self.tokens["operator" if role == "application" else "custodian"]
+        approval = ""
+        if role != "application":
+            approval = self.approvers.request("credential-issue", "", msgspec.json.decode(text), by)["id"]
+            self.approvers.approve(approval, by, [self.tokens["operator"]])
+        status, made = self.ask("POST", "/v1/credentials", by, text.encode(), approval=approval)
         assert status == 201, made
         return made.split(b'"id":"')[1].split(b'"')[0].decode(), made.split(b'"token":"')[1].split(b'"')[0].decode()
 

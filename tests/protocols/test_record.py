@@ -111,6 +111,20 @@ def refused(live: Live, every: Every, call: Any) -> httpx.Response:
     return call.send(live, params={"nonsense": "1"})  # type: ignore[no-any-return]
 
 
+def without_items(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out the items of executions, which follow their execution's event: nobody sent them one by one."""
+    kept, items = [], 0
+    for event in found:
+        if items:
+            assert event["approval"] == kept[-1]["approval"]
+            items -= 1
+            continue
+        kept.append(event)
+        if event["op"] == "approval-execute" and event["outcome"] == "ok":
+            items = event["detail"]["items"]
+    return kept
+
+
 @pytest.mark.requirement("R5", "R14", "P1")
 def test_every_operation_leaves_one_event_for_each_attempt(house: Live) -> None:
     every = Every(house, "each")
@@ -132,7 +146,7 @@ def test_every_operation_leaves_one_event_for_each_attempt(house: Live) -> None:
     house.http.event_hooks = {}
     assert done == {(op.method, op.path) for op in OPERATIONS}  # none was left out
 
-    found = [e for e in events(house, start) if e["op"] not in ("authenticate", "login")][: len(diary.sent)]
+    found = without_items([e for e in events(house, start) if e["op"] not in ("authenticate", "login")])[: len(diary.sent)]
     assert [(e["op"], e["outcome"], e["id"]) for e in found] == [(s.op, s.outcome, s.event) for s in diary.sent]
     assert len(diary.sent) >= 2 * len(OPERATIONS)
     for event, sent in zip(found, diary.sent, strict=True):

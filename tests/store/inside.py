@@ -22,6 +22,7 @@ from keyclave.operations.operation import Operation
 from keyclave.operations.table import OPERATIONS
 from keyclave.operations.unseal import UnsealRequest, close_house, offer_share
 from keyclave.store.sqlite import SqliteStore
+from tests.approving import Approvers
 
 WISHES = Wishes(
     threshold=2, custodians=3, development=False, host="127.0.0.1", port=8443, origin="example.org/log", names=(),
@@ -53,10 +54,32 @@ class Inside:
     shares: list[str]
     tokens: dict[str, str]
     answered: list[Attempt] = field(default_factory=list)
+    approvers: Approvers = field(init=False)
 
-    def begin(self, name: str, who: str, ref: str = "", body: dict[str, Any] | None = None, **options: Any) -> list[Attempt]:
+    def __post_init__(self) -> None:
+        self.approvers = Approvers(self._send)
+
+    def _send(self, path: str, ref: str, token: str, body: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
+        method = "GET" if body is None else "POST"
+        op = next(op for op in OPERATIONS if (op.method, op.path) == (method, path))
+        attempt = self.ask(op, token, ref, body)
+        if attempt.error is not None:
+            return 403, {"code": attempt.error.code, "detail": attempt.error.detail}
+        return op.status, dict(msgspec.json.decode(encode_answer(attempt.answer)))
+
+    def approved(self, name: str, who: str, ref: str, body: dict[str, Any]) -> str:
+        """Ask for approval of an operation, have the others sign, and return the approval's id."""
+        token = self.tokens.get(who, who)
+        made = self.approvers.request(name, ref, body, token)
+        self.approvers.approve(made["id"], token, list(self.tokens.values()))
+        return str(made["id"])
+
+    def begin(
+        self, name: str | Operation, who: str, ref: str = "", body: dict[str, Any] | None = None, **options: Any
+    ) -> list[Attempt]:
         """Perform an operation up to its commit; the list holds the attempt once it is answered."""
-        op = operation(name, batch=options.pop("batch", False))
+        batch = options.pop("batch", False)
+        op = operation(name, batch=batch) if isinstance(name, str) else name
         caller = self.desk.callers.authenticate(self.tokens.get(who, who).encode())
         answers: list[Attempt] = []
         attempt = self.desk.begin(op, caller, Peer("127.0.0.1"), answers.append)
@@ -69,7 +92,7 @@ class Inside:
         self.desk.perform(op, attempt, ref, request)
         return answers
 
-    def ask(self, name: str, who: str, ref: str = "", body: dict[str, Any] | None = None, **options: Any) -> Attempt:
+    def ask(self, name: str | Operation, who: str, ref: str = "", body: dict[str, Any] | None = None, **options: Any) -> Attempt:
         """Perform an operation and commit it; the attempt holds the answer or the error."""
         answers = self.begin(name, who, ref, body, **options)
         self.store.flush()

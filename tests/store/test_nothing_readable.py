@@ -146,9 +146,12 @@ def test_the_sealed_material_of_a_destroyed_version_is_overwritten(tmp_path: Pat
         before = inside.get("schedule-destruction", "custodian", "short-lived", {"version": 1, "days": 7, "reason": "over"})
         assert where(sealed, inside.home)
         inside.desk.clock._ahead += 8 * 86_400 * 1_000_000  # type: ignore[attr-defined] # a week and a day later
-        other = inside.get("credential-issue", "custodian", "", {"principal": "second", "role": "custodian", "ttl_seconds": 3600})
+        body = {"principal": "second", "role": "custodian", "ttl_seconds": 86_400}
+        approval = inside.approved("credential-issue", "custodian", "", body)
+        other = inside.get("credential-issue", "custodian", "", body, approval=approval)
         inside.tokens["second"] = other["token"]
-        after = inside.get("destroy", "second", "short-lived", {"version": 1, "reason": "over"})
+        approval = inside.approved("destroy", "second", "short-lived", {"version": 1, "reason": "over"})
+        after = inside.get("destroy", "second", "short-lived", {"version": 1, "reason": "over"}, approval=approval)
         assert (before["versions"][0]["kcv"], after["versions"][0]["state"]) == (after["versions"][0]["kcv"], "destroyed")
         with sqlite3.connect(inside.home / "keyclave.db") as conn:
             conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")

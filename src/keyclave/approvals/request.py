@@ -47,6 +47,7 @@ class ApprovalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     format: str
     id: str
     items: tuple[Item, ...]
+    nonce: str  # nobody guesses what was asked from its hash, which the log shows
     operation: str
     reason: str
     requested_at: int

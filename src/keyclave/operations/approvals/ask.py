@@ -25,6 +25,7 @@ from keyclave.operations.approvals.view import ApprovalView, view
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.forms import Reason, Request
 from keyclave.operations.keyring import LoadedKey
+from keyclave.operations.people.enrolment import seal_bytes
 from keyclave.policy.decision import ApprovalRule
 from keyclave.store.access import approvals
 
@@ -79,6 +80,7 @@ def ask(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: AskReques
         format=FORMAT,
         id=to_id("apr", desk.module.random(RAW)),
         items=items,
+        nonce=desk.module.random(RAW).hex(),
         operation=op.name,
         reason=request.reason,
         requested_at=attempt.at,
@@ -105,7 +107,7 @@ def _keep(desk: Desk, attempt: Attempt, made: ApprovalRequest, canonical: bytes)
             tenant=made.tenant,
             operation=made.operation,
             requester=made.requester,
-            canonical=canonical,
+            canonical=seal_bytes(desk, made.tenant, made.id, canonical),
             digest=digest,
             requested_at=made.requested_at,
             expires_at=made.expires_at,

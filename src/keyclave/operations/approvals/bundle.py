@@ -16,6 +16,7 @@ from keyclave.operations.approvals.evidence import find, name_approval
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.forms import Answer
 from keyclave.operations.keyring import LoadedKey
+from keyclave.operations.people.enrolment import open_bytes
 from keyclave.store.access import approvals, people
 from keyclave.store.access.approvals import Approval, Signature
 from keyclave.store.access.people import Authenticator
@@ -84,7 +85,7 @@ def read_bundle(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _query: No
         format=FORMAT,
         origin=desk.log.origin,
         relying=BundledRelying(id=relying.id, origins=list(relying.origins)),
-        request=kept.canonical.decode(),
+        request=open_bytes(desk, kept.tenant, kept.id, kept.canonical).decode(),
         status=kept.ending or "open",
         signatures=[_signature(desk, one, found) for one, found in signed],
         requested=_receipt(desk, kept.event),

@@ -20,6 +20,7 @@ from keyclave.crypto.digest import same, sha256
 from keyclave.crypto.signatures import verify_ecdsa
 from keyclave.identity.passkeys import verify_assertion
 from keyclave.operations.forms import from_base64
+from keyclave.operations.people.enrolment import open_bytes
 from keyclave.policy.decision import ApprovalRule
 from keyclave.policy.rules import Rules
 from keyclave.store.access import approvals, people
@@ -38,6 +39,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """A kept request, as read; the rules that hold for it; who signed, and who of them counts now."""
 
     kept: Approval
+    canonical: bytes
     request: ApprovalRequest
     rules: tuple[Rule, ...]
     ends_at: int
@@ -61,10 +63,11 @@ def find(conn: Connection, tenant: str, approval: str) -> Approval:
 
 def gather(desk: Desk, conn: Connection, kept: Approval) -> Evidence:
     """Return what stands behind a kept request now."""
-    request = read_request(kept.canonical)
+    canonical = open_bytes(desk, kept.tenant, kept.id, kept.canonical)
+    request = read_request(canonical)
     named = (request.id, request.tenant, request.operation, request.requester, request.requested_at)
     if named != (kept.id, kept.tenant, kept.operation, kept.requester, kept.requested_at) or not same(
-        sha256(kept.canonical), kept.digest
+        sha256(canonical), kept.digest
     ):
         raise Broken("a kept request for approval is not what was hashed", "keep the database as evidence, and ask again")
     rules = desk.access.revisions.of(kept.tenant).rules
@@ -73,6 +76,7 @@ def gather(desk: Desk, conn: Connection, kept: Approval) -> Evidence:
     approvers = [_approver(desk, conn, kept, signature, rules) for signature in signed]
     return Evidence(
         kept=kept,
+        canonical=canonical,
         request=request,
         rules=binding,
         ends_at=min(request.expires_at, ends_at(request.requested_at, binding)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ class Approvals:
     """Knows the table of operations, which knows this room: so it is handed over when the server is wired."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        self._by_name = {op.name: op for op in operations if not op.batch and not op.name.startswith(OWN)}
+        rows = [op for op in operations if not op.batch and not op.name.startswith(OWN)]
+        counted = Counter(op.name for op in rows)  # a name of several forms says too little of what is approved
+        self._by_name = {op.name: op for op in rows if counted[op.name] == 1}
 
     def operation(self, name: str) -> Operation:
         """Return the operation of that name; asking for approval is not itself asked for."""

@@ -85,7 +85,7 @@ def begin(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: BeginSi
         statement=statement.decode(),
         authenticator=found.id,
         kind=found.kind,
-        canonical=evidence.kept.canonical.decode(),
+        canonical=evidence.canonical.decode(),
         public_key=options,
     )
 

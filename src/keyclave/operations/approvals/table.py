@@ -15,11 +15,11 @@ OPERATIONS: list[Operation] = [
     ),
     Operation(
         "approval-list", "GET", "/v1/approvals", None, view.ApprovalPage, "List requests for approval.", view.list_approvals,
-        query=view.ApprovalQuery, needs_root=False, slow=always,
+        query=view.ApprovalQuery, slow=always,
     ),
     Operation(
         "approval-read", "GET", _ONE, None, view.ApprovalView, "Show a request for approval and who signed it.",
-        view.read_approval, needs_root=False,
+        view.read_approval,
     ),
     Operation(
         "approval-bundle", "GET", f"{_ONE}/bundle", None, bundle.ApprovalBundle,

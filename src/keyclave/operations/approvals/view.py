@@ -115,7 +115,7 @@ def view(evidence: Evidence, now: int) -> ApprovalView:
         ended_at=to_text(kept.ended_at) if kept.ended_at else None,
         ended_by=kept.ended_by or None,
         ended_why=kept.ended_why or None,
-        canonical=kept.canonical.decode(),
+        canonical=evidence.canonical.decode(),
         request_sha256=kept.digest.hex(),
     )
 

@@ -29,7 +29,7 @@ approvals = Table(
     Column("tenant", String(40), ForeignKey("tenants.id"), nullable=False),
     Column("operation", String(40), nullable=False),
     Column("requester", String(128), nullable=False),
-    Column("canonical", LargeBinary, nullable=False),
+    Column("canonical", LargeBinary, nullable=False),  # sealed: what is asked may name who may break the glass
     Column("digest", LargeBinary, nullable=False, unique=True),
     Column("requested_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),

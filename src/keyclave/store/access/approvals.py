@@ -15,7 +15,10 @@ _a = approvals.c
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
-    """A request, as kept. `ending` is empty while it is open. Times in microseconds; events are ids of the log."""
+    """A request, as kept; `canonical` is sealed with the tenant's key, bound to the id. `ending` is empty while it is open.
+
+    Times in microseconds; events are ids of the log.
+    """
 
     id: str
     tenant: str
