@@ -550,7 +550,8 @@ def test_a_value_in_the_wrong_place_comes_back_in_no_error_and_in_no_log(house: 
         if call.op.changes:
             for header in ("if-match", "idempotency-key"):
                 answer = call.send(house, headers={header: f"{MARKER}ü".encode()})
-                assert answer.status_code == 400 or (header == "if-match" and not call.op.on_key), f"{call.path}: {answer.text}"
+                gone = call.op.name == "step-up" and answer.status_code == 401  # a proof given above made a new token
+                assert gone or answer.status_code == 400 or (header == "if-match" and not call.op.on_key), call.path
                 assert is_clean(answer) or answer.status_code < 400
         answer = call.send(house, MARKER)
         assert answer.status_code == 401
