@@ -83,6 +83,26 @@ def test_both_say_how_the_server_is(house: House) -> None:
 
 
 @pytest.mark.requirement("R32")
+def test_what_only_managing_needs_is_not_there_beside_the_use_of_keys(house: House) -> None:
+    auditor = {"authorization": f"Bearer {house.live.tokens['auditor']}"}
+    token = {"authorization": f"Bearer {house.live.token(['encrypt'], ['ward-*'])}"}
+    with house.client(None) as client, house.client(None, url=house.live.url) as control:
+        for method, path in [
+            ("GET", "/v1/log/checkpoints"), ("GET", "/v1/log/tile/0/000"), ("GET", "/v1/audit/consistency?from=0&to=1"),
+            ("POST", "/v1/unseal"), ("POST", "/v1/login/passkey/begin"),
+        ]:  # fmt: skip
+            assert client.request(method, path, headers=auditor, json={} if method == "POST" else None).status_code == 404, path
+            assert (
+                control.request(method, path, headers=auditor, json={} if method == "POST" else None).status_code != 404
+                or "tile" in path
+            )
+        used = client.post(ENCRYPT, json=RECORD, headers=token).json()
+        receipt = client.get(f"/v1/audit/receipts/{used['event']}", headers=token)
+        assert receipt.status_code in (200, 503), receipt.text  # the application proves its own use
+        assert client.get("/v1/log/keys").status_code == 200
+
+
+@pytest.mark.requirement("R32")
 def test_a_certificate_names_nobody_where_none_is_asked_for(house: House) -> None:
     """The control listener asks for no certificate: one that is offered is not looked at, and opens nothing."""
     name = f"spiffe://{DOMAIN}/control/plane"

@@ -96,7 +96,6 @@ async def _serve(config: Config, home: Path) -> None:
 def _listeners(config: Config, home: Path, desk: Desk, refusals: Refusals) -> list[Listener]:
     """Return one listener for both planes, or one for each. They are one server: what one revokes is gone on the other."""
     gateway = Gateway(desk, OPERATIONS, refusals.note)
-    served = application(gateway, OPERATIONS)
     wanted = [(config.listen, Plane.BOTH if config.data is None else Plane.CONTROL)]
     wanted += [] if config.data is None else [(config.data, Plane.DATA)]
     made = []
@@ -104,7 +103,7 @@ def _listeners(config: Config, home: Path, desk: Desk, refusals: Refusals) -> li
         context = tls_context(listen, home, plane) if listen.tls else None
         if context is not None:
             follow(context, desk)
-        made.append(listener(listen, plane, gateway, served, refusals, context))
+        made.append(listener(listen, plane, gateway, application(gateway, OPERATIONS, plane), refusals, context))
     return made
 
 

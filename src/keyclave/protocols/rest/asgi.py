@@ -17,7 +17,7 @@ from keyclave.audit.tiles import parse_path
 from keyclave.core import limits
 from keyclave.core.errors import Broken, KeyclaveError, LimitReached, Malformed, TooLarge, Unknown, WrongState
 from keyclave.identity.caller import Caller
-from keyclave.identity.peer import Peer
+from keyclave.identity.peer import Peer, Plane
 from keyclave.operations import read_log, unseal
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import encode_answer
@@ -37,8 +37,8 @@ _NO_STORE = {"cache-control": "no-store"}
 _IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
 
 
-def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
-    """Return the ASGI application."""
+def application(gateway: Gateway, operations: list[Operation], plane: Plane = Plane.BOTH) -> Starlette:
+    """Return the ASGI application of a listener. Where keys are only used, what only managing needs is not there at all."""
     desk = gateway.desk
     api = msgspec.json.format(msgspec.json.encode(document(operations)), indent=2)
 
@@ -113,9 +113,21 @@ def application(gateway: Gateway, operations: list[Operation]) -> Starlette:
         *workloads.routes(desk, _guarded),
         *_operation_routes(gateway, operations),
     ]
+    if plane is Plane.DATA:
+        there = _ON_DATA | {op.path for op in operations}
+        routes = [route for route in routes if route.path in there]
     served = Starlette(routes=routes, exception_handlers={404: _absent, 405: _absent})
     served.router.redirect_slashes = False  # a redirect would be made of the request's Host header, token and all
     return served
+
+
+_ON_DATA = frozenset(
+    {
+        "/v1/health", "/v1/status", "/v1/openapi.json", "/v1/log/checkpoint", "/v1/log/keys", "/v1/audit/receipts/{event}",
+        "/v1/crl", "/v1/crl/{authority}", "/v1/authority", "/v1/spiffe-bundle",
+    }
+)  # fmt: skip
+"""What is not an operation and is served beside the use of keys: how the server is, and what proves and checks one's own."""
 
 
 class SizesQuery(msgspec.Struct, forbid_unknown_fields=True):
