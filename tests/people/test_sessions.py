@@ -278,7 +278,9 @@ def test_what_is_done_to_others_asks_for_assurance_even_where_ones_own_does_not(
 # ---- cookies ------------------------------------------------------------------------------------------------------------------
 def test_a_page_gets_its_session_as_a_cookie_that_no_script_reads(house: Live, somebody: Somebody) -> None:
     visitor = somebody()
-    answer = house.post("/v1/login/passkey/finish", body={**visitor.login_request(), "cookie": True})
+    answer = house.post(
+        "/v1/login/passkey/finish", body={**visitor.login_request(), "cookie": True}, headers={"origin": visitor.passkey.origin}
+    )
     assert "token" not in answer.json()
     name, _, rest = answer.headers["set-cookie"].partition("=")
     value, _, attributes = rest.partition("; ")

@@ -20,6 +20,7 @@ from keyclave.app.config import Config, check_listener, load
 from keyclave.app.listeners import Listener, follow, listener, tls_context
 from keyclave.app.outside import Outside
 from keyclave.app.wiring import build, keep_seen, loop_hooks, mark_time
+from keyclave.console import application as console
 from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import Unavailable
 from keyclave.crypto.arena import lock_down
@@ -31,6 +32,7 @@ from keyclave.operations.unseal import close_house
 from keyclave.protocols.rest.asgi import application
 from keyclave.protocols.rest.gateway import Gateway
 from keyclave.protocols.rest.refusals import Refusals
+from keyclave.protocols.rest.visitors import Visitors
 from keyclave.store.sqlite import SqliteStore
 
 logger = logging.getLogger("keyclave")
@@ -103,7 +105,10 @@ def _listeners(config: Config, home: Path, desk: Desk, refusals: Refusals) -> li
         context = tls_context(listen, home, plane) if listen.tls else None
         if context is not None:
             follow(context, desk)
-        made.append(listener(listen, plane, gateway, application(gateway, OPERATIONS, plane), refusals, context))
+        served = application(gateway, OPERATIONS, plane)
+        if plane is not Plane.DATA:  # people have no business where keys are only used
+            served.mount(console.PLACE, console.application(desk, Visitors(gateway)))
+        made.append(listener(listen, plane, gateway, served, refusals, context))
     return made
 
 

@@ -215,7 +215,8 @@ def _query(request: Request) -> dict[str, str]:
 
 def caller_of(gateway: Gateway, request: Request) -> Caller:
     """Return who sent the request, or raise `Unauthenticated`."""
-    return gateway.caller(read_head(request.scope["headers"], b""), peer_of(request))
+    reading = request.method in ("GET", "HEAD")
+    return gateway.caller(read_head(request.scope["headers"], b""), peer_of(request), reading=reading)
 
 
 def peer_of(request: Request) -> Peer:

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from keyclave.core.errors import KeyclaveError, LimitReached, Malformed, Unauthenticated
+from keyclave.core.errors import KeyclaveError, LimitReached, Malformed, Refused, Unauthenticated
+from keyclave.crypto.bearer import SESSION
 from keyclave.identity.caller import Caller
 from keyclave.identity.lockout import Lockout
 from keyclave.identity.peer import Peer
@@ -20,8 +21,9 @@ from keyclave.operations.desk import Desk, encode_answer, request_digest
 from keyclave.operations.key_view import KeyView
 from keyclave.operations.operation import Operation
 from keyclave.operations.people.sessions import SessionAnswer
-from keyclave.protocols.rest.cookies import move_to_cookie, no_cookie
+from keyclave.protocols.rest.cookies import move_to_cookie, no_cookie, token_in
 from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem, retry_after
+from keyclave.protocols.rest.same_site import check_site
 
 JSON = b"application/json"
 
@@ -95,19 +97,28 @@ class Gateway:
             id(op): msgspec.json.Decoder(op.request) for op in operations if op.request is not None
         }
 
-    def caller(self, head: Head, peer: Peer) -> Caller:
-        """Return the caller, or raise `Unauthenticated` after counting the attempt."""
+    def caller(self, head: Head, peer: Peer, *, reading: bool = False) -> Caller:
+        """Return the caller, or raise `Unauthenticated` after counting the attempt. `reading`: the request changes nothing."""
         try:
             authorization = head.authorization
-            if authorization is None and peer.certificate is not None and head.cookie is None:
+            if authorization is None and head.cookie is not None and (token := token_in(head.cookie)):
+                return self.visitor(token, head, peer, reading=reading)
+            if authorization is None and peer.certificate is not None:
                 return self.desk.callers.certified.caller(peer)
             if authorization is None or authorization[:7].lower() != _BEARER:
                 raise Unauthenticated("no live credential was presented", "send a current token as `Authorization: Bearer …`")
             return self.desk.callers.present(authorization[7:].strip(), peer)
-        except Unauthenticated:
+        except (Unauthenticated, Refused):
             self.refused(peer.address, "authenticate")
             self._slow_down(peer)
             raise
+
+    def visitor(self, token: bytes, head: Head, peer: Peer, *, reading: bool) -> Caller:
+        """Return whose session a page's cookie is. Only our pages may bring it, and only sessions live in cookies."""
+        check_site(head.site, head.origin, self.desk.people.relying.origins, reading=reading)
+        if not token.startswith(SESSION.encode()):
+            raise Unauthenticated("no live session was presented", "log in at /ui/login")
+        return self.desk.callers.present(token, peer)
 
     def names_proxy(self, peer: Peer, rule: ProxyRule) -> bool:
         """Tell whether the other end has shown the certificate of a proxy that is believed."""
@@ -138,11 +149,13 @@ class Gateway:
         """Perform `op`; `respond` is called once, when the outcome is durable. A GET's body is its query, as a mapping."""
         desk = self.desk
         try:
-            caller = self.caller(head, peer)
+            caller = self.caller(head, peer, reading=op.method == "GET")
         except KeyclaveError as error:
             _respond_error(error, "", respond)
             return
         attempt = desk.begin(op, caller, peer, lambda done: _reply(op, done, respond))
+        if head.authorization is None and head.cookie is not None and caller.id.startswith("ses_"):
+            attempt.by_cookie = True
         try:
             request = self._request(op, body)
             _conditions(head, attempt)

@@ -19,8 +19,9 @@ from keyclave.operations.people import accept, cli_login, device_login, login, l
 from keyclave.operations.people.sessions import SessionAnswer
 from keyclave.operations.people.webauthn_forms import PasskeyBegun
 from keyclave.protocols.rest.cookies import move_to_cookie
-from keyclave.protocols.rest.gateway import JSON, Gateway
+from keyclave.protocols.rest.gateway import JSON, Gateway, read_head
 from keyclave.protocols.rest.problems import CONTENT_TYPE, problem, retry_after
+from keyclave.protocols.rest.same_site import check_site
 
 T = TypeVar("T")
 Begin = Callable[[Desk, Peer, Any, Reply], None]
@@ -83,6 +84,9 @@ def login_routes(gateway: Gateway, guarded: Guard, read_body: Body, peer_of: Cal
             peer = peer_of(request)
             _check_plane(peer)
             asked: Any = await _read(read_body, request, form)
+            if getattr(asked, "cookie", False):  # else another site could log a browser in as somebody it is not
+                head = read_head(request.scope["headers"], b"")
+                check_site(head.site, head.origin, gateway.desk.people.relying.origins, reading=False)
             answered: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
             try:
                 verb(gateway.desk, peer, asked, lambda attempt: None if answered.done() else answered.set_result(attempt))
