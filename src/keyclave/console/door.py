@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -44,8 +44,11 @@ class Recognise(Protocol):
 class Guest:
     """A request to the pages: `visit` is None where nobody is logged in, `me` what `whoami` says of whoever is."""
 
-    def __init__(self, request: Request, pages: Pages, visit: Visit | None, me: dict[str, Any] | None) -> None:
+    def __init__(
+        self, request: Request, desk: Desk, pages: Pages, visit: Visit | None = None, me: dict[str, Any] | None = None
+    ) -> None:
         self.request = request
+        self.desk = desk
         self.pages = pages
         self.visit = visit
         self.me = me
@@ -67,9 +70,12 @@ class Guest:
             body += piece
             if len(body) > _FORM:
                 raise TooLarge(f"the form is larger than {_FORM} bytes", "write less")
-        self.request._body = bytes(body)
-        pairs = (await self.request.form(max_files=0, max_fields=16)).multi_items()
-        fields = {name: value for name, value in pairs if isinstance(value, str)}
+        try:
+            text = body.decode("ascii")
+            pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=16)
+        except ValueError:
+            raise Malformed("this is not a form of ours", "load the page again") from None
+        fields = dict(pairs)
         if len(fields) != len(pairs):
             raise Malformed("a field is there twice", "load the page again")
         return fields
@@ -116,14 +122,14 @@ class Door:
             caller = None  # a session that ended is like none
         if caller is None:
             if not login:
-                return await screen(Guest(request, self._pages, None, None))
+                return await screen(Guest(request, self._desk, self._pages))
             return self._strange_link(request) or self._to_login(request)
         visit = Visit(self._desk, caller, peer)
         me = await visit.ask("GET", "/v1/whoami")
         me.setdefault("enrolling", False)
         if caller.standing.enrolling and not enrolling:
             return self._away(request, "/ui/enrol")
-        return await screen(Guest(request, self._pages, visit, me))
+        return await screen(Guest(request, self._desk, self._pages, visit, me))
 
     def _home(self, request: Request) -> str:
         """Return where the page is under the server's own name, if an address was asked: passkeys need the name."""

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from keyclave.console.door import OURS, Guest, query_of
 from keyclave.console.headers import NOT_KEPT, headers_for
+from keyclave.operations.people.sso import list_providers
 
 _FIRST = "/ui/account"
 _HAND_OVER = re.compile(r"([1-9][0-9]{3,4})\.[A-Za-z0-9_-]{43}\.[A-Za-z0-9_-]{43}", re.ASCII)
@@ -40,5 +41,5 @@ async def show(guest: Guest) -> Response:
     )
 
 
-def _providers(_guest: Guest) -> list[dict[str, str]]:
-    return []
+def _providers(guest: Guest) -> list[dict[str, str]]:
+    return [{"name": one.name, "label": one.label} for one in list_providers(guest.desk).providers]
