@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve check trace bench drill format lock clean
+.PHONY: help demo demo-people test serve check trace bench drill format lock clean
 
 PYTHON_IN := .venv/bin
 HOME_DIR ?= .keyclave
@@ -12,12 +12,16 @@ ARGS ?=
 
 help: ## Explain the targets
 	@printf '\nKeyclave: keys that protect health records, and a record of their use that anyone can check.\n\n'
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nStart with `make demo`. README.md goes on from there.\n\n'
 
 demo: ## Do the main job on synthetic health records, in under two minutes (ARGS="--patients 50")
 	@scripts/setup
 	@$(PYTHON_IN)/python demo/run.py $(ARGS)
+
+demo-people: ## Two people where one is not enough: invite, enrol, elevate, destroy by two, verify offline
+	@scripts/setup
+	@$(PYTHON_IN)/python demo/people.py $(ARGS)
 
 test: ## Run all tests (ARGS="-k envelope" for some)
 	@scripts/setup test
