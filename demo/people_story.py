@@ -114,15 +114,14 @@ def _invite(house: House, ada: Person, omar: Person, screen: Screen) -> Person:
 
 def _elevate(house: House, ada: Person, ines: Person, omar: Person, screen: Screen) -> Person:
     noor = Person(house, "Noor")
-    for operation, request, why in (
-        ("invitation-create", {"principal": "noor", "role": "person", "hours": 4}, "night shift"),
-        ("eligibility-create", {"principal": "noor", "role": "operator", "days": 90}, "may run the keys at night"),
-    ):
-        asked = ada.ask(operation, "", request, why)
-        ines.approve(asked["id"])
-        answer = ada.execute(asked["id"])
-        if operation == "invitation-create":
-            noor.accept(answer["token"])
+    invited = ada.must("POST", "/v1/invitations", {"principal": "noor", "role": "person", "hours": 4, "reason": "night shift"})
+    waiting = noor.refused("POST", "/v1/enrolment/begin", {"invitation": invited["token"]}, token="")
+    omar.must("POST", f"/v1/invitations/{invited['id']}/confirm", {"reason": "known to me"})
+    screen.prove(waiting != "", "Ada invites Noor, without a duty; the invitation opens nothing until Omar has confirmed it")
+    noor.accept(invited["token"])
+    asked = ada.ask("eligibility-create", "", {"principal": "noor", "role": "operator", "days": 90}, "runs the keys at night")
+    ines.approve(asked["id"])
+    ada.execute(asked["id"])
     noor.login()
     issued = {"principal": "trial-reader", "role": "application", "ttl_seconds": 3600,
               "scope": {"operations": ["encrypt", "decrypt"], "keys": [_KEY]}}  # fmt: skip
