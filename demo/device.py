@@ -12,9 +12,9 @@ import os
 from hashlib import sha256
 from typing import Any
 
-import cbor2
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from webauthn.helpers import encode_cbor
 
 _PRESENT_AND_VERIFIED, _ATTESTED = 0x05, 0x40
 
@@ -34,9 +34,9 @@ class Device:
         """Answer what a page would ask with `navigator.credentials.create()`."""
         self._user = options["user"]["id"]
         numbers = self._key.public_key().public_numbers()
-        cose = cbor2.dumps({1: 2, 3: -7, -1: 1, -2: numbers.x.to_bytes(32, "big"), -3: numbers.y.to_bytes(32, "big")})
+        cose = encode_cbor({1: 2, 3: -7, -1: 1, -2: numbers.x.to_bytes(32, "big"), -3: numbers.y.to_bytes(32, "big")})
         attested = bytes(16) + len(self._handle).to_bytes(2, "big") + self._handle + cose
-        statement = cbor2.dumps({"fmt": "none", "attStmt": {}, "authData": self._data(_ATTESTED) + attested})
+        statement = encode_cbor({"fmt": "none", "attStmt": {}, "authData": self._data(_ATTESTED) + attested})
         response = {"clientDataJSON": _text(self._client("webauthn.create", options)), "attestationObject": _text(statement)}
         return self._credential(response)
 
