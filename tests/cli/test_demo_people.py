@@ -13,7 +13,7 @@ from demo.crew import Person
 from tests.live import ENVIRONMENT
 
 
-@pytest.mark.requirement("R16", "R31", "P9")
+@pytest.mark.requirement("R16", "R31", "P3", "P9")
 def test_the_story_of_people_proves_itself_and_leaves_nothing(repository: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(repository / "demo/people.py")]
     done = subprocess.run(
