@@ -12,9 +12,11 @@ import pytest
 
 from keyclave.app import ceremony, wiring
 from keyclave.core.clock import MICROSECONDS
+from keyclave.identity.peer import Peer
 from keyclave.operations.elevation.upkeep import keep_elevations
 from keyclave.policy.bundle import RULES, checked_bundle
-from tests.protocols.inside import Inside, inside
+from keyclave.protocols.rest.gateway import Head, read_head
+from tests.protocols.inside import BY_PATH, Inside, inside
 
 PLAIN = base64.b64encode(b"record").decode()
 ENCRYPT, DECRYPT = "/v1/keys/{key}/encrypt", "/v1/keys/{key}/decrypt"
@@ -47,6 +49,7 @@ class House:
     def __init__(self, server: Inside, hands: Hands) -> None:
         self.server = server
         self.hands = hands
+        self.tenant = str(json.loads(server.ask("GET", "/v1/whoami", server.tokens["operator"])[1])["tenant"])
         server.desk.workers = AtOnce()  # type: ignore[assignment]
         self.ask("POST", "/v1/keys", "custodian", {"name": "ward", "owner": "cardiology"}, expect=201)
         self.app = self.issued("app", "application", {"operations": ["random"], "keys": ["none"]})
@@ -79,10 +82,24 @@ class House:
 
     def rules(self, change: Callable[[str], str]) -> None:
         """Put changed rules in force."""
-        revisions, tenant = self.server.desk.access.revisions, self.ask("GET", "/v1/whoami", "operator", expect=200)["tenant"]
-        bundle = revisions.of(tenant).bundle
-        files = {**bundle.files, RULES: change(bundle.rules)}
-        revisions.put(tenant, revisions.number(tenant) + 1, revisions.compiler.compile(checked_bundle(files)))
+        self.policy(RULES, change(self.server.desk.access.revisions.of(self.tenant).bundle.rules))
+
+    def policy(self, name: str, text: str) -> None:
+        """Put another text of a file of the bundle in force."""
+        revisions = self.server.desk.access.revisions
+        files = {**revisions.of(self.tenant).bundle.files, name: text}
+        revisions.put(self.tenant, revisions.number(self.tenant) + 1, revisions.compiler.compile(checked_bundle(files)))
+
+    def send(self, path: str, who: str, ref: str, body: Any, address: str, **headers: str) -> tuple[int, Any]:
+        """POST from an address, with further headers."""
+        answers: list[tuple[int, Any]] = []
+        sent = [(b"authorization", b"Bearer " + who.encode()), *((n.encode(), v.encode()) for n, v in headers.items())]
+        self.server.gateway.submit(
+            BY_PATH["POST", path], ref, read_head(sent, b""), json.dumps(body).encode(), Peer(address),
+            lambda status, _kind, text, _more: answers.append((status, json.loads(text))),
+        )  # fmt: skip
+        self.server.store.flush()
+        return answers.pop()
 
 
 @pytest.fixture
@@ -112,9 +129,7 @@ def test_what_is_revoked_in_the_same_group_permits_nothing_after_it(house: House
     """Everything below waits for one commit: the use that comes behind the revocation is refused, the one before it stands."""
     grant, before = house.give(), len(house.events())
     answers: list[int] = []
-    gateway, peers = house.server.gateway, __import__("keyclave.identity.peer", fromlist=["Peer"])
-    from keyclave.protocols.rest.gateway import Head
-    from tests.protocols.inside import BY_PATH
+    gateway = house.server.gateway
 
     def send(path: str, token: str, ref: str, body: Any) -> None:
         head = Head()
@@ -124,7 +139,7 @@ def test_what_is_revoked_in_the_same_group_permits_nothing_after_it(house: House
             ref,
             head,
             json.dumps(body).encode(),
-            peers.Peer("test"),
+            Peer("test"),
             lambda status, *_: answers.append(status),
         )
 
@@ -163,10 +178,6 @@ def test_a_slow_use_is_judged_again_before_it_leaves(house: House, how: str) -> 
     grant = house.give(uses=5)
     house.server.desk.workers = workers  # type: ignore[assignment]
     answers: list[int] = []
-    from keyclave.identity.peer import Peer
-    from keyclave.protocols.rest.gateway import Head
-    from tests.protocols.inside import BY_PATH
-
     head = Head()
     head.authorization = b"Bearer " + house.app.encode()
     body = json.dumps({"message": PLAIN}).encode()
@@ -216,6 +227,19 @@ class _Failing:
         return self._raw.execute(statement, *args)
 
 
+@pytest.mark.requirement("R29", "R32")
+def test_a_grant_for_a_network_is_good_nowhere_else(house: House) -> None:
+    house.rules(lambda text: text + '\n[networks]\nwards = ["10.1.0.0/16", "2001:db8:1::/48"]\nvpn = ["10.9.0.0/24"]\n')
+    house.give(networks=["wards"], ttl_seconds=6000)
+    for address, expected in [
+        ("10.1.2.3", 200), ("2001:db8:1::7", 200), ("10.9.0.1", 404), ("10.2.0.1", 404), ("::ffff:10.2.0.1", 404), ("", 404),
+    ]:  # fmt: skip
+        assert house.send(ENCRYPT, house.app, "ward", {"plaintext": PLAIN}, address)[0] == expected, address
+    assert house.send(ENCRYPT, house.app, "ward", {"plaintext": PLAIN}, "10.9.0.1", **{"x-forwarded-for": "10.1.2.3"})[0] == 404
+    house.rules(lambda text: text.replace('wards = ["10.1.0.0/16", "2001:db8:1::/48"]', 'wards = ["10.7.0.0/16"]'))
+    assert house.send(ENCRYPT, house.app, "ward", {"plaintext": PLAIN}, "10.1.2.3")[0] == 404  # the name means another place now
+
+
 # ---- elevation ------------------------------------------------------------------------------------------------------------
 @pytest.mark.requirement("R10", "R33")
 def test_a_role_ends_by_itself_and_the_clock_writes_it_down(house: House) -> None:
@@ -239,6 +263,49 @@ def test_a_role_ends_by_itself_and_the_clock_writes_it_down(house: House) -> Non
     for _ in range(2):
         house.ask("POST", "/v1/elevations", house.person, {"role": "operator", "reason": "again", "minutes": 1}, expect=201)
         house.hands.at += 60 * MICROSECONDS
+
+
+@pytest.mark.requirement("R10", "R30")
+def test_a_role_is_taken_on_by_who_is_known_surely_enough(house: House) -> None:
+    house.ask("POST", "/v1/eligibilities", "custodian", {"principal": "clinician", "role": "operator"}, expect=201)
+    body = {"role": "operator", "reason": "incident"}
+    house.rules(lambda text: text.replace("operator = 1", "operator = 2"))
+    status, answer = house.ask("POST", "/v1/elevations", house.person, body)
+    assert (status, answer["code"]) == (403, "assurance_required")
+    house.rules(
+        lambda text: text.replace("operator = 2", "operator = 1").replace(
+            "max_minutes = 60\nfresh_minutes = 0", "fresh_minutes = 5"
+        )
+    )
+    status, answer = house.ask("POST", "/v1/elevations", house.person, body)
+    assert (status, answer["code"]) == (403, "step_up_required")
+    house.rules(lambda text: text.replace("fresh_minutes = 5", "fresh_minutes = 0"))
+    house.ask("POST", "/v1/elevations", house.person, body, expect=201)
+
+
+@pytest.mark.requirement("R10")
+def test_custom_roles_are_taken_on_and_a_policy_that_forbids_it_is_heard(house: House) -> None:
+    house.rules(
+        lambda text: (
+            text
+            + '\n[roles.night-operator]\nduty = "operator"\nparents = ["operator"]\n\n[[exclusive]]\nroles = ["night-operator", "keeper"]\nwhy = "one watches the other"\n\n[roles.keeper]\nduty = "operator"\n'
+        )
+    )
+    house.ask("POST", "/v1/eligibilities", "custodian", {"principal": "clinician", "role": "night-operator"}, expect=201)
+    status, answer = house.ask("POST", "/v1/eligibilities", "custodian", {"principal": "clinician", "role": "keeper"})
+    assert (status, answer["code"]) == (409, "separation_of_duties")
+    assert "one watches the other" in answer["detail"]
+    house.ask("POST", "/v1/elevations", house.person, {"role": "night-operator", "reason": "night"}, expect=201)
+    me = house.ask("GET", "/v1/whoami", house.person, expect=200)
+    assert (me["role"], me["elevation"]["role"]) == ("operator", "night-operator")
+    assert house.ask("GET", "/v1/credentials", house.person)[0] == 200  # nested in the duty, it has its rights
+    forbid = '@id("no-nights")\nforbid(principal in Role::"night-operator", action == Action::"credential-list", resource);\n'
+    house.policy("nights.cedar", forbid)
+    assert house.ask("GET", "/v1/credentials", house.person)[0] == 403
+    house.ask("POST", "/v1/elevations/{elevation}/end", house.person, ref=me["elevation"]["id"], expect=200)
+    house.policy("nights.cedar", '@id("no-elevation")\nforbid(principal, action == Action::"elevate", resource);\n')
+    status, answer = house.ask("POST", "/v1/elevations", house.person, {"role": "night-operator", "reason": "night"})
+    assert (status, "no-elevation" in answer["detail"]) == (403, True)
 
 
 @pytest.mark.requirement("R33")
