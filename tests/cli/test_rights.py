@@ -73,7 +73,10 @@ def test_a_role_is_taken_on_seen_and_ended(live: Live, people: Prompt) -> None:
     refused = people.line(f"keyclave --profile {name} elevate operator --reason 'incident 12'")
     assert refused.code == 1
     assert "not eligible" in refused.err
-    made = said(people.line(f"keyclave --json --profile custodian eligibility create {name} operator --days 30"))
+    creating = f"keyclave --json --profile custodian eligibility create {name} operator --days 30"
+    assert "nobody acts alone" in people.line(creating).err
+    approval = live.approved("POST", "/v1/eligibilities", "custodian", {"principal": name, "role": "operator", "days": 30})
+    made = said(people.line(f"{creating} --approval {approval}"))
     assert name in people.line("keyclave --profile operator eligibility list").text
     taken = people.line(f"keyclave --profile {name} elevate operator --reason 'incident 12' --minutes 20")
     assert taken.code == 0, taken.err
@@ -92,7 +95,9 @@ def test_a_role_is_taken_on_seen_and_ended(live: Live, people: Prompt) -> None:
 def test_the_glass_is_broken_seen_and_reviewed(live: Live, people: Prompt) -> None:
     name = introduced(live, "person")
     key = str(live.create_key(f"cli-ward-{next(_number)}")["name"])
-    made = people.line(f"keyclave --profile custodian eligibility create {name} break-glass -k {key}")
+    body = {"principal": name, "role": "break-glass", "keys": [key]}
+    approval = live.approved("POST", "/v1/eligibilities", "custodian", body)
+    made = people.line(f"keyclave --profile custodian eligibility create {name} break-glass -k {key} --approval {approval}")
     assert made.code == 0, made.err
     assert name not in people.line("keyclave --profile operator eligibility list").text
     breaking = f"keyclave --profile {name} break-glass --reason 'unconscious on arrival' --minutes 5"
@@ -108,7 +113,11 @@ def test_the_glass_is_broken_seen_and_reviewed(live: Live, people: Prompt) -> No
     assert people.line(f"keyclave --profile {name} elevation end").code == 0
     assert broken["id"] in people.line("keyclave --profile auditor review").text
     assert people.line(f"keyclave --profile auditor review {broken['id']}").code == 2
-    done = people.line(f"keyclave --profile auditor review {broken['id']} --verdict justified --notes 'chart checked'")
+    found = {"verdict": "justified", "notes": "chart checked"}
+    approval = live.approved("POST", f"/v1/elevations/{broken['id']}/review", "auditor", found)
+    done = people.line(
+        f"keyclave --profile auditor review {broken['id']} --verdict justified --notes 'chart checked' --approval {approval}"
+    )
     assert "justified" in done.text, done.err
     assert broken["id"] not in people.line("keyclave --profile auditor review").text
     seen = said(people.line(f"keyclave --json --profile auditor audit events --grant {broken['id']}"))
