@@ -53,6 +53,8 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("break-glass", "break_glass:break_glass", "In an emergency: open one patient's records at once."),
         Entry("review", "break_glass:review", "Review a break-glass of somebody else; without one, list those that wait."),
         Entry("alarm", "break_glass:alarm", "See when the glass was broken, and say that you have seen it."),
+        Entry("approval", "approval:approval", "Ask for what nobody does alone, and see it through."),
+        Entry("approve", "approve:approve", "Read what somebody asks for, and sign its hash with an enrolled key."),
         Entry("tenant", "tenant:tenant", "Create tenants."),
         Entry("profile", "profile:profile", "Name the servers and credentials you use."),
     ),

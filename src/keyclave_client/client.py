@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from keyclave_client.answers import decode
+from keyclave_client.approvals import Approvals
 from keyclave_client.errors import KeyclaveError
 from keyclave_client.life import KeyLife
 from keyclave_client.people import People
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from keyclave_client.local.encryptor import Encryptor
 
 
-class Client(KeyUse, KeyLife, People, Rights, Workloads, Record):
+class Client(KeyUse, KeyLife, People, Rights, Approvals, Workloads, Record):
     """A connection to one server, to be shared by threads and closed (or used in a `with`).
 
     `url` is https://host:port; `token` a credential, a function that returns the current one (short-lived credentials), or

@@ -7,7 +7,7 @@
     ! keyclave: no such key          a line of stderr
     = 1                              the exit code, if it is not 0
 
-`< FILE`, `> FILE` and `NAME=VALUE` before a command work as in a shell. Relative paths are under the session's own folder.
+`< FILE`, `> FILE`, `"$(cat FILE)"` and `NAME=VALUE` before a command work as in a shell. Relative paths are under the session's own folder.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ class Prompt:
         if not words or words[0] != "keyclave":
             done = subprocess.run(["sh", "-c", command], capture_output=True, check=False)
             return Done(done.returncode, done.stdout, done.stderr.decode())
+        words = [re.sub(r"\$\(cat (\S+)\)", lambda found: Path(found[1]).read_text().strip(), word) for word in words]
         given, target = b"", None
         while len(words) > 2 and words[-2] in ("<", ">"):
             if words[-2] == "<":

@@ -58,7 +58,7 @@ def enrol_key(ctx: click.Context, key_file: Path, label: str, passphrase_file: P
     from keyclave_client.own_key import OwnKey
 
     pem = key_file.read_bytes()
-    key = OwnKey(pem, _passphrase(pem, passphrase_file))
+    key = OwnKey(pem, read_passphrase(pem, passphrase_file))
     options = ctx.ensure_object(Session)
     with options.client() as client:
         made = client.enrol_key(key.public_key, key.sign, label)
@@ -68,7 +68,8 @@ def enrol_key(ctx: click.Context, key_file: Path, label: str, passphrase_file: P
         output.write_fields([("Authenticator", made.id), ("Kind", made.kind), ("Public key", f"SHA-256 {made.public_sha256}")])
 
 
-def _passphrase(pem: bytes, file: Path | None) -> bytes | None:
+def read_passphrase(pem: bytes, file: Path | None) -> bytes | None:
+    """Return the passphrase of a private key: from a file, or asked for; None where the key has none."""
     if file is not None:
         return file.read_bytes().rstrip(b"\r\n")
     if b"ENCRYPTED" not in pem:
