@@ -33,9 +33,9 @@ def check_separation(desk: Desk, conn: Connection, tenant: str, principal: str, 
     """Refuse `roles` to a person with whose duty, other roles or eligibilities they do not go together. Needs the root open."""
     duty = records.read_role(conn, tenant, principal)
     if duty is None:
-        raise Unknown(f"nobody is called {principal!r}", "invite them first, or correct the name")
+        raise Unknown("nobody has this name", "invite them first, or correct the name")
     if duty is Role.APPLICATION:
-        raise SelfConflict(f"{principal} is an application", "roles are taken on by people; an application gets grants")
+        raise SelfConflict("this principal is an application", "roles are taken on by people; an application gets grants")
     whole = {duty.value, *roles}
     whole.update(held.role for held in people.read_memberships(conn, tenant, principal))
     whole.update(eligibility.role for eligibility in rows.eligibilities_of(conn, tenant, principal, now))

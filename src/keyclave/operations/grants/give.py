@@ -131,7 +131,7 @@ def _check_grantee(transaction: Connection, grant: Grant) -> None:
     """Refuse a grantee who can never use it: a duty of managing keys excludes their use, whatever anybody grants."""
     role = records.read_role(transaction, grant.tenant, grant.grantee)
     if role is None and not kind_of(grant.grantee):  # a name from elsewhere (spiffe:…) may come before its first call
-        raise Unknown(f"nobody is called {grant.grantee!r}", "issue them a credential first, or correct the name")
+        raise Unknown("nobody has this name", "issue them a credential first, or correct the name")
     if role not in (None, Role.APPLICATION):
         raise SelfConflict(f"{grant.grantee} is {role}, and only applications use keys", "grant it to an application")
 
