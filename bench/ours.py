@@ -31,7 +31,18 @@ class Keyclave:
         self.port = free_port()
         made = folder / f"{name}.json"
         program = [sys.executable, "-m", "keyclave.app"]
-        init = [*program, "init", "--home", str(self.home), "--port", str(self.port), "--out-json", str(made), "--people", "tokens"]
+        init = [
+            *program,
+            "init",
+            "--home",
+            str(self.home),
+            "--port",
+            str(self.port),
+            "--out-json",
+            str(made),
+            "--people",
+            "tokens",
+        ]
         subprocess.run(init, check=True, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL)
         self.made: dict[str, Any] = json.loads(made.read_text())
         self.ca_file = self.made["ca_file"]
