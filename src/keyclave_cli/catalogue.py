@@ -39,6 +39,8 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
     ),
     "Record": (Entry("audit", "audit:audit", "Read, export and verify the record."),),
     "People": (
+        Entry("login", "login:login", "Log in with a passkey, or by single sign-on, in a browser."),
+        Entry("logout", "login:logout", "End the session in use, and forget its token."),
         Entry("whoami", "whoami:whoami", "Show who the server thinks is asking, how surely, and until when."),
         Entry("person", "person:person", "Invite people, and say who may no longer come in."),
         Entry("authenticator", "authenticator:authenticator", "List, enrol and revoke what you prove yourself with."),

@@ -22,6 +22,7 @@ from keyclave_cli.problems import USAGE, Stop
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FIELDS = frozenset({"url", "ca_file", "token_file", "token"})
 _IN_USE = "profile-in-use"
+SESSION = "kcs_"  # how a session's token begins
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,37 @@ def read_profile(path: Path) -> Profile:
 
 def write_profile(name: str, home: str | None, url: str, ca_file: str | None, token: str | None, *, replace: bool) -> Profile:
     """Write a profile (0600) into the home's folder, or the user's; the CA is named by its absolute path."""
-    said = {"url": url, "ca_file": os.path.abspath(ca_file) if ca_file else None, "token": token}
     path = folders(home)[0] / f"{check_name(name)}.json"
-    _write(path, json.dumps({key: value for key, value in said.items() if value is not None}, indent=2) + "\n", replace=replace)
+    _write_profile(path, url, ca_file, token, replace=replace)
     return read_profile(path)
+
+
+def _write_profile(path: Path, url: str, ca_file: str | None, token: str | None, *, replace: bool) -> None:
+    said = {"url": url, "ca_file": os.path.abspath(ca_file) if ca_file else None, "token": token}
+    _write(path, json.dumps({key: value for key, value in said.items() if value is not None}, indent=2) + "\n", replace=replace)
+
+
+def keep_session(
+    chosen: Profile | None, save_as: str | None, home: str | None, url: str, ca_file: str | None, token: str
+) -> Profile:
+    """Keep a session's token and use its profile from now on.
+
+    It goes into the profile `chosen` where that is of the same server and holds a session or nothing: a bearer credential, which
+    is shown only once, is never written over. Else it goes beside it.
+    """
+    mine = chosen if chosen is not None and chosen.path.suffix == ".json" and chosen.url.rstrip("/") == url.rstrip("/") else None
+    if save_as is None and mine is not None and not mine.token_file and (mine.token or SESSION).startswith(SESSION):
+        _write_profile(mine.path, url, mine.ca_file or ca_file, token, replace=True)
+        return read_profile(mine.path)
+    name = save_as or (f"{mine.name}-session" if mine is not None else "session")
+    kept = write_profile(name, home, url, ca_file, token, replace=True)
+    use_profile(kept)
+    return kept
+
+
+def drop_token(profile: Profile) -> None:
+    """Forget the token in a profile."""
+    _write_profile(profile.path, profile.url, profile.ca_file, None, replace=True)
 
 
 def _write(path: Path, text: str, *, replace: bool) -> None:

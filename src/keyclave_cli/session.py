@@ -117,6 +117,10 @@ class Session:
         """Return the home of a local server, if one was named."""
         return self.home or os.environ.get("KEYCLAVE_HOME")
 
+    def chosen(self) -> Profile | None:
+        """Return the profile that is named or in use, or None."""
+        return find_profile(self.profile, self.local_home()) if self.profile else profile_in_use(self.local_home())
+
     def _sources(self) -> list[Source]:
         """Return the places that speak, first the one that counts most."""
         environment = os.environ.get

@@ -11,7 +11,7 @@ from tests.protocols.oidc.house import ALGORITHMS, Browser, House, changed, link
 pytestmark = pytest.mark.requirement("R31")
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", [*ALGORITHMS, "corp-key"])
 def test_an_invited_person_logs_in_under_every_algorithm(house: House, name: str) -> None:
     principal = house.invite(f"oidc:{name}:carol")
     browser = house.browser()
@@ -233,9 +233,22 @@ def test_a_command_line_that_waits_is_handed_the_way_and_asks_for_a_fresh_proof(
     assert link_in(page.text) == f"/ui/login?cli={waiting}"
 
 
+def test_a_login_that_leaned_on_an_old_proof_is_handed_on_only_after_a_new_one(house: House) -> None:
+    house.invite("oidc:corp:trent")
+    browser = house.browser()
+    assert browser.sign_on("trent", said={"ts": str(int(time.time()) - 1200)}).status_code == 200
+    waiting = {"port": 8080, "state": "s" * 43, "challenge": "c" * 43}
+    refused = house.live.post("/v1/login/cli/grant", browser.token, waiting)
+    assert (refused.status_code, refused.json()["code"]) == (403, "step_up_required")
+    assert browser.get(browser.prove(browser.begin(step_up="1"), "trent")).status_code == 200
+    assert house.live.post("/v1/login/cli/grant", browser.token, waiting).status_code == 200
+
+
 def test_a_strange_provider_is_unknown_and_the_known_ones_are_listed(house: House) -> None:
     for path in ("/v1/sso/nobody/start", "/v1/sso/nobody/callback", "/v1/sso/CORP/start"):
         assert house.browser().get(path).status_code == 404
-    listed = house.live.get("/v1/sso").json()["providers"]
-    assert [one["name"] for one in listed] == sorted(ALGORITHMS)
+    said = house.live.get("/v1/sso").json()
+    assert said["pages"] == house.origin
+    listed = said["providers"]
+    assert [one["name"] for one in listed] == sorted([*ALGORITHMS, "corp-key"])
     assert listed[0] == {"name": "corp", "label": "Hospital corp"}

@@ -50,8 +50,9 @@ class ProviderView(msgspec.Struct, kw_only=True):
 
 
 class ProviderList(msgspec.Struct, kw_only=True):
-    """The providers whose people may log in."""
+    """Where people log in: the origin of the pages, and the providers whose people may."""
 
+    pages: str
     providers: list[ProviderView]
 
 
@@ -74,9 +75,12 @@ _held = msgspec.json.Decoder(Held).decode
 
 
 def list_providers(desk: Desk) -> ProviderList:
-    """List the providers, by name: the login page shows them to everybody."""
+    """List the providers, by name: the login page shows them to everybody, and a command line asks where that page is."""
     houses = sorted(desk.people.houses.values(), key=lambda house: house.provider.name)
-    return ProviderList(providers=[ProviderView(name=one.provider.name, label=one.provider.label) for one in houses])
+    return ProviderList(
+        pages=desk.people.relying.origins[0],
+        providers=[ProviderView(name=one.provider.name, label=one.provider.label) for one in houses],
+    )
 
 
 async def begin(desk: Desk, name: str, hand_over: str, caller: Caller | None) -> Begun:
