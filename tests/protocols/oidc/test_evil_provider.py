@@ -380,3 +380,22 @@ def test_a_document_that_leads_elsewhere_is_not_followed(tmp_path: Any, lie: str
     assert read_discovery(json.dumps(evil.document()).encode(), provider, development=False).jwks_uri == f"{evil.issuer}/keys"
     with pytest.raises(Unavailable):
         read_discovery(json.dumps({**evil.document(), **DOCUMENTS[lie]}).encode(), provider, development=False)
+
+
+def test_a_silent_provider_is_not_asked_by_everybody_in_turn(own_place: Place) -> None:
+    own_place.live.kill()
+    own_place.live.restart(unseal=False)
+    evil, asked = own_place.evil, own_place.evil.asked
+    evil.answers = {"/.well-known/openid-configuration": (500, b"{}")}
+    del asked[:]
+    assert [own_place.browser().get("/v1/sso/evil/start").status_code for _ in range(5)] == [503] * 5
+    assert asked == ["/.well-known/openid-configuration"]
+
+
+def test_without_the_provider_nobody_gets_in_and_everything_else_goes_on(own_place: Place) -> None:
+    own_place.evil.stop()
+    own_place.live.kill()
+    own_place.live.restart(unseal=False)
+    assert own_place.sign_on()[0] == 503
+    assert own_place.live.get("/v1/health").status_code == 200
+    assert own_place.live.get("/v1/whoami", "operator").status_code == 200

@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from keyclave.core.clock import MICROSECONDS, Clock
+from keyclave.core.errors import Unavailable
 from keyclave.core.strict_json import read_object
 from keyclave.identity.oidc import (
     LONGEST_DOCUMENT,
@@ -27,6 +28,7 @@ from keyclave.identity.oidc_client import Client
 from keyclave.identity.oidc_tokens import Jwk, NoSuchKey, Vouched, read_id_token, read_keys
 
 _FRESH = 600 * MICROSECONDS  # how long a document or a set of keys is believed: a key withdrawn there is gone here by then
+_SILENT = 5 * MICROSECONDS  # how long a provider that did not answer is not asked again: a crowd must not queue up behind it
 _SOONEST = 30 * MICROSECONDS  # between two questions for keys because of an unknown one: else anybody could have us ask
 
 
@@ -67,13 +69,14 @@ class House:
         self._keys: tuple[Jwk, ...] = ()
         self._keys_at = 0
         self._asked_again_at = 0
+        self._silent_at = 0
 
     async def document(self) -> Discovery:
         """Return the provider's document, not older than ten minutes."""
         async with self._asking:  # a hundred who come at once ask once
             now = self._clock.now()
             if self._document is None or now - self._document_at > _FRESH:
-                raw = await self._channel.get(discovery_url(self.provider), LONGEST_DOCUMENT)
+                raw = await self._get(discovery_url(self.provider))
                 self._document = read_discovery(raw, self.provider, development=self._development)
                 self._document_at = now
             return self._document
@@ -131,11 +134,20 @@ class House:
         async with self._asking:
             if self._keys_at > since:
                 return self._keys, False
-            keys = read_keys(await self._channel.get(address, LONGEST_DOCUMENT))
+            keys = read_keys(await self._get(address))
             if not keys:
                 raise unusable(self.provider, "it publishes no key that can be used")
             self._keys, self._keys_at = keys, self._clock.now()
             return keys, True
+
+    async def _get(self, url: str) -> bytes:
+        if self._silent_at and self._clock.now() - self._silent_at < _SILENT:
+            raise unusable(self.provider, "it did not answer a moment ago")
+        try:
+            return await self._channel.get(url, LONGEST_DOCUMENT)
+        except Unavailable:
+            self._silent_at = self._clock.now()
+            raise
 
     def _seconds(self) -> int:
         return self._clock.now() // MICROSECONDS

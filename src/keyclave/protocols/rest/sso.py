@@ -52,7 +52,7 @@ def sign_on_routes(gateway: Gateway, guarded: Guard, query: Query, peer_of: Call
         said = query(request)
         if set(said) - _BEGIN or said.get("step_up", "1") != "1":
             raise Malformed("unknown query parameters", "a sign-on takes cli, or step_up=1")
-        caller = _caller(gateway, request) if "step_up" in said else None
+        caller = _caller(gateway, request, peer_of) if "step_up" in said else None
         begun = await sso.begin(desk, name, said.get("cli", ""), caller)
         away = RedirectResponse(begun.location, 303, headers=_HEADERS)
         away.headers["set-cookie"] = sign_on_cookie(begun.ceremony, SECONDS)
@@ -91,12 +91,13 @@ def sign_on_routes(gateway: Gateway, guarded: Guard, query: Query, peer_of: Call
     ]
 
 
-def _caller(gateway: Gateway, request: Request) -> Caller:
+def _caller(gateway: Gateway, request: Request, peer_of: Callable[[Request], Peer]) -> Caller:
     """Return whose session is to be confirmed: that of the cookie, which comes with a request of our own pages only."""
-    token = token_in(read_head(request.scope["headers"], b"").cookie or b"")
+    head = read_head(request.scope["headers"], b"")
+    token = token_in(head.cookie or b"")
     if not token:
         raise Unauthenticated("there is no session to confirm", "log in first")
-    return gateway.desk.callers.authenticate(token)
+    return gateway.visitor(token, head, peer_of(request), reading=True)
 
 
 def _failed(error: KeyclaveError, event: str = "") -> Response:
