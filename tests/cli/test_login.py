@@ -23,7 +23,7 @@ from tests.cli.transcript import Prompt
 from tests.live import Live
 from tests.visitor import Visitor
 
-pytestmark = pytest.mark.requirement("R31")
+pytestmark = pytest.mark.requirement("R30")
 
 
 @pytest.fixture(scope="module")

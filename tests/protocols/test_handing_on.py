@@ -22,7 +22,7 @@ from tests.live import Live
 from tests.protocols.inside import Inside, inside
 from tests.visitor import Visitor
 
-pytestmark = pytest.mark.requirement("R31")
+pytestmark = pytest.mark.requirement("R30")
 MINUTE = 60_000_000
 
 

@@ -25,7 +25,7 @@ from tests.protocols.oidc.evil import (
 )
 from tests.protocols.oidc.house import Browser, House, launch_with, section
 
-pytestmark = pytest.mark.requirement("R31")
+pytestmark = pytest.mark.requirement("R30")
 NOW = int(time.time())
 _HOURS = 3600
 

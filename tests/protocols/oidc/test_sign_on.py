@@ -8,7 +8,7 @@ import pytest
 
 from tests.protocols.oidc.house import ALGORITHMS, Browser, House, changed, link_in, query_of
 
-pytestmark = pytest.mark.requirement("R31")
+pytestmark = pytest.mark.requirement("R30")
 
 
 @pytest.mark.parametrize("name", [*ALGORITHMS, "corp-key"])

@@ -13,7 +13,7 @@ from keyclave.identity.names import kind_of
 from keyclave.identity.oidc_meaning import level_of, principal_of, roles_of
 from keyclave.identity.oidc_tokens import Vouched
 
-pytestmark = pytest.mark.requirement("R31")
+pytestmark = pytest.mark.requirement("R30")
 SUBJECTS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=255)
 FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]*")  # of every name that is invited
 
