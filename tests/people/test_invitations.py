@@ -176,3 +176,15 @@ def test_a_key_is_enrolled_by_whoever_holds_it(house: Live, somebody: Somebody) 
         "public_sha256": made.json()["public_sha256"],
     }  # fmt: skip
     assert hashes.SHA256.digest_size * 2 == len(said["public_sha256"])
+
+
+def test_who_is_invited_to_a_duty_is_approved_before_and_needs_no_second_word(house: Live) -> None:
+    body = {"principal": "new-operator", "role": "operator"}
+    alone = house.post("/v1/invitations", "custodian", body, alone=True)
+    assert alone.json()["code"] == "approval_required"
+    made = house.post("/v1/invitations", "custodian", body)
+    assert (made.status_code, made.json()["state"]) == (201, "open")
+    assert made.json()["confirmed_by"].startswith("apr_")
+    visitor = Visitor(house, "new-operator")
+    assert visitor.enrol(begin(house, made.json()["token"]).json()["token"]).status_code == 201
+    assert house.get("/v1/whoami", visitor.login()).json()["role"] == "operator"
