@@ -12,6 +12,8 @@ from keyclave.core.errors import Malformed
 
 if TYPE_CHECKING:
     from keyclave.operations.operation import Operation
+    from keyclave.policy.decision import ApprovalRule
+    from keyclave.policy.rules import Rules
 
 OWN = "approval-"
 
@@ -43,10 +45,13 @@ class Approvals:
         except msgspec.ValidationError as fault:
             raise Malformed(f"the request of {op.name}: {fault}", "see /v1/openapi.json") from None
 
-    def action(self, name: str, body: Mapping[str, Any] | None) -> str:
-        """Return what policy calls an act."""
+    def rules_of(self, rules: Rules, name: str, body: Mapping[str, Any] | None) -> list[ApprovalRule]:
+        """Return what policy asks for an act now: of its action, and of its request."""
         op = self.operation(name)
-        return op.name if op.acts_as is None else op.acts_as(self.parse(op, body))
+        request = self.parse(op, body)
+        asked = rules.approval(op.name if op.acts_as is None else op.acts_as(request))
+        more = None if op.waits is None else op.waits(rules, request)
+        return [rule for rule in (asked, more) if rule is not None]
 
 
 def plain(request: Any) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ OPERATIONS: list[Operation] = [
     Operation(
         "approval-request", "POST", "/v1/approvals", ask.AskRequest, view.ApprovalView,
         "Ask others to approve a sensitive operation with exactly these parameters.", ask.ask, changes=True, status=201,
+        self_service=True,  # the act itself is judged, item by item
     ),
     Operation(
         "approval-list", "GET", "/v1/approvals", None, view.ApprovalPage, "List requests for approval.", view.list_approvals,
@@ -39,10 +40,10 @@ OPERATIONS: list[Operation] = [
     ),
     Operation(
         "approval-withdraw", "POST", f"{_ONE}/withdraw", end.WithdrawRequest, view.ApprovalView,
-        "Take one's own request back.", end.withdraw, changes=True,
+        "Take one's own request back.", end.withdraw, changes=True, self_service=True,
     ),
     Operation(
         execute.NAME, "POST", f"{_ONE}/execute", Empty, execute.Executed,
-        "Do what was approved, exactly once.", execute.execute, changes=True,
+        "Do what was approved, exactly once.", execute.execute, changes=True, self_service=True,
     ),
 ]  # fmt: skip

@@ -30,6 +30,7 @@ OPERATIONS: list[Operation] = [
     _change(
         "elevate", "/v1/elevations", elevate.ElevateRequest, view.ElevationView, elevate.elevate,
         "Take on a role one is eligible for, with a reason, for minutes.", status=201,
+        waits=elevate.waits,
     ),
     Operation(
         "elevation-list", "GET", "/v1/elevations", None, view.ElevationPage,
