@@ -321,6 +321,10 @@ class Every:
         taken = {"role": "operator", "reason": "incident 12", "minutes": 5}
         yield self.call("POST", "/v1/elevations", "person", taken, token=shift)
         yield self.call("GET", "/v1/elevations", "auditor")
+        self.live.post(
+            f"/v1/elevations/{self.live.get('/v1/elevations', 'auditor').json()['elevations'][0]['id']}/end", "operator"
+        )
+        yield self.call("POST", "/v1/elevations/approved", "person", taken, token=shift)
         mine = self.live.get("/v1/elevations", "auditor").json()["elevations"][0]["id"]
         yield self.call("POST", f"/v1/elevations/{mine}/end", "operator", {"reason": "done"})
         yield self.call("POST", f"/v1/eligibilities/{made}/revoke", "operator", {"reason": "left"})

@@ -114,7 +114,7 @@ def test_nobody_makes_themselves_eligible_or_takes_on_what_excludes_another_duty
         ).status_code
         == 409
     )
-    assert asked("first-operator", "operator") == 201
+    assert asked("first-auditor", "auditor") == 201
     assert asked(person.name, "operator") == 201
     assert asked(person.name, "custodian") == 409  # over eligibilities too
     assert asked(person.name, "application") == 400
@@ -349,3 +349,38 @@ def test_kill_nine_keeps_roles_alarms_and_what_waits_for_review(own_live: Live) 
     live.unseal()
     assert read(person, ward, "p-1").status_code in (403, 404)
     assert broken(person).status_code == 403  # still to be reviewed
+
+
+@pytest.mark.requirement("R10", "R31")
+def test_a_role_that_policy_guards_is_taken_on_with_approval(live: Live, person: Person) -> None:
+    """Asked for by the person, signed by another, executed by the person: the role is then theirs, on the session that executed."""
+    eligible(live, person, "operator")
+    asked = {"role": "operator", "reason": "incident 14", "minutes": 5}
+    alone = live.post("/v1/elevations/approved", person.token, asked, alone=True)
+    assert (alone.status_code, alone.json()["code"]) == (403, "approval_required")
+    request = {"operation": "elevate-approved", "ref": "", "request": asked, "reason": "on call"}
+    made = person.post("/v1/approvals", request)
+    assert made.status_code == 201, made.text
+    approval = made.json()["id"]
+    assert person.post(f"/v1/approvals/{approval}/execute", alone=True).json()["code"] == "approval_required"
+    assert live.get(f"/v1/approvals/{approval}", Person(live).token).status_code == 404  # not theirs to see
+    assert live.approver("auditor").sign(approval)[0] == 200
+    other = Person(live, person.name)
+    assert Person(live).post(f"/v1/approvals/{approval}/execute").status_code == 403
+    done = other.post(f"/v1/approvals/{approval}/execute")
+    assert done.status_code == 200, done.text
+    assert [result.get("error") for result in done.json()["results"]] == [None]
+    assert (person.whoami()["role"], other.whoami()["role"]) == ("person", "operator")
+    assert person.post(f"/v1/approvals/{approval}/execute").status_code == 409  # once
+
+
+@pytest.mark.requirement("R10", "R31")
+def test_nobody_becomes_eligible_by_a_signature_of_their_own(live: Live) -> None:
+    auditor = str(live.get("/v1/whoami", "auditor").json()["principal"])
+    asked = {"principal": auditor, "role": "auditor"}
+    request = {"operation": "eligibility-create", "ref": "", "request": asked, "reason": "why not"}
+    made = live.post("/v1/approvals", "custodian", request).json()["id"]
+    assert live.approver("auditor").sign(made)[0] == 200
+    done = live.post(f"/v1/approvals/{made}/execute", "custodian")
+    assert done.json()["results"][0]["error"]["code"] == "separation_of_duties", done.text
+    assert auditor not in [e["principal"] for e in live.get("/v1/eligibilities", "auditor").json()["eligibilities"]]

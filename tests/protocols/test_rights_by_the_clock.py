@@ -315,6 +315,26 @@ def test_custom_roles_are_taken_on_and_a_policy_that_forbids_it_is_heard(house: 
     assert (status, "no-elevation" in answer["detail"]) == (403, True)
 
 
+@pytest.mark.requirement("R10", "R31")
+def test_roles_that_wait_for_approval_are_not_taken_on_alone(house: House) -> None:
+    nested = '\n[roles.night-operator]\nduty = "operator"\nparents = ["operator"]\n'
+    house.rules(lambda text: text.replace("approval_roles = []", 'approval_roles = ["operator"]') + nested)
+    for role in ("operator", "night-operator"):
+        house.ask("POST", "/v1/eligibilities", "custodian", {"principal": "clinician", "role": role}, expect=201)
+        body = json.dumps({"role": role, "reason": "incident"}).encode()
+        status, text = house.server.ask("POST", "/v1/elevations", house.person, body)
+        assert (status, json.loads(text)["code"]) == (403, "approval_required")
+    house.ask("POST", "/v1/elevations/approved", house.person, {"role": "operator", "reason": "incident"}, expect=201)
+    house.ask("POST", "/v1/elevations/{elevation}/end", house.person, ref=_running(house), expect=200)
+    house.rules(lambda text: text.replace(', "elevate-approved"]', "]"))  # no rule says who approves: nobody can
+    status, answer = house.ask("POST", "/v1/elevations/approved", house.person, {"role": "operator", "reason": "incident"})
+    assert (status, answer["code"]) == (403, "refused")
+
+
+def _running(house: House) -> str:
+    return str(house.ask("GET", "/v1/whoami", house.person, expect=200)["elevation"]["id"])
+
+
 @pytest.mark.requirement("R33")
 def test_an_elevation_ends_with_its_eligibility(house: House) -> None:
     house.ask("POST", "/v1/eligibilities", "custodian", {"principal": "clinician", "role": "operator", "days": 1}, expect=201)

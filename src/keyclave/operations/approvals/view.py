@@ -8,6 +8,8 @@ import msgspec
 from msgspec import Meta
 
 from keyclave.core.clock import to_text
+from keyclave.core.errors import Unknown
+from keyclave.identity.roles import Role
 from keyclave.operations.approvals.evidence import Evidence, find, gather, name_approval
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.forms import Answer
@@ -66,9 +68,11 @@ class ApprovalPage(Answer, kw_only=True):
 
 
 def read_approval(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _query: None) -> ApprovalView:
-    """Show one request."""
+    """Show one request; a person without a duty sees only what they asked for themselves."""
     name_approval(attempt)
     evidence = desk.store.read(lambda conn: gather(desk, conn, find(conn, attempt.caller.tenant, attempt.ref)))
+    if attempt.caller.role is Role.PERSON and evidence.kept.requester != attempt.caller.principal:
+        raise Unknown("no such request for approval", "see `keyclave approval list`")
     return view(evidence, attempt.at)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from keyclave.core import limits
 from keyclave.core.clock import MICROSECONDS
-from keyclave.core.errors import AssuranceRequired, Malformed, Refused, StepUpRequired
+from keyclave.core.errors import ApprovalRequired, AssuranceRequired, Malformed, Refused, StepUpRequired
 from keyclave.core.ids import RAW, to_id
 from keyclave.identity.elevation import BREAK_GLASS, Elevation
 from keyclave.identity.roles import Role
@@ -39,8 +39,34 @@ def elevate(
     desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: ElevateRequest
 ) -> Callable[[Connection], ElevationView]:
     """Take on a role one is eligible for."""
+    rules = desk.access.revisions.of(attempt.caller.tenant).rules
+    if needs_approval(rules, request.role):
+        raise ApprovalRequired(
+            f"taking on {request.role} waits for the approval of others",
+            "ask for it: `keyclave approval request elevate-approved`, or POST /v1/approvals; then execute it",
+        )
+    return _elevate(desk, attempt, rules, request)
+
+
+def elevate_approved(
+    desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: ElevateRequest
+) -> Callable[[Connection], ElevationView]:
+    """Take on a role one is eligible for, with the approval of others. Where no rule says whose, it is refused."""
+    rules = desk.access.revisions.of(attempt.caller.tenant).rules
+    if attempt.decision is None or attempt.decision.approval is None or not (attempt.approval or attempt.dry_run):
+        hint = "whoever keeps the policy lists elevate-approved among what is sensitive"
+        raise Refused("no rule says who approves this, so nobody can", hint)
+    return _elevate(desk, attempt, rules, request)
+
+
+def needs_approval(rules: Rules, role: str) -> bool:
+    """Tell whether a role, one it is nested in, or its duty is taken on only with the approval of others."""
+    whole = rules.ancestors(role) | ({rules.roles[role].duty.value} if role in rules.roles else set())
+    return not whole.isdisjoint(rules.elevation.approval_roles)
+
+
+def _elevate(desk: Desk, attempt: Attempt, rules: Rules, request: ElevateRequest) -> Callable[[Connection], ElevationView]:
     caller = attempt.caller
-    rules = desk.access.revisions.of(caller.tenant).rules
     if request.role == BREAK_GLASS:
         raise Malformed("break-glass is not taken on like this", "use `keyclave break-glass`: it asks for a reference")
     duty = duty_of(rules, request.role)

@@ -18,7 +18,7 @@ from keyclave.identity.scope import KeyPattern, Scope
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.elevation.sealed import opened, seal, tag_of
-from keyclave.operations.elevation.separation import check_separation, duty_of
+from keyclave.operations.elevation.separation import check_separation, check_unbiased, duty_of
 from keyclave.operations.elevation.view import EligibilityView, PageQuery, eligibility_view
 from keyclave.operations.forms import Answer, Name, Reason, Request
 from keyclave.operations.keyring import LoadedKey
@@ -87,6 +87,7 @@ def create(
     attempt.reason = request.reason
 
     def change(transaction: Connection) -> EligibilityView:
+        check_unbiased(transaction, attempt, request.principal)
         check_separation(desk, transaction, caller.tenant, request.principal, [request.role], attempt.at)
         rows.insert_eligibility(transaction, eligibility, tag, sealed)
         return eligibility_view(eligibility)

@@ -32,6 +32,10 @@ OPERATIONS: list[Operation] = [
         "Take on a role one is eligible for, with a reason, for minutes.", status=201,
         waits=elevate.waits,
     ),
+    _change(
+        "elevate-approved", "/v1/elevations/approved", elevate.ElevateRequest, view.ElevationView, elevate.elevate_approved,
+        "Take on a role for which policy asks the approval of others.", status=201,
+    ),
     Operation(
         "elevation-list", "GET", "/v1/elevations", None, view.ElevationPage,
         "List elevations: one's own, or everybody's for those who watch over them.", view.list_elevations,

@@ -17,7 +17,7 @@ from keyclave.core.clock import to_text
 from keyclave.core.errors import Refused, SelfConflict, Unknown
 from keyclave.core.ids import RAW, to_id
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.elevation.separation import check_separation
+from keyclave.operations.elevation.separation import check_separation, check_unbiased
 from keyclave.operations.forms import Answer, Reason, Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.people.invitations import RoleName
@@ -140,6 +140,7 @@ def change_roles(
         held = {one.role for one in people.read_memberships(transaction, found.tenant, found.name)}
         if request.give:
             check_roles(desk, found.tenant, found.role, frozenset(held | set(request.give)))
+            check_unbiased(transaction, attempt, found.name)
             check_separation(desk, transaction, found.tenant, found.name, request.give, attempt.at)
         for role in sorted(set(request.give) - held):
             given = people.Membership(
