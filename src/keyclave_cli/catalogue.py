@@ -57,6 +57,8 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("alarm", "break_glass:alarm", "See when the glass was broken, and say that you have seen it."),
         Entry("approval", "approval:approval", "Ask for what nobody does alone, and see it through."),
         Entry("approve", "approve:approve", "Read what somebody asks for, and sign its hash with an enrolled key."),
+        Entry("policy", "policy:policy", "Keep the policy as files, and see what a change would do."),
+        Entry("who-can", "who_can:who_can", "Show who may do an operation on a key, and by what."),
         Entry("tenant", "tenant:tenant", "Create tenants."),
         Entry("profile", "profile:profile", "Name the servers and credentials you use."),
     ),

@@ -25,7 +25,6 @@ _NEXT: dict[str, str] = {
     "unauthenticated": "is the credential expired or revoked? ask an operator for a new one",
     "sealed": "custodians open it with `keyclave unseal`",
     "unreachable": "check it with `keyclave doctor`",
-    "stale_revision": "read it again with `keyclave key show` and repeat the change",
     "undecipherable": "check the key, and that every --context is the one it was encrypted with",
 }
 """What to do next in the words of this command line, where the server or the library say it in their own or not at all."""

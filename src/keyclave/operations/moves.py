@@ -86,5 +86,6 @@ def expect_revision(attempt: Attempt, key: Key) -> None:
     """Hold the caller to the revision they named with If-Match."""
     if attempt.if_match is not None and attempt.if_match != key.rev:
         raise StaleRevision(
-            f"the key is at revision {key.rev}, not {attempt.if_match}", "read it again and repeat what is still wanted"
+            f"the key is at revision {key.rev}, not {attempt.if_match}",
+            "read it again with `keyclave key show` and repeat the change",
         )

@@ -39,8 +39,8 @@ def way_back(compiled: Compiled, tenant: str, holders: Sequence[Holder]) -> str:
     if most >= rule.count:
         return ""
     return (
-        f"a change of the policy would need {rule.count} approvers of {', '.join(rule.roles)} beside whoever asks, and there "
-        f"would be {most}: ask for fewer, name more roles, or have more people enrol what signs"
+        f"a change of the policy needs {rule.count} of {', '.join(rule.roles)} to approve it beside whoever asks, and there "
+        f"would be {most} who can: ask for fewer, name more roles, or have more people enrol what signs"
     )
 
 

@@ -178,7 +178,9 @@ def update_key(conn: Connection, before: Key, now: Key) -> Key:
     Whoever changed the key since `before` was read wins: `StaleRevision`.
     """
     if _TOUCH.run(conn, {"key": before.id, "expected": before.rev, "next": before.rev + 1}) != 1:
-        raise StaleRevision("the key was changed by somebody else meanwhile", "read it again and repeat what is still wanted")
+        raise StaleRevision(
+            "the key was changed by somebody else meanwhile", "read it again with `keyclave key show` and repeat the change"
+        )
     if _metadata(now) != _metadata(before):
         conn.execute(update(s.keys).where(s.keys.c.id == now.id).values(**_metadata(now)))
     v = s.key_versions.c

@@ -84,7 +84,7 @@ def apply(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: ApplyRe
 
 def _check_expected(number: int, expected: int) -> None:
     if number != expected:
-        raise StaleRevision(f"the policy in force is revision {number}, not {expected}", "plan again on the one in force")
+        raise StaleRevision(f"the policy in force is revision {number}, not {expected}", "plan again: `keyclave policy plan`")
 
 
 def _detail(before: Compiled, after: Compiled, number: int, signature: BundleSignature | None) -> dict[str, str | int]:

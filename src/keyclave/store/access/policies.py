@@ -28,7 +28,9 @@ def insert_revision(conn: Connection, revision: Revision) -> None:
     try:
         conn.execute(t.insert(), row)
     except IntegrityError:
-        raise StaleRevision("another revision of the policy was applied meanwhile", "plan again on the one in force") from None
+        raise StaleRevision(
+            "another revision of the policy was applied meanwhile", "plan again: `keyclave policy plan`"
+        ) from None
 
 
 def read_revision(conn: Connection, tenant: str, number: int | None = None) -> Revision | None:
