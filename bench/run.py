@@ -22,14 +22,14 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from bench import handshakes, record, sdk
+from bench import handshakes, policies, record, sdk
 from bench.load import Wrk
 from bench.ours import Keyclave
 from bench.peer import OpenBao
 from bench.processes import busy_cpus
 from bench.rows import served_rows
 from bench.served import LOADS, Contender, measure
-from bench.table import Row, at_least, at_most, render, write
+from bench.table import Row, at_least, at_most, render, times, write
 
 RESULTS = ROOT / "bench" / "results.json"
 
@@ -93,6 +93,10 @@ def _measure(folder: Path, programs: tuple[Path, str], sizes: Sizes) -> list[Row
             peer.stop()  # what follows has no peer
         _say("TLS handshakes with a client certificate")
         shaken = handshakes.measure(secure, sizes.rounds, sizes.seconds)
+        _say("policies")
+        allowed = policies.authorised(wrk, folder, plain, sizes.rounds, sizes.seconds)
+        uncached = policies.uncached_milliseconds(plain.home / "keyclave.db")
+        applied = policies.applying(folder, sizes.rounds)
         _say("the SDK")
         small = sdk.measure(secure, mebibytes=sizes.mebibytes, messages=sizes.messages)
         grown = record.appending(wrk, folder, plain, sizes.log, sizes.rounds, sizes.seconds, _say)
@@ -101,6 +105,7 @@ def _measure(folder: Path, programs: tuple[Path, str], sizes: Sizes) -> list[Row
     how = f"keep-alive, wrk -t1 on the same machine, medians of {sizes.rounds} interleaved rounds of {sizes.seconds:g} s"
     rows = served_rows(contenders[0], contenders[1:], how)
     rows += _sdk_rows(small) + _handshake_rows(shaken, sizes)
+    rows += _policy_rows(allowed, uncached, applied, sizes)
     rows += _record_rows(grown, verified, sizes)
     rows += _process_rows(rss, starts, grown, record.help_milliseconds(sizes.passes))
     return rows
@@ -154,6 +159,29 @@ def _handshake_rows(shaken: handshakes.Handshakes, sizes: Sizes) -> list[Row]:
         f"{sizes.seconds:g} s; resumed {shaken.resumed:,.0f}/s"
     )
     return [Row("mtls_handshakes_per_second", shaken.full, "handshakes/s", how, target=at_least(300))]
+
+
+def _policy_rows(
+    allowed: policies.Authorised, uncached: tuple[float, float], applied: policies.Applied, sizes: Sizes
+) -> list[Row]:
+    size = f"{policies.POLICIES} policies, {policies.ROLES} roles, {policies.PRINCIPALS:,} principals"
+    hot = (
+        f"a policy permits, its condition on a context of two names is checked; {size}; {policies.CONNECTIONS} connections, no TLS, "
+        f"wrk -t1 on the same machine, medians of {sizes.rounds} rounds of {sizes.seconds:g} s, taking turns; peer = a scope alone, "
+        f"no context, the standard policy (with the same context {allowed.scope_with_context:,.0f}/s)"
+    )
+    once = f"in process, callers and keys of many names, none remembered; {size}; median {uncached[0]:.2f} ms"
+    large = (
+        f"{policies.LARGE:,} policies, other ones each time, signed, from the request to its answer, on a server that is used "
+        f"meanwhile; median of {sizes.rounds}"
+    )
+    pause = f"longest answer on one connection while they are applied; on the same server before: {applied.usual:.0f} ms"
+    return [
+        Row("authorised_encrypt_64B_c64", allowed.policy, "requests/s", hot, allowed.scope, times(0.85)),
+        Row("policy_uncached_p99_ms", uncached[1], "ms", once, target=at_most(1)),
+        Row("policy_apply_2000_seconds", applied.seconds, "s", large, target=at_most(2)),
+        Row("policy_apply_longest_answer_ms", applied.longest, "ms", pause, target=at_most(50)),
+    ]
 
 
 def _record_rows(grown: record.Appending, verified: tuple[int, float], sizes: Sizes) -> list[Row]:

@@ -75,7 +75,7 @@ class Compiler:
         """Return how many policies a bundle has and everything that Cedar's validator finds; `Malformed` if it cannot be read."""
         read_rules(bundle.rules, frozenset(self.kinds))
         policies = read_policies(bundle.cedar, self.kinds)
-        return len(policies), validate(policies, self.schema)
+        return len(policies), validate(policies, self.schema, self.kinds)
 
     def compile(self, bundle: Bundle) -> Compiled:
         """Return the compiled revision. `Malformed` unless it is read and validated whole.
@@ -94,7 +94,7 @@ class Compiler:
     def _compile(self, bundle: Bundle) -> Compiled:
         rules = read_rules(bundle.rules, frozenset(self.kinds))
         policies = read_policies(bundle.cedar, self.kinds)
-        findings = validate(policies, self.schema)
+        findings = validate(policies, self.schema, self.kinds)
         if findings:
             raise Malformed(
                 f"the policies do not fit the schema: {findings[0]}", "run `keyclave policy validate` for every finding"

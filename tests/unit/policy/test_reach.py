@@ -71,6 +71,20 @@ def test_what_is_no_cedar_as_a_whole_is_none_in_pieces(end: str) -> None:
         cedar.read_policies({"a.cedar": broken}, COMPILER.kinds)
 
 
+@pytest.mark.parametrize("scope", ["", ' == Action::"seal"', ' in [Action::"use", Action::"rotate"]', ' in Action::"read"'])
+@pytest.mark.parametrize(
+    "condition",
+    ["context.aal > 1", "context.missing > 1", 'action == Action::"rotate"', 'action in Action::"manage"', 'action in Action::"no"',
+     'resource.name == "x"', 'resource is Key && resource.name == "x"', 'principal.duty == 1', 'principal in Role::"x"', "1 < true",
+     'resource in Tag::"a=b"', "context has aal", 'context.networks.contains(Role::"x")'],
+)  # fmt: skip
+def test_narrow_schemas_find_what_the_whole_one_finds(scope: str, condition: str) -> None:
+    text = f'@id("a") permit (principal, action{scope}, resource) when {{ {condition} }};'
+    policies = cedar.read_policies({"a.cedar": text}, COMPILER.kinds)
+    whole = set(cedar._findings(policies, COMPILER.schema))
+    assert set(cedar.validate(policies, COMPILER.schema, COMPILER.kinds)) == whole  # their order is not fixed
+
+
 # ---- rules ----------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("text", "match"),
