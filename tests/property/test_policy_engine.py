@@ -76,7 +76,7 @@ def compiled(policies: list[Made]) -> Compiled:
 
 def by_the_whole(made: Compiled, q: Question) -> bool:
     """Ask Cedar with every policy in one set."""
-    static = {policy.id: policy.form for policy in made.policies.values()}
+    static = {policy.id: policy.tree() for policy in made.policies.values()}
     whole = cedarpy.PolicySet.from_json_str(json.dumps({"staticPolicies": static, "templates": {}, "templateLinks": []}))
     request, entities = engine._request(q)
     answer = cedarpy.is_authorized(request, whole, entities, schema=COMPILER.schema)

@@ -44,14 +44,22 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """One policy. `actions` are operations it may concern; `form` is its JSON; `context` constrains the encryption context."""
+    """One policy. `actions` are operations it may concern; `context` constrains the encryption context.
+
+    `form` is its JSON, sorted, as text: two thousand trees would be millions of objects for the collector to walk through, while
+    everybody waits.
+    """
 
     id: str
     file: str
     effect: str
     actions: frozenset[str]
-    form: dict[str, Any]
+    form: str
     context: Mapping[str, tuple[str, ...]]
+
+    def tree(self) -> dict[str, Any]:
+        """Return the form as a tree."""
+        return dict(json.loads(self.form))
 
 
 def schema_text(kinds: Mapping[str, Kind]) -> str:
@@ -83,7 +91,7 @@ def built_in(kinds: Mapping[str, Kind]) -> Policy:
     form = json.loads(cedarpy.policies_to_json_str(_GRANTED))["staticPolicies"]["policy0"]
     form["annotations"] = {"id": BUILT_IN}
     uses = OWN_GRANTS.union(name for name, kind in kinds.items() if kind.group == "use" or name in ("key-read", "public-key"))
-    return Policy(id=BUILT_IN, file="", effect="permit", actions=uses, form=form, context={})
+    return Policy(id=BUILT_IN, file="", effect="permit", actions=uses, form=_text(form), context={})
 
 
 def read_policies(files: Mapping[str, str], kinds: Mapping[str, Kind]) -> list[Policy]:
@@ -176,8 +184,12 @@ def _forms(where: str, text: str) -> list[dict[str, Any]]:
 
 
 def _document(policies: Iterable[Policy]) -> str:
-    static = {policy.id: policy.form for policy in policies}
-    return json.dumps({"staticPolicies": static, "templates": {}, "templateLinks": []})
+    static = ",".join(f"{json.dumps(policy.id)}:{policy.form}" for policy in policies)
+    return f'{{"staticPolicies":{{{static}}},"templates":{{}},"templateLinks":[]}}'
+
+
+def _text(form: dict[str, Any]) -> str:
+    return json.dumps(form, sort_keys=True, separators=(",", ":"))
 
 
 def _policy(file: str, form: dict[str, Any], kinds: Mapping[str, Kind]) -> Policy:
@@ -204,7 +216,7 @@ def _policy(file: str, form: dict[str, Any], kinds: Mapping[str, Kind]) -> Polic
         file=file,
         effect=form["effect"],
         actions=_actions(file, name, form["action"], kinds),
-        form=form,
+        form=_text(form),
         context={} if constraint is None else _constraint(file, name, constraint),
     )
 

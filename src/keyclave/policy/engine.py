@@ -19,7 +19,7 @@ from keyclave.policy.bundle import Bundle
 from keyclave.policy.cedar import BUILT_IN, Kind, Policy, built_in, chunked, parsed, read_policies, schema_text, validate
 from keyclave.policy.rules import Rules, read_rules
 
-_KEPT = 8  # compiled bundles that are not in force
+_KEPT = 4  # compiled bundles that are not in force
 _LARGE = 25  # policies of one set of operations: below that they are joined with others of the same slice
 
 
@@ -85,13 +85,13 @@ class Compiler:
         digest = bundle.digest()
         known = self._made.get(digest)
         if known is None:
-            known = self._compile(bundle)
+            known = self._compile(bundle, digest)
             while len(self._made) >= _KEPT:
                 self._made.pop(next(iter(self._made)), None)
             self._made[digest] = known
         return known
 
-    def _compile(self, bundle: Bundle) -> Compiled:
+    def _compile(self, bundle: Bundle, digest: bytes) -> Compiled:
         rules = read_rules(bundle.rules, frozenset(self.kinds))
         policies = read_policies(bundle.cedar, self.kinds)
         findings = validate(policies, self.schema, self.kinds)
@@ -99,16 +99,16 @@ class Compiler:
             raise Malformed(
                 f"the policies do not fit the schema: {findings[0]}", "run `keyclave policy validate` for every finding"
             )
-        return Compiled(bundle, rules, [built_in(self.kinds), *policies], self)
+        return Compiled(bundle, digest, rules, [built_in(self.kinds), *policies], self)
 
 
 class Compiled:
     """A bundle, ready to decide. What it decides follows from the bundle alone, so one may serve several tenants and revisions;
     a decision remembered under another one is not of this one."""
 
-    def __init__(self, bundle: Bundle, rules: Rules, policies: list[Policy], compiler: Compiler) -> None:
+    def __init__(self, bundle: Bundle, digest: bytes, rules: Rules, policies: list[Policy], compiler: Compiler) -> None:
         self.bundle = bundle
-        self.digest = bundle.digest()
+        self.digest = digest
         self.rules = rules
         self.policies = {policy.id: policy for policy in policies}
         self.networks = [(name, [ipaddress.ip_network(b) for b in blocks]) for name, blocks in rules.networks.items()]

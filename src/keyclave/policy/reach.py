@@ -116,8 +116,9 @@ class Lens:
         return described, tags, target.id if ("Key", target.id) in self._names else ""
 
     def _look(self, policy: Policy) -> None:
+        tree = policy.tree()
         for part in ("principal", "resource", "conditions"):
-            self._collect(policy.form.get(part))
+            self._collect(tree.get(part))
 
     def _collect(self, form: Any) -> None:
         if isinstance(form, list):

@@ -68,7 +68,7 @@ def read_by(policies: Iterable[Policy]) -> frozenset[str]:
     """Return the names of the circumstances that policies read."""
     found: set[str] = set()
     for policy in policies:
-        _read(policy.form.get("conditions", []), found)
+        _read(policy.tree().get("conditions", []), found)
     return frozenset(found)
 
 
