@@ -20,7 +20,8 @@ from keyclave.policy.cedar import BUILT_IN, Kind, Policy, built_in, chunked, par
 from keyclave.policy.rules import Rules, read_rules
 
 _KEPT = 4  # compiled bundles that are not in force
-_LARGE = 25  # policies of one set of operations: below that they are joined with others of the same slice
+_LARGE = 100  # policies of the same operations: below that they are joined with others of the same slice
+_AGAIN = 2  # times that the whole may be read for the sake of joining
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,26 +156,30 @@ class Compiled:
 
 
 def _slices(policies: list[Policy], operations: frozenset[str]) -> dict[str, tuple[cedarpy.PolicySet, ...]]:
-    """Return the sets to ask for each operation. Policies of the same operations share sets; small groups are joined."""
+    """Return the sets to ask for each operation, few of them: each costs a decision its own tenth of a millisecond.
+
+    Policies of the same operations share sets where they are many; the others are joined, for each operation what concerns it.
+    Where that would read the same policies over and over (each names operations of its own), they are joined without regard to
+    operations: a policy that does not concern one says nothing on it.
+    """
     groups: dict[frozenset[str], list[Policy]] = {}
     for policy in policies:
         groups.setdefault(policy.actions, []).append(policy)
-    shared = {actions: _sets(group) for actions, group in groups.items() if len(group) >= _LARGE}
-    joined: dict[tuple[str, ...], list[cedarpy.PolicySet]] = {}
-    slices: dict[str, tuple[cedarpy.PolicySet, ...]] = {}
+    many = {actions: group for actions, group in groups.items() if len(group) >= _LARGE}
+    few = [group for actions, group in groups.items() if actions not in many]
+    wanted = {op: [policy for group in few if op in group[0].actions for policy in group] for op in operations}
+    distinct = {tuple(policy.id for policy in small): small for small in wanted.values()}
+    if sum(map(len, distinct.values())) > _AGAIN * len(policies) + 2_000:
+        for piece in chunked(sorted((policy for group in few for policy in group), key=lambda one: sorted(one.actions))):
+            reached = frozenset(action for policy in piece for action in policy.actions)
+            many[reached] = [*many.get(reached, ()), *piece]
+        distinct, wanted = {}, {operation: [] for operation in operations}
+    shared = {actions: _sets(group) for actions, group in many.items()}
+    joined = {names: _sets(small) for names, small in distinct.items() if small}
+    slices = {}
     for operation in sorted(operations):
-        sets: list[cedarpy.PolicySet] = []
-        small: list[Policy] = []
-        for actions, group in groups.items():
-            if operation in actions:
-                if actions in shared:
-                    sets += shared[actions]
-                else:
-                    small += group
-        names = tuple(policy.id for policy in small)
-        if names and names not in joined:
-            joined[names] = _sets(small)
-        slices[operation] = (*sets, *joined.get(names, ()))
+        sets = [one for actions, found in shared.items() if operation in actions for one in found]
+        slices[operation] = (*sets, *joined.get(tuple(policy.id for policy in wanted[operation]), ()))
     return slices
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 from typing import Any
 
 import pytest
@@ -18,9 +19,9 @@ from keyclave.policy.bundle import checked_bundle, standard
 from keyclave.policy.difference import compare, policy_changes, rule_changes
 from keyclave.policy.engine import Compiled, Compiler
 from keyclave.policy.lockout import Holder, way_back
-from keyclave.policy.reach import TENANT, Lens, Subject, Target, classes, right, that_matter
+from keyclave.policy.reach import TENANT, Lens, Subject, Target, classes, question, right, that_matter
 from keyclave.policy.rules import read_rules
-from keyclave.policy.situations import MOST, addresses, read_by
+from keyclave.policy.situations import MOST, Situation, addresses, read_by
 
 pytestmark = [pytest.mark.requirement("R31"), pytest.mark.requirement("R10")]
 COMPILER = Compiler(kinds(OPERATIONS))
@@ -83,6 +84,32 @@ def test_narrow_schemas_find_what_the_whole_one_finds(scope: str, condition: str
     policies = cedar.read_policies({"a.cedar": text}, COMPILER.kinds)
     whole = set(cedar._findings(policies, COMPILER.schema))
     assert set(cedar.validate(policies, COMPILER.schema, COMPILER.kinds)) == whole  # their order is not fixed
+
+
+# ---- slices ---------------------------------------------------------------------------------------------------------------
+def test_policies_that_each_name_operations_of_their_own_are_still_decided_exactly() -> None:
+    rolling = random.Random(3)
+    uses = sorted(name for name, kind in COMPILER.kinds.items() if kind.group == "use" and kind.on_key)
+    moves = sorted(name for name, kind in COMPILER.kinds.items() if kind.group == "manage" and kind.on_key)
+    lines = []
+    for number in range(400):
+        named = ", ".join(f'Action::"{action}"' for action in rolling.sample(uses + moves, 14))
+        kind = "forbid" if number % 3 == 0 else "permit"
+        lines.append(
+            f'@id("p{number}") {kind} (principal, action in [{named}], resource) when {{ resource.owner == "o{number % 50}" }};'
+        )
+    one = compiled("\n".join(lines))
+    asked = sum(len(sets) for sets in one._slices.values())
+    assert asked < 12 * len(COMPILER.kinds)  # a set for each policy and operation would be thousands
+    for number in range(60):
+        action, owner = rolling.choice(uses + moves), f"o{number % 50}"
+        which = Target(id="k", described={**key("k").described, "owner": owner})
+        found = one.decide(question(one, T, action, person("x", Role.PERSON), which, Situation()))
+        expected = {n for n, line in enumerate(lines) if f'Action::"{action}"' in line and f'"{owner}"' in line}
+        assert set(found.permits + found.forbids) <= {f"p{n}" for n in expected} and not found.errors
+        forbidden = {f"p{n}" for n in expected if n % 3 == 0}
+        assert set(found.forbids) == forbidden and (bool(expected - {int(f[1:]) for f in forbidden}) or not found.permits)
+        assert found.allowed is (bool(expected) and not forbidden)
 
 
 # ---- rules ----------------------------------------------------------------------------------------------------------------
