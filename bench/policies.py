@@ -198,8 +198,8 @@ def applying(folder: Path, rounds: int) -> Applied:
         server.start()
         server.unseal()
         server.furnish()
-        signers = [_enrolled(server, role) for role in ("custodian", "operator", "auditor")]
-        found = [_apply_once(server, number, signers[0]) for number in range(rounds + 1)][1:]
+        signers = {role: _enrolled(server, role) for role in ("custodian", "operator", "auditor")}
+        found = [_apply_once(server, number, signers["operator"]) for number in range(rounds + 1)][1:]
         return Applied(*(median(getattr(one, name) for one in found) for name in ("seconds", "longest", "usual")))
     finally:
         server.stop()
@@ -213,21 +213,32 @@ def _enrolled(server: Keyclave, role: str) -> tuple[OwnKey, str]:
         return key, client.enrol_key(key.public_key, key.sign, "bench").id
 
 
-def _apply_once(server: Keyclave, number: int, signers: tuple[OwnKey, str]) -> Applied:
+def _approve(server: Keyclave, approval: str, signer: tuple[OwnKey, str]) -> None:
+    """Have the operator sign."""
+    key, authenticator = signer
+    operator, path = server.made["credentials"]["operator"], f"/v1/approvals/{approval}"
+    statement = server.post(f"{path}/begin", operator, {"authenticator": authenticator})["statement"]
+    signature = base64.b64encode(key.sign(statement.encode())).decode()
+    server.post(f"{path}/sign", operator, {"statement": statement, "signature": signature})
+
+
+def _apply_once(server: Keyclave, number: int, signer: tuple[OwnKey, str]) -> Applied:
     files = bundle(LARGE)
     files["all.cedar"] = files["all.cedar"].replace("app=a", f"app=b{number}-")
-    key, authenticator = signers
     custodian = server.made["credentials"]["custodian"]
+    with Client(server.url, custodian) as client:
+        expected = client.policy()["revision"]
+        asked = client.request_policy(files, expected, "bench")["id"]
+    _approve(server, asked, signer)
     with (
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as watching,
-        Client(server.url, custodian, timeout=120) as client,
+        Client(server.url, custodian, timeout=120, approval=asked) as client,
     ):
-        expected = client.policy()["revision"]
         watching.submit(time.sleep, 0).result()  # its process has started
         usual = watching.submit(longest_wait, server.port, server.token, 2.0).result()
         during = watching.submit(longest_wait, server.port, server.token, 6.0)
         began = time.perf_counter()
-        client.apply_policy(files, expected, reason="bench", key=key, authenticator=authenticator)
+        client.apply_policy(files, expected, reason="bench")
         seconds = time.perf_counter() - began
         return Applied(seconds, during.result(), usual)
 

@@ -172,7 +172,7 @@ def _policy_rows(
     )
     once = f"in process, callers and keys of many names, none remembered; {size}; median {uncached[0]:.2f} ms"
     large = (
-        f"{policies.LARGE:,} policies, other ones each time, signed, from the request to its answer, on a server that is used "
+        f"{policies.LARGE:,} policies, other ones each time, approved by another, from the request to its answer, on a server that is used "
         f"meanwhile; median of {sizes.rounds}"
     )
     pause = f"longest answer on one connection while they are applied; on the same server before: {applied.usual:.0f} ms"

@@ -9,7 +9,6 @@ from typing import Any
 import rfc8785
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.live import Live
 
@@ -34,15 +33,8 @@ class Signer:
 
     def __init__(self, live: Live, token: str) -> None:
         self.live, self.token = live, token
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        begun = live.post("/v1/authenticators/key/begin", token)
-        assert begun.status_code == 200, begun.text
-        pem = self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-        proof = b64(self.key.sign(begun.json()["statement"].encode(), ec.ECDSA(hashes.SHA256())))
-        body = {"ceremony": begun.json()["ceremony"], "public_key": pem, "proof": proof, "label": "policy"}
-        made = live.post("/v1/authenticators/key", token, body)
-        assert made.status_code == 201, made.text
-        self.authenticator = str(made.json()["id"])
+        person = live.approver(token)
+        self.key, self.authenticator = person.key, person.authenticator
         self.tenant = str(live.get("/v1/whoami", token).json()["tenant"])
 
     def request(self, files: dict[str, str], **changes: Any) -> dict[str, Any]:

@@ -63,19 +63,28 @@ class Policies:
     def apply_policy(
         self, files: Files, expected: int, *, reason: str = "", key: OwnKey | None = None, authenticator: str = ""
     ) -> dict[str, Any]:
-        """Put a bundle in force after revision `expected`; signed with an enrolled `key` if one is given."""
-        body: dict[str, Any] = {"files": dict(files), "expected": expected, "reason": reason}
+        """Put a bundle in force after revision `expected`; signed with an enrolled `key` if one is given.
+
+        It needs the approval that `Client(approval=…)` names: of exactly this, to the letter.
+        """
+        act = self._act(files, expected, reason, key, authenticator)
+        return self._policy_object(Request("POST", "/v1/policy/apply", act, idempotency_key=str(uuid.uuid4())))
+
+    def request_policy(
+        self, files: Files, expected: int, reason: str, *, key: OwnKey | None = None, authenticator: str = ""
+    ) -> dict[str, Any]:
+        """Ask others to approve that a bundle is put in force; executing the approval does it."""
+        act = self._act(files, expected, reason, key, authenticator)
+        body = {"operation": "policy-apply", "ref": "", "request": act, "reason": reason}
+        return self._policy_object(Request("POST", "/v1/approvals", body, idempotency_key=str(uuid.uuid4())))
+
+    def _act(self, files: Files, expected: int, reason: str, key: OwnKey | None, authenticator: str) -> dict[str, Any]:
+        act: dict[str, Any] = {"files": dict(files), "expected": expected, "reason": reason}
         if key is not None:
             tenant = str(self._policy_object(Request("GET", "/v1/whoami", repeatable=True)).get("tenant"))
             said = statement(tenant, files, expected + 1)
-            body["signature"] = {"authenticator": authenticator, "signature": to_base64(key.sign(said))}
-        return self._policy_object(Request("POST", "/v1/policy/apply", body, idempotency_key=str(uuid.uuid4())))
-
-    def request_policy(self, files: Files, expected: int, reason: str) -> dict[str, Any]:
-        """Ask others to approve that a bundle is put in force."""
-        act = {"files": dict(files), "expected": expected, "reason": reason}
-        body = {"operation": "policy-apply", "ref": "", "request": act, "reason": reason}
-        return self._policy_object(Request("POST", "/v1/approvals", body, idempotency_key=str(uuid.uuid4())))
+            act["signature"] = {"authenticator": authenticator, "signature": to_base64(key.sign(said))}
+        return act
 
     def who_can(self, operation: str, key: str = "") -> dict[str, Any]:
         """Return everybody who may do an operation on a key, whole."""

@@ -90,12 +90,26 @@ def test_a_signed_policy_is_put_in_force(own_live: Live, own_people: Prompt, tmp
     (folder / "quiet.cedar").write_text(FORBID)
     apply = f"keyclave --profile custodian policy apply {folder} --key {pem} --authenticator {enrolled['id']}"
     assert "go together" in own_people.line(f"keyclave --profile custodian policy apply {folder} --key {pem}").err
-    stale = own_people.line(f"{apply} --expect 7")
-    assert stale.code == 1 and "plan again" in stale.err
-    done = own_people.line(f"{apply} --reason {shlex.quote('quiet hours')}")
+    alone = own_people.line(f"{apply} --reason quiet")
+    assert alone.code == 1 and "nobody acts alone" in alone.err
+    assert own_people.line(f"{apply} --request").code == 2  # approvers are told why
+    asked = own_people.line(f"{apply} --request --reason {shlex.quote('quiet hours')}")
+    assert asked.code == 0, asked.err
+    approval = asked.out.decode().split()[-1]
+    others = [own_live.tokens["operator"], own_live.tokens["auditor"]]
+    assert own_live.approvers.approve(approval, own_live.tokens["custodian"], others) == "approved"
+    executed = own_live.post(f"/v1/approvals/{approval}/execute", "custodian")
+    assert executed.json()["results"][0]["answer"]["revision"] == 2, executed.text
+    (folder / "quiet.cedar").write_text(FORBID.replace("research", "payment"))
+    plain = f"keyclave --profile custodian policy apply {folder} --reason later"
+    second = own_people.line(f"{plain} --request").out.decode().split()[-1]
+    own_live.approvers.approve(second, own_live.tokens["custodian"], others)
+    other = own_people.line(plain.replace("later", "sooner").replace("keyclave", f"keyclave --approval {second}"))
+    assert other.code == 1 and "to the letter" in other.err
+    done = own_people.line(plain.replace("keyclave", f"keyclave --approval {second}"))
     assert done.code == 0, done.err
-    assert "revision 2 is in force" in done.out.decode()
+    assert "revision 3 is in force" in done.out.decode()
     listed = json.loads(own_people.line("keyclave --json --profile auditor policy list").out.decode())
-    assert [one["revision"] for one in listed] == [2, 1]
+    assert [one["revision"] for one in listed] == [3, 2, 1]
     shown = own_people.line("keyclave --profile auditor policy show").out.decode()
     assert "quiet-hours" in shown

@@ -12,7 +12,7 @@ from keyclave_cli import output
 from keyclave_cli.commands.policy_questions import COMMANDS
 from keyclave_cli.parameters import Family
 from keyclave_cli.policy_files import read_bundle, write_bundle
-from keyclave_cli.problems import Stop
+from keyclave_cli.problems import USAGE, Stop
 from keyclave_cli.session import Session
 
 DIRECTORY = click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
@@ -184,21 +184,28 @@ def apply(
 ) -> None:  # fmt: skip
     """Put a directory in force, or ask others to approve that.
 
+    With --approval, what is sent must be what was approved, reason and all; a bundle that was signed is put in force by executing
+    the approval.
+
     \b
     keyclave policy apply policy/ --request --reason "ward 3 opens"
     keyclave --approval apr_… policy apply policy/ --reason "ward 3 opens"
     """
+    if ask and not reason:
+        raise Stop("asking for approval needs a reason", "give --reason: it is the first thing that approvers read", USAGE)
     if (key_file is None) != (authenticator is None):
         raise Stop("--key and --authenticator go together", "see `keyclave authenticator list` for the id")
     session = ctx.ensure_object(Session)
     files = read_bundle(directory)
     with session.client() as client:
         expected = client.policy()["revision"] if expect is None else expect
+        signing: dict[str, Any] = {}
+        if key_file is not None:
+            signing = {"key": _key(key_file, passphrase_file), "authenticator": authenticator}
         if ask:
-            _asked(session, directory, client.request_policy(files, expected, reason or "a new policy"), expected)
+            _asked(session, directory, client.request_policy(files, expected, reason, **signing), expected)
             return
-        key = None if key_file is None else _key(key_file, passphrase_file)
-        done = client.apply_policy(files, expected, reason=reason, key=key, authenticator=authenticator or "")
+        done = client.apply_policy(files, expected, reason=reason, **signing)
     if session.json:
         output.write_json(done)
     else:
