@@ -417,6 +417,37 @@ def test_a_principal_beyond_their_rate_waits_and_nobody_else_does(house: House) 
 
 
 @pytest.mark.requirement("R29")
+def test_who_is_too_fast_is_told_when_to_come_back(house: House) -> None:
+    house.rules(limited("principal = { per_second = 0.1, burst = 1 }"))
+    assert house.use(house.writer) == 200
+    told: list[tuple[int, dict[bytes, bytes]]] = []
+    head = read_head([(b"authorization", b"Bearer " + house.writer.encode())], b"")
+    house.server.gateway.submit(
+        BY_PATH["POST", ENCRYPT], "ward", head, json.dumps({"plaintext": PLAIN}).encode(), Peer("test"),
+        lambda status, _kind, _text, more: told.append((status, dict(more))),
+    )  # fmt: skip
+    house.server.store.flush()
+    assert [(status, more[b"retry-after"]) for status, more in told] == [(429, b"10")]
+    house.hands.at += 10 * MICROSECONDS
+    assert house.use(house.writer) == 200
+
+
+@pytest.mark.requirement("R29")
+def test_unanswered_requests_are_bounded_and_counted_down(house: House) -> None:
+    house.rules(limited("principal = { per_second = 0, burst = 0, concurrent = 3 }"))
+    told: list[int] = []
+    for _ in range(5):
+        head = read_head([(b"authorization", b"Bearer " + house.writer.encode())], b"")
+        house.server.gateway.submit(
+            BY_PATH["POST", ENCRYPT], "ward", head, json.dumps({"plaintext": PLAIN}).encode(), Peer("test"),
+            lambda status, *_: told.append(status),
+        )  # fmt: skip
+    house.server.store.flush()
+    assert sorted(told) == [200, 200, 200, 429, 429]
+    assert [house.use(house.writer) for _ in range(3)] == [200] * 3  # all of them were answered
+
+
+@pytest.mark.requirement("R29")
 def test_who_may_not_use_a_key_does_not_use_up_its_rate(house: House) -> None:
     house.rules(limited("key = { per_second = 1, burst = 2 }"))
     assert [house.use() for _ in range(10)] == [404] * 10  # no grant

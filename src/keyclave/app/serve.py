@@ -152,8 +152,8 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, refusals
             for one in listeners:
                 one.sweep(now)
             said_behind = _look_at_clock(desk, said_behind=said_behind)
-            keep_elevations(desk)
             desk.log.tick()
+            keep_elevations(desk)
             shown = desk.clock.now()
             if now >= next_seen:
                 next_seen = now + _SEEN_SECONDS
