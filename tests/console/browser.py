@@ -62,6 +62,10 @@ class Device:
         """Put a credential in."""
         self._session.send("WebAuthn.addCredential", {"authenticatorId": self.id, "credential": credential})
 
+    def remove(self) -> None:
+        """Take the device away."""
+        self._session.send("WebAuthn.removeVirtualAuthenticator", {"authenticatorId": self.id})
+
     def verifies(self, *, user: bool) -> None:
         """Say whether its user passes the device's check."""
         self._session.send("WebAuthn.setUserVerified", {"authenticatorId": self.id, "isUserVerified": user})
