@@ -22,6 +22,8 @@ BREACHES: dict[str, dict[str, str]] = {
         "keyclave/audit/planted_sibling.py": "from keyclave.envelope import header",
         "keyclave/store/planted_climber.py": "from keyclave.protocols.rest import problems",
         "keyclave/operations/planted_chooser.py": "from keyclave.app import config",
+        "keyclave/console/planted_sibling.py": "from keyclave.protocols.rest import gateway",
+        "keyclave/protocols/planted_sibling.py": "from keyclave.console import pages",
     },
     "Only app chooses a store, a root and a crypto module": {
         "keyclave/operations/planted_store.py": "from keyclave.store import sqlite",
