@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from tests.console.browser import Window
+from tests.console.test_approvals import ask
+from tests.live import Live
 
 Open = Callable[..., Window]
 Invite = Callable[..., str]
@@ -61,7 +63,8 @@ LOOKS = """() => {
   return wrong;
 }"""
 
-PAGES = ["/ui/login", "/ui/enrol", "/ui/account", "/ui/device", "/ui/approvals", "/ui/nothing"]
+REQUEST = "a request"
+PAGES = ["/ui/login", "/ui/enrol", "/ui/account", "/ui/device", "/ui/approvals", REQUEST, "/ui/nothing"]
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +72,17 @@ def state(browser: Any, house: Any, invited: Invite) -> Any:
     """The cookies of somebody who is logged in."""
     opened = Window(browser, house)
     opened.device()
-    opened.enrol(invited("everybody"))
+    opened.enrol(invited("everybody", "custodian"))
     opened.login()
     kept = opened.context.storage_state()
     opened.context.close()
     return kept
+
+
+@pytest.fixture(scope="module")
+def asked(house: Live) -> str:
+    """The page of a request that waits."""
+    return f"/ui/approvals/{ask(house, reason='Superseded by the key of the new archive, as agreed')['id']}"
 
 
 def visit(window: Window, path: str) -> None:
@@ -86,19 +95,23 @@ def visit(window: Window, path: str) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_control_has_a_name_and_every_text_stands_out(open_window: Open, state: Any, path: str, scheme: str) -> None:
+def test_every_control_has_a_name_and_every_text_stands_out(
+    open_window: Open, state: Any, asked: str, path: str, scheme: str
+) -> None:
     logged_in = {} if path in ("/ui/login", "/ui/enrol") else {"storage_state": state}
     window = open_window(color_scheme=scheme, **logged_in)
-    visit(window, path)
+    visit(window, asked if path == REQUEST else path)
     assert window.page.evaluate(STRUCTURE) == []
     assert window.page.evaluate(LOOKS) == []
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_narrow_screen_shows_everything_without_scrolling_sideways(open_window: Open, state: Any, path: str) -> None:
+def test_a_narrow_screen_shows_everything_without_scrolling_sideways(
+    open_window: Open, state: Any, asked: str, path: str
+) -> None:
     logged_in = {} if path in ("/ui/login", "/ui/enrol") else {"storage_state": state}
     window = open_window(viewport={"width": 360, "height": 640}, **logged_in)
-    visit(window, path)
+    visit(window, asked if path == REQUEST else path)
     assert window.page.evaluate("document.documentElement.scrollWidth") <= 360
 
 

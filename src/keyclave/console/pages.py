@@ -55,6 +55,6 @@ class Pages:
     ) -> Response:
         """Return a page, or a part of one. `me`: who is logged in, as `whoami` says it."""
         text = self._environment.get_template(template).render(
-            me=me, now=to_text(self._clock.now()), path=request.url.path, **said
+            me=me, now=to_text(self._clock.now()), path=request.url.path, **{"cli": "", **said}
         )
         return HTMLResponse(text, status, headers=headers_for(request.scope["scheme"], NOT_KEPT))
