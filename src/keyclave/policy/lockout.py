@@ -15,11 +15,12 @@ APPLY = "policy-apply"
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """A person who is here: `aal` is the best they can prove, `signs` whether they have what signs approvals."""
+    """A person who is here: `aal` is the best they can prove, `signs` the assurance level of the best they have to sign approvals
+    with, 0 for nothing."""
 
     subject: Subject
     aal: int
-    signs: bool
+    signs: int
 
 
 def way_back(compiled: Compiled, tenant: str, holders: Sequence[Holder]) -> str:
@@ -33,7 +34,8 @@ def way_back(compiled: Compiled, tenant: str, holders: Sequence[Holder]) -> str:
         return "nobody could change the policy again: let a custodian or operator who is enrolled do policy-apply"
     if rule is None:
         return ""
-    signing = [one for one in holders if one.signs and _holds(compiled, one, rule.roles)]
+    least = max(1, compiled.rules.assurance.sensitive)
+    signing = [one for one in holders if one.signs >= least and _holds(compiled, one, rule.roles)]
     approvers = {one.subject.name for one in signing if _can(compiled, tenant, _approving(compiled), one)}
     most = max(len(approvers - {one.subject.name}) for one in proposers)
     if most >= rule.count:
@@ -54,7 +56,7 @@ def _asking(compiled: Compiled) -> tuple[str, ...]:
 
 
 def _approving(compiled: Compiled) -> tuple[str, ...]:
-    return tuple(name for name in ("approval-read", "approval-sign") if name in compiled.kinds)
+    return tuple(name for name in ("approval-read", "approval-begin", "approval-sign") if name in compiled.kinds)
 
 
 def _can(compiled: Compiled, tenant: str, actions: tuple[str, ...], holder: Holder) -> bool:

@@ -239,7 +239,7 @@ def test_a_condition_on_the_context_is_a_difference() -> None:
 
 
 # ---- the way back ---------------------------------------------------------------------------------------------------------
-def holders(*people: tuple[str, Role, int, bool]) -> list[Holder]:
+def holders(*people: tuple[str, Role, int, int]) -> list[Holder]:
     return [Holder(subject=person(name, duty), aal=aal, signs=signs) for name, duty, aal, signs in people]
 
 
@@ -249,13 +249,14 @@ CUST, OPER, AUDI = Role.CUSTODIAN, Role.OPERATOR, Role.AUDITOR
 @pytest.mark.parametrize(
     ("people", "here", "open_"),
     [
-        ("tokens", [("c", CUST, 1, False), ("o", OPER, 1, True)], True),
-        ("tokens", [("c", CUST, 1, True), ("o", OPER, 1, False)], True),
-        ("tokens", [("c", CUST, 1, True)], False),  # nobody but the requester signs
-        ("tokens", [("c", CUST, 1, False), ("o", OPER, 1, False)], False),
-        ("tokens", [("a", AUDI, 3, True), ("b", AUDI, 3, True)], False),  # auditors do not ask for it
-        ("passkeys", [("c", CUST, 1, True), ("o", OPER, 1, True)], False),  # nobody can prove enough
-        ("passkeys", [("c", CUST, 3, True), ("o", OPER, 2, True)], True),
+        ("tokens", [("c", CUST, 1, 0), ("o", OPER, 1, 3)], True),
+        ("tokens", [("c", CUST, 1, 3), ("o", OPER, 1, 0)], True),
+        ("tokens", [("c", CUST, 1, 3)], False),  # nobody but the requester signs
+        ("tokens", [("c", CUST, 1, 0), ("o", OPER, 1, 0)], False),
+        ("tokens", [("a", AUDI, 3, 3), ("b", AUDI, 3, 3)], False),  # auditors do not ask for it
+        ("passkeys", [("c", CUST, 1, 3), ("o", OPER, 1, 3)], False),  # nobody can prove enough
+        ("passkeys", [("c", CUST, 3, 3), ("o", OPER, 2, 3)], True),
+        ("passkeys", [("c", CUST, 3, 0), ("o", OPER, 2, 1)], False),  # what they would sign with proves too little
         ("tokens", [], False),
     ],
 )
@@ -264,7 +265,7 @@ def test_the_way_back(people: str, here: list[Any], open_: bool) -> None:
 
 
 def test_one_circumstance_that_permits_is_enough() -> None:
-    here = holders(("c", CUST, 1, True), ("o", OPER, 1, True))
+    here = holders(("c", CUST, 1, 3), ("o", OPER, 1, 3))
     only = '@id("a") forbid (principal, action == Action::"policy-apply", resource) unless {{ {} }};'
     inside = only.format('context.networks.contains(Network::"office")')
     assert way_back(compiled(inside), T, here)  # no such network
@@ -274,7 +275,7 @@ def test_one_circumstance_that_permits_is_enough() -> None:
 
 
 def test_an_approver_must_be_able_to_approve() -> None:
-    here = holders(("c", CUST, 1, False), ("o", OPER, 1, True))
+    here = holders(("c", CUST, 1, 0), ("o", OPER, 1, 3))
     if "approval-sign" in COMPILER.kinds:
         assert way_back(compiled('@id("a") forbid (principal, action == Action::"approval-sign", resource);'), T, here)
 

@@ -38,7 +38,7 @@ class Tenancy(msgspec.Struct, frozen=True, kw_only=True):
         found = []
         for row in self.principals:
             if row.person and not row.disabled and (row.credentials or row.authenticators):
-                signs = any(kind in SIGNING for kind, _ in row.authenticators)
+                signs = max((aal for kind, aal in row.authenticators if kind in SIGNING), default=0)
                 found.append(Holder(subject=subject_of(row), aal=best_aal(row), signs=signs))
         return found
 
