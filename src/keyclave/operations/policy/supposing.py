@@ -169,7 +169,7 @@ def _callers(desk: Desk, attempt: Attempt, said: Supposition) -> list[Caller]:
     tenant, at = attempt.caller.tenant, attempt.at
 
     def read(conn: Connection) -> list[Caller]:
-        row = next((one for one in reviews.read_principals(conn, tenant, at) if one.name == said.principal), None)
+        row = next(iter(reviews.read_principals(conn, tenant, at, said.principal)), None)
         registered = workloads.match_workload(conn, tenant, said.principal, [])
         if row is None and registered is not None:
             row = workload_row(registered.name, disabled=registered.disabled_at is not None)

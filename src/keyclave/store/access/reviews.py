@@ -33,18 +33,22 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
 DESCRIBED = ("name", "spec", "purpose", "owner", "environment", "classification", "location")
 
 
-def read_principals(conn: Connection, tenant: str, now: int) -> list[PrincipalRow]:
-    """Return every principal of a tenant by name, in three reads whatever their number."""
+def read_principals(conn: Connection, tenant: str, now: int, only: str = "") -> list[PrincipalRow]:
+    """Return every principal of a tenant by name, in four reads whatever their number; or the one of that name, if there is."""
     p, m, a, c = s.principals.c, t.memberships.c, t.authenticators.c, s.credentials.c
     roles: dict[str, list[str]] = {}
-    for name, role in conn.execute(select(m.principal, m.role).where(m.tenant == tenant, m.ended_at.is_(None))):
+    held = select(m.principal, m.role).where(m.tenant == tenant, m.ended_at.is_(None))
+    for name, role in conn.execute(held.where(m.principal == only) if only else held):
         roles.setdefault(name, []).append(role)
     proofs: dict[str, list[tuple[str, int]]] = {}
-    for name, kind, aal in conn.execute(select(a.principal, a.kind, a.aal).where(a.tenant == tenant, a.revoked_at.is_(None))):
+    enrolled = select(a.principal, a.kind, a.aal).where(a.tenant == tenant, a.revoked_at.is_(None))
+    for name, kind, aal in conn.execute(enrolled.where(a.principal == only) if only else enrolled):
         proofs.setdefault(name, []).append((kind, aal))
     live = select(c.principal, func.count()).where(c.tenant == tenant, c.revoked_at.is_(None), c.expires_at > now)
+    live = live.where(c.principal == only) if only else live
     credentials: dict[str, int] = {row[0]: row[1] for row in conn.execute(live.group_by(c.principal))}
-    rows = conn.execute(select(p.name, p.kind, p.role, p.disabled_at).where(p.tenant == tenant).order_by(p.name))
+    named = select(p.name, p.kind, p.role, p.disabled_at).where(p.tenant == tenant).order_by(p.name)
+    rows = conn.execute(named.where(p.name == only) if only else named)
     return [
         PrincipalRow(
             name=row.name,
