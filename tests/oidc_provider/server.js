@@ -49,7 +49,7 @@ async function body(request) {
 async function interact(request, response) {
   if (request.method === 'GET') {
     response.writeHead(200, { 'content-type': 'text/html' });
-    response.end('<form method="post"><input name="login"><input name="acr"><input name="amr"></form>');
+    response.end('<form method="post"><input name="login"><input name="acr"><input name="amr"><input name="ts"><button>Log in</button></form>');
     return;
   }
   const said = await body(request);
