@@ -97,6 +97,20 @@ def test_a_bearer_credential_is_never_written_over(
     assert run(["--profile", "custodian", "logout"]) == 2  # a bearer credential is no session
 
 
+def test_a_home_of_several_people_is_told_which_profile_it_is(
+    live: Live, visitor: Visitor, prompt: Prompt, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = prompt.folder / "home"
+    for name in ("custodian", "operator"):
+        profiles.write_profile(name, str(home), live.url, live.ca_file, live.tokens[name], replace=True)
+    monkeypatch.setattr("webbrowser.open", as_page(live, visitor, []))
+    monkeypatch.setattr(command, "_has_browser", lambda: True)
+    assert run(["--home", str(home), "--profile", "operator", "login"]) == 0
+    assert "give --profile operator-session to commands" in capsys.readouterr().err
+    assert run(["--home", str(home), "--profile", "operator-session", "--json", "whoami"]) == 0
+    assert json.loads(capsys.readouterr().out)["principal"] == "at-the-prompt"
+
+
 def test_a_login_by_a_typed_code(
     live: Live, visitor: Visitor, profile: profiles.Profile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

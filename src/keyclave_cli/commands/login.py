@@ -52,7 +52,7 @@ def login(ctx: click.Context, sso: str | None, no_browser: bool, save_as: str | 
     if session.json:
         output.write_json({**_plain(opened), "profile": kept.name})
         return
-    _tell(opened, kept)
+    _tell(opened, kept, session)
 
 
 @click.command(cls=RemoteCommand)
@@ -142,6 +142,10 @@ def _plain(opened: LoggedIn) -> dict[str, object]:
     return {name: value for name, value in output.plain(opened).items() if name != "token"}
 
 
-def _tell(opened: LoggedIn, kept: Profile) -> None:
+def _tell(opened: LoggedIn, kept: Profile, session: Session) -> None:
     output.say(f"logged in as {opened.principal}: level {opened.aal} by {opened.how}, until {opened.expires_at}")
-    output.note(f"  next: commands use profile {kept.name} now; `keyclave logout` ends the session")
+    used = session.chosen()
+    if used is not None and used.path.resolve() == kept.path.resolve():
+        output.note(f"  next: commands use profile {kept.name} now; `keyclave logout` ends the session")
+    else:  # a home of several profiles, or a profile named on this line, has its own way
+        output.note(f"  next: give --profile {kept.name} to commands; `keyclave logout` with it ends the session")
