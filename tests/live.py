@@ -77,7 +77,8 @@ class Live:
         token = self.tokens.get(who, who)
         made = self.approvers.request(op.name, ref, body, token)
         tenant = self.get("/v1/whoami", token).json()["tenant"]
-        first = [one[role] for one in self.colleagues for role in ("operator", "custodian", "auditor")]
+        fitting = [role for role in ("operator", "custodian", "auditor") if role in made["roles"][0]]
+        first = [one[role] for one in self.colleagues for role in fitting]
         others = (one for one in (*first, *self.further) if self.get("/v1/whoami", one).json().get("tenant") == tenant)
         self.approvers.approve(made["id"], token, others)
         return str(made["id"])

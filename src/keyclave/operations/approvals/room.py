@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from keyclave.policy.rules import Rules
 
 OWN = "approval-"
+_PLACE = re.compile(r"at `\$((?:\.[a-z_]{1,40}|\[[0-9.]{1,5}\])+)`")
 
 
 class Approvals:
@@ -30,7 +32,7 @@ class Approvals:
         """Return the operation of that name; asking for approval is not itself asked for."""
         found = self._by_name.get(name)
         if found is None:
-            raise Malformed(f"{name!r} is no operation that can be asked for", "see x-operation in /v1/openapi.json")
+            raise Malformed("no operation of this name can be asked for", "see x-operation in /v1/openapi.json")
         return found
 
     def parse(self, op: Operation, body: Mapping[str, Any] | None) -> Any:
@@ -43,7 +45,9 @@ class Approvals:
         try:
             return msgspec.convert({} if body is None else dict(body), form)
         except msgspec.ValidationError as fault:
-            raise Malformed(f"the request of {op.name}: {fault}", "see /v1/openapi.json") from None
+            place = _PLACE.search(str(fault))  # the field's place, and no value: it may be a secret in the wrong place
+            where = "" if place is None else f" at {place[1]}"
+            raise Malformed(f"`request` does not have the form of {op.name}{where}", "see /v1/openapi.json") from None
 
     def rules_of(self, rules: Rules, name: str, body: Mapping[str, Any] | None) -> list[ApprovalRule]:
         """Return what policy asks for an act now: of its action, and of its request."""

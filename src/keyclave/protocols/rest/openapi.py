@@ -66,6 +66,8 @@ def _operation(op: Operation, named: dict[Any, Any], components: dict[str, Any])
         "parameters": _parameters(op, named, components),
         "responses": {str(op.status): _answer("done", named[op.answer]), **_problems()},
     }
+    if op.changes:
+        entry["x-approval-header"] = "Keyclave-Approval"  # where policy has the operation wait for others
     if op.changes and op.status != 200:
         entry["responses"]["200"] = _answer("rehearsed (dry_run)", named[op.answer])
     if op.request is not None:
