@@ -97,6 +97,7 @@ class Window:
 
     def breaches(self) -> list[str]:
         """Return what the content policy stopped on the page that is open, and what the console says of policies."""
+        self.page.wait_for_load_state("networkidle")
         stopped = list(self.page.evaluate("window.breaches || []"))
         return stopped + [text for text in self.complaints if "Content Security Policy" in text or "integrity" in text]
 

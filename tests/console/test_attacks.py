@@ -7,12 +7,13 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.console.browser import Window
-from tests.live import Live
+from tests.live import Live, free_port, launch
 
 Open = Callable[..., Window]
 Invite = Callable[..., str]
@@ -75,18 +76,18 @@ def sessions_of(window: Window, house: Live) -> int:
 
 # ---- other sites --------------------------------------------------------------------------------------------------------------
 @pytest.mark.requirement("R31")
-@pytest.mark.parametrize("target", ["/v1/logout", "/ui/account/recovery", "/ui/account/password", "/v1/authenticators/recovery"])
-def test_a_form_of_another_origin_does_nothing(somebody: Window, house: Live, elsewhere: Elsewhere, target: str) -> None:
-    elsewhere.page = (
-        f'<form method="post" enctype="text/plain" action="{somebody.origin}{target}"><input name=\'{{"x":"\' value=\'"}}\'></form>'
-        "<script>document.forms[0].submit()</script>"
-    )
-    with somebody.page.expect_response(lambda answer: target in answer.url) as caught:
-        somebody.page.goto(elsewhere.url)
-    # the browser did send the cookie: every port of a host is one site
-    assert "__Host-keyclave=" in caught.value.request.all_headers().get("cookie", "")
-    assert caught.value.status == 403
-    assert sessions_of(somebody, house) == 1
+def test_a_form_of_another_origin_does_nothing(somebody: Window, house: Live, elsewhere: Elsewhere) -> None:
+    for target in ("/v1/logout", "/ui/account/recovery", "/ui/account/password", "/v1/authenticators/recovery"):
+        elsewhere.page = (
+            f'<form method="post" enctype="text/plain" action="{somebody.origin}{target}"><input name=\'{{"x":"\' value=\'"}}\'></form>'
+            "<script>document.forms[0].submit()</script>"
+        )
+        with somebody.page.expect_response(lambda answer, target=target: target in answer.url) as caught:
+            somebody.page.goto(elsewhere.url)
+        # the browser did send the cookie: every port of a host is one site
+        assert "__Host-keyclave=" in caught.value.request.all_headers().get("cookie", "")
+        assert caught.value.status == 403
+        assert sessions_of(somebody, house) == 1
     somebody.page.goto("/ui/account")
     assert somebody.page.locator("#authenticators li").count() == 1
 
@@ -166,32 +167,24 @@ def test_nobody_is_logged_in_by_another_site(house: Live) -> None:
 
 # ---- frames, links, kept pages ---------------------------------------------------------------------------------------------------
 @pytest.mark.requirement("R31")
-@pytest.mark.parametrize("path", ["/ui/login", "/ui/account", "/ui/approvals", "/ui/device", "/ui/enrol", "/ui/nothing"])
-def test_no_page_is_shown_in_a_frame(somebody: Window, elsewhere: Elsewhere, path: str) -> None:
-    elsewhere.page = f'<iframe id="f" src="{somebody.origin}{path}"></iframe>'
-    somebody.page.goto(elsewhere.url)
-    somebody.page.wait_for_load_state("networkidle")
-    shown = [frame for frame in somebody.page.frames if frame.parent_frame]
-    assert len(shown) == 1
-    assert "Keyclave" not in shown[0].content()
+def test_no_page_is_shown_in_a_frame(somebody: Window, elsewhere: Elsewhere) -> None:
+    for path in ("/ui/login", "/ui/account", "/ui/approvals", "/ui/device", "/ui/enrol", "/ui/nothing"):
+        elsewhere.page = f'<iframe id="f" src="{somebody.origin}{path}"></iframe>'
+        somebody.page.goto(elsewhere.url)
+        somebody.page.wait_for_load_state()
+        shown = [frame for frame in somebody.page.frames if frame.parent_frame]
+        assert len(shown) == 1
+        assert "Keyclave" not in shown[0].content(), path
     somebody.complaints.clear()
 
 
-@pytest.mark.parametrize(
-    "aim",
-    [
-        "https://evil.example/",
-        "//evil.example",
-        "/ui/../v1/status",
-        "/ui/account?x=//evil",
-        "javascript:alert(1)",
-        "/ui/approvals/apr_a/../x",
-        "\\\\evil",
-    ],
-)
-def test_a_login_goes_on_to_our_own_pages_alone(somebody: Window, aim: str) -> None:
-    somebody.page.goto("/ui/login?next=" + httpx.QueryParams({"n": aim}).get("n", "").replace("&", "%26"))
-    assert somebody.page.url == somebody.origin + "/ui/account"
+def test_a_login_goes_on_to_our_own_pages_alone(somebody: Window) -> None:
+    for aim in (
+        "https://evil.example/", "//evil.example", "/ui/../v1/status", "/ui/account?x=//evil", "javascript:alert(1)",
+        "/ui/approvals/apr_a/../x", "\\\\evil", "/ui/account\n", "/ui/accounts",
+    ):  # fmt: skip
+        somebody.page.goto("/ui/login?" + str(httpx.QueryParams({"next": aim})))
+        assert somebody.page.url == somebody.origin + "/ui/account", aim
 
 
 def test_a_login_goes_on_to_the_page_that_asked_for_it(open_window: Open, invited: Invite) -> None:
@@ -270,6 +263,34 @@ def test_the_policy_stops_what_is_planted_and_the_watch_sees_it(open_window: Ope
         assert what in stopped
     window.complaints.clear()
     window.page.goto("/ui/login")
+
+
+def test_a_form_is_read_strictly(somebody: Window, house: Live) -> None:
+    headers = {"cookie": "__Host-keyclave=" + somebody.cookies()["__Host-keyclave"]["value"], "origin": somebody.origin}
+    for body, status in [
+        (b"reason=a&reason=b", 400), (b"reason=%ff", 400), (b"reason", 400), (b"\xff=1", 400), (b"a=1&" * 17, 400),
+        (b"reason=" + b"x" * 20_000, 413), (b'{"reason": "x"}', 400), (b"reason=" + b"x" * 501, 400), (b"reason=%00", 400),
+        (b"", 400), (b"reason=&other=1", 400),
+    ]:  # fmt: skip
+        for path in ("/ui/account/elevations", "/ui/device/grant"):
+            answer = house.request("POST", path, content=body, headers=headers)
+            assert answer.status_code == status, (body[:20], path, answer.text)
+
+
+def test_where_keys_are_only_used_there_are_no_pages(tmp_path: Path) -> None:
+    port = free_port()
+    both = launch(
+        tmp_path, "--development", unseal=False,
+        configure=lambda text: text + f'\n[data]\nhost = "127.0.0.1"\nport = {port}\ncertificate = "tls/server.pem"\nkey = "tls/server.key"\n',
+    )  # fmt: skip
+    try:
+        host = {"host": f"localhost:{both.port}"}
+        assert both.get("/ui/login", headers=host).status_code == 200
+        there = f"https://127.0.0.1:{port}"
+        for path in ("/ui/login", "/ui/", "/ui/enrol", "/ui/static/0/console.css"):
+            assert both.http.get(there + path).status_code == 404
+    finally:
+        both.stop()
 
 
 # ---- headers ----------------------------------------------------------------------------------------------------------------------

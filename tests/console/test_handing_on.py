@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import secrets
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from tests.console.browser import Window
-from tests.live import Live
+from tests.live import ENVIRONMENT, Live
 
 Open = Callable[..., Window]
 Invite = Callable[..., str]
@@ -88,6 +92,37 @@ def test_the_command_line_of_this_computer_is_logged_in_after_a_yes(
     assert house.get("/v1/whoami", answer.json()["token"]).json()["principal"] == "shell"
     again = house.post("/v1/login/cli/token", body={"code": code, "verifier": command_line.verifier})
     assert again.status_code in (401, 403)
+
+
+@pytest.mark.requirement("R31")
+def test_keyclave_login_is_let_in_by_the_page_that_it_opens(
+    open_window: Open, invited: Invite, house: Live, tmp_path: Path
+) -> None:
+    window = open_window()
+    window.device()
+    window.enrol(invited("terminal"))
+    places = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "BROWSER": "/bin/true"}
+    server = {"KEYCLAVE_URL": house.url, "KEYCLAVE_CA_FILE": house.ca_file}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "keyclave_cli", "login", "--save-as", "mine", "--json"],
+        env={**{k: v for k, v in ENVIRONMENT.items() if not k.startswith("KEYCLAVE_")}, **places, **server},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        opening = next((line for line in process.stderr if "opening " in line), "")
+        window.page.goto(opening.partition("opening ")[2].strip())
+        window.page.click("text=Log in with a passkey")
+        window.page.click("text=Yes, log it in")
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    told = json.loads(said)
+    assert (told["principal"], told["aal"], told["profile"]) == ("terminal", 3, "mine")
+    assert "kcs_" not in said
+    [kept] = [path for path in tmp_path.rglob("*") if path.is_file() and "kcs_" in path.read_text()]
+    assert kept.stat().st_mode & 0o077 == 0
 
 
 def test_no_hands_nothing_on(open_window: Open, invited: Invite, command_line: CommandLine) -> None:
