@@ -181,7 +181,8 @@ class ApprovalCheck:
         expected: dict[str, Any] = {"outcome": "ok", "approval": request["id"], "tenant": request["tenant"]}
         if status == "executed":
             by_execute = logged.event.get("op") == "approval-execute"
-            expected |= {"actor": request["requester"], "op": "approval-execute" if by_execute else request["operation"]}
+            name = request["operation"].partition(":")[0]
+            expected |= {"actor": request["requester"], "op": "approval-execute" if by_execute else name}
             expected |= {"detail_request": digest, "detail_items": len(request["items"])} if by_execute else {}
             if not request["requested_at"] <= logged.event["at"] < request["expires_at"]:
                 self.report.add(Fault("end", "outside_window", "it was executed outside the window of the request"))
@@ -211,7 +212,12 @@ class ApprovalCheck:
             if logged is None:
                 continue
             self._compare(
-                logged, "items", f"item {number}", op=request["operation"], actor=request["requester"], approval=request["id"]
+                logged,
+                "items",
+                f"item {number}",
+                op=request["operation"].partition(":")[0],
+                actor=request["requester"],
+                approval=request["id"],
             )
             self._on_key(logged, item, f"item {number}")
             if logged.index <= end.index or logged.index > end.index + 4096:

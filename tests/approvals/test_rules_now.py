@@ -264,8 +264,7 @@ def test_a_role_that_policy_names_is_taken_on_with_anothers_approval(ward: Ward)
     assert ward.sign(made, "operator")[0] == 200
     assert ward.send("/v1/approvals/{approval}/execute", made, "custodian", {})[0] == 200
     wanted = {"role": "operator", "reason": "incident 12", "minutes": 20}
-    asked = {"operation": "elevate", "request": wanted, "reason": "incident 12"}
-    assert ward.send("/v1/approvals", "", "guest", asked)[1]["code"] == "refused"  # needs none yet
+    asked = {"operation": "elevate-approved", "request": wanted, "reason": "incident 12"}
     ward.rules(elevating='["operator"]')
     assert ward.send("/v1/elevations", "", "guest", wanted)[1]["code"] == "approval_required"
     status, waiting = ward.send("/v1/approvals", "", "guest", asked)
@@ -275,3 +274,31 @@ def test_a_role_that_policy_names_is_taken_on_with_anothers_approval(ward: Ward)
     status, done = ward.send("/v1/approvals/{approval}/execute", waiting["id"], "guest", {})
     assert (status, done["results"][0]["error"]) == (200, None), done
     assert ward.server.desk.callers.authenticate(token.encode()).role == "operator"
+
+
+@pytest.mark.requirement("R29", "R31")
+def test_an_application_waits_too_where_policy_says(ward: Ward) -> None:
+    """Any operation may be marked, uses of keys too: the application asks, people sign, the application executes."""
+    name = f"records-{next(_number)}"
+    assert ward.send("/v1/keys", "", "custodian", {"name": name, "owner": "o"})[0] == 201
+    scope = f'{{"operations":["encrypt","decrypt"],"keys":["{name}"],"context":{{"patient":["*"]}}}}'
+    ward.tokens["app"] = ward.server.issue(f"app-{next(_number)}", "application", scope, ttl=86_400)[1]
+    plain = {"plaintext": "cmVjb3Jk", "context": {"patient": "p-1"}}
+    sealed = ward.send("/v1/keys/{key}/encrypt", name, "app", plain)[1]["ciphertext"]
+    ward.rules(DESTROY.replace('["destroy"]', '["destroy", "decrypt"]'))
+    body = {"ciphertext": sealed, "context": {"patient": "p-1"}}
+    assert ward.send("/v1/keys/{key}/decrypt", name, "app", body)[1]["code"] == "approval_required"
+    asked = {"operation": "decrypt", "ref": name, "request": body, "reason": "research export"}
+    status, made = ward.send("/v1/approvals", "", "app", asked)
+    assert status == 201, made
+    for who in ("custodian", "operator"):
+        assert ward.sign(made["id"], who)[0] == 200
+    status, done = ward.send("/v1/approvals/{approval}/execute", made["id"], "app", {})
+    assert (status, done["results"][0]["answer"]["plaintext"]) == (200, "cmVjb3Jk")
+    assert ward.send("/v1/approvals/{approval}/execute", made["id"], "app", {})[1]["code"] == "wrong_state"
+    wrong = {**asked, "request": {**body, "context": {}}}  # the scope asks for a patient: judged again when it is done
+    waiting = ward.send("/v1/approvals", "", "app", wrong)[1]["id"]
+    for who in ("custodian", "operator"):
+        assert ward.sign(waiting, who)[0] == 200
+    status, done = ward.send("/v1/approvals/{approval}/execute", waiting, "app", {})
+    assert (status, done["results"][0]["error"]["code"]) == (200, "refused")

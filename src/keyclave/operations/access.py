@@ -10,8 +10,6 @@ import ipaddress
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
 from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import AssuranceRequired, Malformed, Refused, StepUpRequired
 from keyclave.crypto.digest import same
@@ -81,11 +79,6 @@ class Access:
         decision = self.permit(attempt, attempt.action, key, self_service=op.self_service)
         if decision.alternatives and not self._kinds[attempt.action].context:
             choose(attempt, decision, {})
-        if op.waits is not None:
-            more = op.waits(self.revisions.of(attempt.caller.tenant).rules, attempt.request)
-            if more is not None:
-                rule = more if decision.approval is None else decision.approval.with_(more)
-                attempt.decision = decision = msgspec.structs.replace(decision, approval=rule)
         return decision
 
     def permit(self, attempt: Attempt, action: str, key: LoadedKey | None, *, self_service: bool = False) -> Decision:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keyclave.identity.peer import Plane
-from keyclave.policy.decision import ApprovalRule
-from keyclave.policy.rules import Rules
 
 if TYPE_CHECKING:
     from keyclave.operations.attempt import Attempt
@@ -24,8 +22,7 @@ class Operation:
     """One verb. `run` gets (desk, attempt, key, request) and returns the answer; where `changes`, it returns the change:
     a function of the transaction that returns the answer. `slow` says which requests go to a worker thread. A path names at most
     one thing, in braces: it becomes `ref`. `plane` is the listener that serves it. `self_service` operations concern
-    the caller alone and need no permit. `acts_as` names the action that policy judges, where the request decides which it is.
-    `waits` says which approval the rules ask for a request beyond that of its action."""
+    the caller alone and need no permit. `acts_as` names the action that policy judges, where the request decides which it is."""
 
     name: str
     method: str
@@ -44,7 +41,6 @@ class Operation:
     plane: Plane = Plane.CONTROL
     self_service: bool = False
     acts_as: Callable[[Any], str] | None = None
-    waits: Callable[[Rules, Any], ApprovalRule | None] | None = None
 
 
 def always(_key: LoadedKey | None, _request: Any) -> bool:

@@ -18,11 +18,6 @@ class ApprovalRule(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...]
     hours: int = 24
 
-    def with_(self, other: ApprovalRule) -> ApprovalRule:
-        """Return a rule that is as strict as both; where they share no role, nobody can meet it."""
-        roles = tuple(role for role in self.roles if role in other.roles)
-        return ApprovalRule(count=max(self.count, other.count), roles=roles, hours=min(self.hours, other.hours))
-
 
 class Alternative(msgspec.Struct, frozen=True, kw_only=True):
     """One right that permits the operation.

@@ -81,7 +81,7 @@ def ask(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: AskReques
         id=to_id("apr", desk.module.random(RAW)),
         items=items,
         nonce=desk.module.random(RAW).hex(),
-        operation=op.name,
+        operation=desk.approvals.name(op),
         reason=request.reason,
         requested_at=attempt.at,
         requester=attempt.caller.principal,

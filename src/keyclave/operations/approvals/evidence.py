@@ -87,8 +87,9 @@ def gather(desk: Desk, conn: Connection, kept: Approval) -> Evidence:
 
 def binding_rules(desk: Desk, request: ApprovalRequest, rules: Rules) -> tuple[Rule, ...]:
     """Return the rule of the request and, where policy says another now, that one too: each must be met."""
-    asked = [desk.approvals.rules_of(rules, request.operation, item.request) for item in request.items]
-    return tuple(dict.fromkeys((request.rule, *(rule_of(rule) for one in asked for rule in one))))
+    actions = {desk.approvals.action(request.operation, item.request) for item in request.items}
+    now = [rule_of(rule) for rule in map(rules.approval, sorted(actions)) if rule is not None]
+    return tuple(dict.fromkeys((request.rule, *now)))
 
 
 def rule_of(rule: ApprovalRule) -> Rule:

@@ -65,7 +65,7 @@ def prepare(desk: Desk, attempt: Attempt) -> None:
         items.append(inner)
     attempt.inner = attempt.inner or tuple(items)  # judged again after slow work: what was worked out stays, or is refused above
     attempt.slow = op.slow is not None and any(op.slow(inner.key, inner.request) for inner in items if inner.error is None)
-    attempt.detail = {"executed": op.name, "items": len(items), "request": evidence.kept.digest.hex()}
+    attempt.detail = {"executed": desk.approvals.name(op), "items": len(items), "request": evidence.kept.digest.hex()}
     attempt.count = len(items)
 
 

@@ -29,16 +29,17 @@ def hold(desk: Desk, op: Operation, attempt: Attempt, key: LoadedKey | None) -> 
     if not attempt.approval:
         if attempt.dry_run:  # rehearsed, nothing is done
             return
+        named = desk.approvals.name(op) or op.name
         raise ApprovalRequired(
             f"{attempt.action} waits for the approval of others: nobody acts alone",
-            f"ask for it: `keyclave approval request {op.name}`, or POST /v1/approvals; then repeat with Keyclave-Approval",
+            f"ask for it: `keyclave approval request {named}`, or POST /v1/approvals; then repeat with Keyclave-Approval",
         )
     act = Item(ref=attempt.ref if key is None else key.key.id, request=plain(attempt.request))
     evidence = desk.store.read(lambda conn: check(desk, conn, attempt))
-    _check_same(attempt, op, act, evidence)
+    _check_same(desk, attempt, op, act, evidence)
 
     def spend(transaction: Connection) -> None:
-        _check_same(attempt, op, act, check(desk, transaction, attempt))
+        _check_same(desk, attempt, op, act, check(desk, transaction, attempt))
         use_up(transaction, attempt, "")
 
     attempt.spends = (*attempt.spends, spend)
@@ -84,9 +85,9 @@ def nobody_can() -> Refused:
     return Refused("the rule for this can be met by nobody, so it is refused", "whoever keeps the policy names roles and a count")
 
 
-def _check_same(attempt: Attempt, op: Operation, act: Item, evidence: Evidence) -> None:
+def _check_same(desk: Desk, attempt: Attempt, op: Operation, act: Item, evidence: Evidence) -> None:
     request = evidence.request
-    if request.operation != op.name:
+    if request.operation != desk.approvals.name(op):
         raise Refused(f"what was approved is {request.operation}, not {op.name}", "an approval is for one act alone")
     if len(request.items) != 1:
         raise Refused(f"what was approved is a list of {len(request.items)}", "execute it whole: `keyclave approval execute`")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,6 @@ from keyclave.core.errors import Malformed
 
 if TYPE_CHECKING:
     from keyclave.operations.operation import Operation
-    from keyclave.policy.decision import ApprovalRule
-    from keyclave.policy.rules import Rules
 
 OWN = "approval-"
 _PLACE = re.compile(r"at `\$((?:\.[a-z_]{1,40}|\[[0-9.]{1,5}\])+)`")
@@ -24,9 +21,15 @@ class Approvals:
     """Knows the table of operations, which knows this room: so it is handed over when the server is wired."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        rows = [op for op in operations if not op.batch and not op.name.startswith(OWN)]
-        counted = Counter(op.name for op in rows)  # a name of several forms says too little of what is approved
-        self._by_name = {op.name: op for op in rows if counted[op.name] == 1}
+        self._by_name: dict[str, Operation] = {}
+        for op in operations:
+            if not op.batch and not op.name.startswith(OWN):
+                self._by_name.setdefault(op.name if op.name not in self._by_name else _form(op), op)
+        self._names = {(op.method, op.path): name for name, op in self._by_name.items()}
+
+    def name(self, op: Operation) -> str:
+        """Return how an operation is asked for: by its name, and where several share that, by the end of its path too."""
+        return self._names.get((op.method, op.path), "")
 
     def operation(self, name: str) -> Operation:
         """Return the operation of that name; asking for approval is not itself asked for."""
@@ -49,13 +52,14 @@ class Approvals:
             where = "" if place is None else f" at {place[1]}"
             raise Malformed(f"`request` does not have the form of {op.name}{where}", "see /v1/openapi.json") from None
 
-    def rules_of(self, rules: Rules, name: str, body: Mapping[str, Any] | None) -> list[ApprovalRule]:
-        """Return what policy asks for an act now: of its action, and of its request."""
+    def action(self, name: str, body: Mapping[str, Any] | None) -> str:
+        """Return what policy calls an act."""
         op = self.operation(name)
-        request = self.parse(op, body)
-        asked = rules.approval(op.name if op.acts_as is None else op.acts_as(request))
-        more = None if op.waits is None else op.waits(rules, request)
-        return [rule for rule in (asked, more) if rule is not None]
+        return op.name if op.acts_as is None else op.acts_as(self.parse(op, body))
+
+
+def _form(op: Operation) -> str:
+    return f"{op.name}:{op.path.rpartition('/')[2]}"
 
 
 def plain(request: Any) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keyclave.identity.peer import Plane
 from keyclave.operations.approvals import ask, bundle, end, execute, sign, view
 from keyclave.operations.forms import Empty
 from keyclave.operations.operation import Operation, always
@@ -12,7 +13,7 @@ OPERATIONS: list[Operation] = [
     Operation(
         "approval-request", "POST", "/v1/approvals", ask.AskRequest, view.ApprovalView,
         "Ask others to approve a sensitive operation with exactly these parameters.", ask.ask, changes=True, status=201,
-        self_service=True,  # the act itself is judged, item by item
+        self_service=True, plane=Plane.BOTH,  # the act itself is judged, item by item
     ),
     Operation(
         "approval-list", "GET", "/v1/approvals", None, view.ApprovalPage, "List requests for approval.", view.list_approvals,
@@ -41,9 +42,10 @@ OPERATIONS: list[Operation] = [
     Operation(
         "approval-withdraw", "POST", f"{_ONE}/withdraw", end.WithdrawRequest, view.ApprovalView,
         "Take one's own request back.", end.withdraw, changes=True, self_service=True,
+        plane=Plane.BOTH,
     ),
     Operation(
         execute.NAME, "POST", f"{_ONE}/execute", Empty, execute.Executed,
-        "Do what was approved, exactly once.", execute.execute, changes=True, self_service=True,
+        "Do what was approved, exactly once.", execute.execute, changes=True, self_service=True, plane=Plane.BOTH,
     ),
 ]  # fmt: skip

@@ -20,7 +20,6 @@ from keyclave.operations.elevation.separation import check_separation, duty_of
 from keyclave.operations.elevation.view import ElevationView, elevation_view
 from keyclave.operations.forms import Request
 from keyclave.operations.keyring import LoadedKey
-from keyclave.policy.decision import ApprovalRule
 from keyclave.policy.rules import Rules
 from keyclave.store.access import elevations as rows
 
@@ -104,13 +103,6 @@ def _elevate(desk: Desk, attempt: Attempt, rules: Rules, request: ElevateRequest
         return elevation_view(elevation, attempt.at)
 
     return change
-
-
-def waits(rules: Rules, request: ElevateRequest) -> ApprovalRule | None:
-    """Return the approval that taking on a role waits for, where policy names it (or one it is nested in) for that."""
-    if rules.ancestors(request.role).isdisjoint(rules.elevation.approval_roles):
-        return None
-    return ApprovalRule(count=1, roles=(Role.CUSTODIAN, Role.OPERATOR, Role.AUDITOR))
 
 
 def check_presence(attempt: Attempt, rules: Rules, duty: Role, fresh_minutes: int) -> None:

@@ -30,7 +30,6 @@ OPERATIONS: list[Operation] = [
     _change(
         "elevate", "/v1/elevations", elevate.ElevateRequest, view.ElevationView, elevate.elevate,
         "Take on a role one is eligible for, with a reason, for minutes.", status=201,
-        waits=elevate.waits,
     ),
     _change(
         "elevate-approved", "/v1/elevations/approved", elevate.ElevateRequest, view.ElevationView, elevate.elevate_approved,
