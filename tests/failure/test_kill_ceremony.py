@@ -74,7 +74,7 @@ def _hold(folder: Path, die_at: int, writing: int) -> int:
 
     migrations.upgrade = untraced
     sys.settrace(trace)
-    code = main(["init", "--home", str(folder / "home"), "--out-json", str(folder / "made.json")])
+    code = main(["init", "--home", str(folder / "home"), "--people", "tokens", "--out-json", str(folder / "made.json")])
     sys.settrace(None)
     os.write(writing, str(ran).encode())
     return code
