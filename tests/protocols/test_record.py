@@ -108,6 +108,8 @@ def refused(live: Live, every: Every, call: Any) -> httpx.Response:
         return call.send(live, every.app if strangers[0] == "application" else strangers[0])  # type: ignore[no-any-return]
     if call.op.on_key:
         return live.get(call.path.replace(every.prefix, "of-nobody"), every.app)
+    if call.op.method == "POST":  # a query that it does not take is refused before anybody is known, and leaves no event
+        return call.send(live, json={"nonsense": "1"})  # type: ignore[no-any-return]
     return call.send(live, params={"nonsense": "1"})  # type: ignore[no-any-return]
 
 
