@@ -101,7 +101,7 @@ def test_no_key_is_left_in_memory_after_use(repository: Path) -> None:
 @pytest.mark.requirement("P7")
 def test_the_search_finds_keys_that_are_held_as_bytes(repository: Path) -> None:
     seen = look_at("kept", repository)
-    assert seen.found() >= DATA_KEYS  # a key may lie in memory twice: what matters is that none is missed
+    assert seen.found() >= DATA_KEYS  # none is missed; of the others one may linger too
 
 
 @pytest.mark.requirement("P7")
