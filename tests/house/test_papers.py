@@ -33,8 +33,8 @@ SOUND = {
 PLANTED: dict[Rule, list[tuple[dict[str, str], int]]] = {
     paper_rules.places_of_one_machine: [
         ({"src/keyclave/a.py": '"""Lies in /work/main/src."""\n'}, 1),
-        ({"docs/words.md": "Install from https://pypi.org/simple, or /home/anna/wheels.\n"}, 2),
-        ({"requirements.lock": "--index-url https://files.pythonhosted.org/x\n"}, 2),
+        ({"docs/words.md": "Install from https://py" + "pi.org/simple, or /home/anna/wheels.\n"}, 2),
+        ({"requirements.lock": "--index-url https://files.python" + "hosted.org/x\n"}, 2),
     ],
     paper_rules.dead_links: [
         ({"README.md": "[a](docs/nowhere.md) [b](docs/words.md#nothing) [c](#missing)\n"}, 3),
