@@ -124,9 +124,11 @@ class Inside:
 
 
 @contextmanager
-def open_inside(home: Path, shares: list[str], tokens: dict[str, str], *, unseal: bool = True) -> Iterator[Inside]:
-    """Open a home that a ceremony made."""
-    desk, store = build(load(home), home, workers=AtOnce())
+def open_inside(
+    home: Path, shares: list[str], tokens: dict[str, str], *, unseal: bool = True, shared: bool = False
+) -> Iterator[Inside]:
+    """Open a home that a ceremony made; `shared` as one of several processes would."""
+    desk, store = build(load(home), home, workers=AtOnce(), shared=shared)
     inside = Inside(desk, store, home, shares, tokens)
     try:
         if unseal:
@@ -137,12 +139,28 @@ def open_inside(home: Path, shares: list[str], tokens: dict[str, str], *, unseal
         store.close()
 
 
-@contextmanager
-def new_inside(folder: Path) -> Iterator[Inside]:
-    """Hold the ceremony below `folder` and open what it made."""
+def ceremony(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
+    """Hold the ceremony below `folder`; return the home, the shares and the first people's tokens."""
     home, out = folder / "home", folder / "made.json"
     init(home, WISHES, [], out, passphrases=False)
     made = msgspec.json.decode(out.read_bytes(), type=Made)
     out.unlink()
-    with open_inside(home, made.shares, dict(made.credentials)) as inside:
+    return home, made.shares, dict(made.credentials)
+
+
+@contextmanager
+def new_inside(folder: Path) -> Iterator[Inside]:
+    """Hold the ceremony below `folder` and open what it made."""
+    with open_inside(*ceremony(folder)) as inside:
         yield inside
+
+
+@contextmanager
+def two_inside(folder: Path) -> Iterator[tuple[Inside, Inside]]:
+    """Hold the ceremony below `folder` and open what it made twice, as two processes that serve one home would."""
+    home, shares, tokens = ceremony(folder)
+    with (
+        open_inside(home, shares, tokens, shared=True) as one,
+        open_inside(home, shares, tokens, shared=True) as other,
+    ):
+        yield one, other

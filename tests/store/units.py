@@ -31,6 +31,9 @@ class Note:
     told: list[Exception | None] = field(default_factory=list)
     first: int = -1
     refusal: Exception | None = None
+    touches: tuple[str, ...] = ()
+    rests_on: tuple[str, ...] = ()
+    began_again: int = 0
     changes: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -50,6 +53,15 @@ class Note:
         self.told.append(failure)
         if self.diary is not None:
             self.diary.append(f"done {self.name}")
+
+    def touched(self) -> list[tuple[str, str]]:
+        return [("t", name) for name in self.touches] if self.refusal is None else []
+
+    def void(self, names: list[tuple[str, str]]) -> bool:
+        return any(("t", name) in names for name in self.rests_on)
+
+    def again(self) -> None:
+        self.began_again += 1
 
     def _leaves(self, outcome: str, first: int) -> list[bytes]:
         return [f"{first + i} {self.name} {outcome}".encode() for i in range(self.events)]

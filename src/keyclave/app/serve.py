@@ -152,6 +152,7 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, refusals
             for one in listeners:
                 one.sweep(now)
             said_behind = _look_at_clock(desk, said_behind=said_behind)
+            desk.log.refresh()
             desk.log.tick()
             keep_elevations(desk)
             shown = desk.clock.now()

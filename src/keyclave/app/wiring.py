@@ -58,10 +58,14 @@ def build(
     workers: Executor,
     later: Callable[[Callable[[], None]], object] | None = None,
     on_loop: Callable[..., object] | None = None,
+    shared: bool = False,
 ) -> tuple[Desk, SqliteStore]:
-    """Wire a desk over the home's database. Without a loop (`later`, `on_loop`) the caller flushes."""
+    """Wire a desk over the home's database. Without a loop (`later`, `on_loop`) the caller flushes.
+
+    `shared` says that other processes serve the same home.
+    """
     module = new_module()
-    store = SqliteStore(home / config.database, later=later)
+    store = SqliteStore(home / config.database, later=later, shared=shared)
     clock = SystemClock(_latest_time(store))
     vault = _vault(store, module, clock, development=config.development)
     log = Log(store, clock, config.log.origin, _vkeys(store))
@@ -83,6 +87,7 @@ def build(
         people=people_room(config.people, config.listen, home, store, module, clock),
         approvals=Approvals(OPERATIONS),
     )
+    store.apply = desk.apply_changes
     own = desk.people.relying.origins[0]
     desk.people.houses = sign_on_houses(config.oidc, own, home, module, clock, development=config.development)
     if config.development:

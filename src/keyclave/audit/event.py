@@ -50,15 +50,9 @@ def event_id(node: str, number: int) -> str:
     return f"{node}-{number}"
 
 
-def event_number(node: str, text: str) -> int | None:
-    """Return the number in an event id of `node`, or None for anything else."""
-    prefix, _, digits = text.rpartition("-")
-    if (
-        prefix != node
-        or not digits.isascii()
-        or not digits.isdecimal()
-        or (digits != "0" and digits[0] == "0")
-        or len(digits) > 18
-    ):
+def parse_event_id(text: str) -> tuple[str, int] | None:
+    """Return the node and the number in an event id, or None for anything else."""
+    node, _, digits = text.rpartition("-")
+    if not node or not digits.isascii() or not digits.isdecimal() or (digits != "0" and digits[0] == "0") or len(digits) > 18:
         return None
-    return int(digits)
+    return node, int(digits)

@@ -16,16 +16,23 @@ from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer
 from keyclave.policy.decision import Alternative, Decision
 from keyclave.store import records
+from keyclave.store.interface import Names
 
 if TYPE_CHECKING:
     from keyclave.operations.desk import Desk
     from keyclave.operations.keyring import LoadedKey
     from keyclave.operations.limits import Meter
+    from keyclave.operations.operation import Operation
 
 Reply = Callable[["Attempt"], None]
 Change = Callable[[Connection], Any]
 Spend = Callable[[Connection], None]
 
+_LEFT_BY_A_RUN = (
+    "after", "answer", "change_fn", "changes", "context", "count", "decision", "detail", "drops", "error", "event", "events",
+    "failed", "grant", "inner", "item", "other_key", "parts", "replayed", "several", "slow", "spends", "touches", "used",
+)  # fmt: skip
+_LEFT_BY_A_TRY = ("answer", "detail", "drops", "error", "failed", "replayed")
 EVENT_BYTES = 40_000  # of recorded context in one event: well under the 65,535 bytes of an entry
 
 
@@ -68,6 +75,7 @@ class Attempt:
     key_id = ""
     meter: Meter | None = None  # of its principal, where it counts as unanswered
     meters: tuple[Meter, ...] = ()  # of key and tenant
+    other_key = ""  # id of a second key that it uses
     outcome = "ok"
     purpose = ""  # purpose of use, as the caller declared it
     parts: Sequence[dict[str, list[str]]] = ()
@@ -75,6 +83,7 @@ class Attempt:
     ref = ""
     replayed = False
     request: Any = None
+    row: Operation | None = None  # what it performs; None for what is only recorded
     reservations: list[tuple[str, int]] | None = None
     size = 1  # items that limits count
     slow = False  # whether its items are worked out on a worker thread
@@ -83,6 +92,7 @@ class Attempt:
     touches: tuple[str, ...] = ()
     used: dict[str, int] | None = None  # uses of counted grants, by grant
     version = 0
+    worked_out: dict[str, Any] | None = None  # what an earlier try of the transaction may have changed
 
     def __init__(self, desk: Desk, op: str, caller: Caller, peer: Peer, reply: Reply) -> None:
         self.desk = desk
@@ -94,21 +104,7 @@ class Attempt:
 
     def begin_again(self) -> None:
         """Forget what a first run left, except uses of key versions that are accounted for already."""
-        for name in (
-            "answer",
-            "change_fn",
-            "changes",
-            "context",
-            "count",
-            "decision",
-            "detail",
-            "failed",
-            "grant",
-            "item",
-            "several",
-            "spends",
-            "used",
-        ):
+        for name in _LEFT_BY_A_RUN:
             self.__dict__.pop(name, None)
 
     def note_context(self, context: Mapping[str, str]) -> None:
@@ -153,7 +149,9 @@ class Attempt:
 
     # ---- the unit -----------------------------------------------------------------------------------------------------
     def change(self, transaction: Connection, first: int) -> list[bytes]:
-        """Make the change, if there is one, and return the events."""
+        """Make the change, if there is one, and return the events. A second try starts from what the verb worked out."""
+        if self.change_fn is not None:
+            self._begin_try()
         self.event = event_id(self.desk.store.node, first)
         number = first + self.events - sum(inner.events for inner in self.inner)
         for inner in self.inner:
@@ -163,6 +161,30 @@ class Attempt:
         if self.change_fn is not None:
             self.desk.make_change(self, transaction)
         return self.leaves(first, self.outcome if self.error is None else self.error.code)
+
+    def _begin_try(self) -> None:
+        """Put back what an earlier try of the transaction left, here and in the items; the first one keeps what is there."""
+        if self.worked_out is None:
+            self.worked_out = {name: getattr(self, name) for name in _LEFT_BY_A_TRY}
+        else:
+            self.__dict__.update(self.worked_out)
+        for inner in self.inner:
+            inner._begin_try()
+
+    def touched(self) -> Names:
+        """Return what a change has made void in every memory; nothing, if it was refused, rehearsed or done before."""
+        if not self.changes or self.error is not None or self.replayed or self.dry_run:
+            return []
+        return [(self.caller.tenant, name) for name in (*self.touches, *self.drops)]
+
+    def void(self, names: Names) -> bool:
+        """Take the attempt back if it rests on anything in `names`."""
+        return self.row is not None and self.desk.take_back(self, names)
+
+    def again(self) -> None:
+        """Do it over, from the beginning."""
+        assert self.row is not None  # noqa: S101 - only what has a row was taken back
+        self.desk.do_again(self.row, self, self.ref)
 
     def reserve(self, transaction: Connection) -> None:
         """Account for the uses of key versions that the attempt takes."""

@@ -40,8 +40,10 @@ from keyclave.operations.revisions import POLICY, Revisions
 from keyclave.operations.vault import Vault
 from keyclave.operations.workloads.settings import WorkloadSettings
 from keyclave.store import records
-from keyclave.store.interface import Store
+from keyclave.store.interface import Names, Store
 
+TENANT_KEYS = "tenant-keys:"
+"""What an attempt touches that makes a tenant; no principal or key is called so."""
 _TAGS = 65_536  # remembered context tags; a tag costs two microseconds to make
 encode_answer = msgspec.json.Encoder().encode
 
@@ -94,7 +96,7 @@ class Desk:
     # ---- the way of an attempt ----------------------------------------------------------------------------------------
     def perform(self, op: Operation, attempt: Attempt, ref: str, request: Any) -> None:
         """Run `op` for the attempt's caller on the key `ref` (empty where the operation names none)."""
-        attempt.request, attempt.ref = request, ref
+        attempt.request, attempt.ref, attempt.row = request, ref, op
         try:
             self._check_live(attempt)
             revision = self.access.revisions.of(attempt.caller.tenant)
@@ -214,24 +216,45 @@ class Desk:
                 raise Sealed
             if attempt.caller is not caller and attempt.error is None:
                 if not op.changes:
-                    self._again(op, attempt, attempt.ref)
+                    self.do_again(op, attempt, attempt.ref)
                     return
                 attempt.spends = ()
                 self.admit(op, attempt, attempt.ref)  # the change itself is held to the key's revision by the store
             if key is not None and attempt.error is None and not op.changes:
                 now = self.find(attempt.caller.tenant, key.key.id)
                 if now.key.rev != key.key.rev:
-                    self._again(op, attempt, now.key.id)
+                    self.do_again(op, attempt, now.key.id)
                     return
         except KeyclaveError as error:
             attempt.answer, attempt.error = None, error
             attempt.change_fn, attempt.changes = None, False
         self.enqueue(attempt)
 
-    def _again(self, op: Operation, attempt: Attempt, ref: str) -> None:
+    def do_again(self, op: Operation, attempt: Attempt, ref: str) -> None:
         """Do a use over, from the beginning: what it was judged by has changed."""
         attempt.begin_again()
         self.perform(op, attempt, ref, attempt.request)
+
+    def apply_changes(self, names: Names) -> None:
+        """Drop from memory what another process has changed, before anything that rests on it is kept."""
+        for tenant, name in names:
+            if name == POLICY:
+                self.access.revisions.forget(tenant)
+            elif name == TENANT_KEYS and not self.vault.sealed:
+                self.keyring.unseal(self.vault.root)
+            self.keyring.forget(tenant, name)
+            self.callers.forget(tenant, name)
+
+    def take_back(self, attempt: Attempt, names: Names) -> bool:
+        """Take an attempt back that rests on anything in `names`, to be done over; tell whether it does."""
+        caller = attempt.caller
+        rests_on = {POLICY, caller.id, caller.principal, attempt.key_id, attempt.other_key, attempt.ref, *attempt.touches}
+        rests_on.update(inner.key_id for inner in attempt.inner)
+        if not any(name in rests_on for tenant, name in names if tenant == caller.tenant):
+            return False
+        if attempt.changes:
+            self._no_longer_pending(attempt)
+        return True
 
     def enqueue(self, attempt: Attempt) -> None:
         """Hand the attempt to the store; what it is about to change is used by nobody until that is done."""
@@ -250,10 +273,8 @@ class Desk:
         if failed and POLICY in attempt.touches:  # perhaps it is kept all the same
             self.access.revisions.forget(attempt.caller.tenant)
         if attempt.changes:
+            self._no_longer_pending(attempt)
             for name in attempt.touches:
-                self._pending[name] -= 1
-                if not self._pending[name]:
-                    del self._pending[name]
                 self.keyring.forget(attempt.caller.tenant, name)
                 self.callers.forget(attempt.caller.tenant, name)
             for name in attempt.drops:
@@ -261,6 +282,12 @@ class Desk:
         if attempt.reservations and (failed or (attempt.changes and attempt.error is not None)):
             for key_id, _ in attempt.reservations:
                 self.keyring.forget(attempt.caller.tenant, key_id)
+
+    def _no_longer_pending(self, attempt: Attempt) -> None:
+        for name in attempt.touches:
+            self._pending[name] -= 1
+            if not self._pending[name]:
+                del self._pending[name]
 
     # ---- changes ------------------------------------------------------------------------------------------------------
     def make_change(self, attempt: Attempt, transaction: Connection) -> None:

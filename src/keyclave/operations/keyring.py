@@ -71,9 +71,10 @@ class Keyring:
 
     # ---- tenants' keys ------------------------------------------------------------------------------------------------
     def unseal(self, root: Root) -> None:
-        """Recover every tenant's keys through the root."""
+        """Recover through the root those of every tenant's keys that are not here yet."""
         for tenant, duty, sealed in self._store.read(records.read_tenant_keys):
-            self._tenants[tenant, duty] = root.recover(sealed, tenant_context(tenant, duty))
+            if (tenant, duty) not in self._tenants:
+                self._tenants[tenant, duty] = root.recover(sealed, tenant_context(tenant, duty))
 
     def adopt(self, tenant: str, duty: str, slot: Slot) -> None:
         """Take over a tenant key that was just made."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from keyclave.audit.checkpoint import sign_checkpoint
-from keyclave.audit.event import event_number
+from keyclave.audit.event import parse_event_id
 from keyclave.audit.note import Signer
 from keyclave.audit.proofs import prove_consistency, prove_inclusion, tree_root
 from keyclave.audit.receipt import encode_receipt
@@ -32,10 +32,14 @@ _CHUNK = 4096  # entries hashed at a time at start-up
 class LogStore(Protocol):
     """What the log asks of a store."""
 
-    node: str
+    shared: bool  # whether other processes write to the same log
     waiting_tiles: dict[tuple[int, int], bytes]  # full tiles, by level and number, on their way into the next commit
 
     def read_entries(self, first: int, count: int) -> Sequence[bytes]: ...
+
+    def find_place(self, node: str, number: int) -> int | None: ...
+
+    def catch_up(self) -> None: ...
 
     def read_tile(self, level: int, number: int) -> bytes | None: ...
 
@@ -130,13 +134,26 @@ class Log:
         size = self._tree.size
         if self._signer is None or size == 0 or (self.checkpoint is not None and self.checkpoint[0] == size):
             return
+        if self._store.shared:
+            self._look_again()  # another process may have signed as much, or more
+            if self.checkpoint is not None and self.checkpoint[0] >= size:
+                return
         now = self._clock.now()
         root = self._tree.root()
         note = sign_checkpoint(self.origin, size, root, self._signer, now // MICROSECONDS)
         self._unsure = True
         self._store.keep_checkpoint(size, root, note, now)
         self._unsure = False
-        self.checkpoint = (size, root, note)
+        if self._store.shared:
+            self._look_again()
+        else:
+            self.checkpoint = (size, root, note)
+
+    def refresh(self) -> None:
+        """Take in what other processes have kept and signed. Only on the loop."""
+        if self._store.shared:
+            self._store.catch_up()
+            self._look_again()
 
     def _look_again(self) -> None:
         """Find out whether the checkpoint whose commit failed was kept all the same."""
@@ -200,7 +217,8 @@ class Log:
 
     def receipt(self, event: str) -> Receipt:
         """Return the receipt of an event: its exact leaf and a C2SP tlog-proof against the newest checkpoint."""
-        index = event_number(self._store.node, event)
+        named = parse_event_id(event)
+        index = None if named is None else self._store.find_place(*named)
         if index is None or index >= self.size:
             raise Unknown("no such event", "an event has its number once the operation has been answered")
         if self.checkpoint is None or self.checkpoint[0] <= index:

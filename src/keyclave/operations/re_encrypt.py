@@ -69,6 +69,7 @@ def _target(desk: Desk, attempt: Attempt, request: ReEncryptRequest) -> LoadedKe
         decision = desk.access.permit(attempt, attempt.action, target)
     finally:
         attempt.decision = own
+    attempt.other_key = target.key.id
     if decision.alternatives:
         choose(attempt, decision, request.context if request.to_context is None else request.to_context)
     return target

@@ -16,7 +16,7 @@ from keyclave.crypto.module import CryptoModule
 from keyclave.identity.caller import Caller, Credential
 from keyclave.identity.roles import Role
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.desk import Desk
+from keyclave.operations.desk import TENANT_KEYS, Desk
 from keyclave.operations.forms import Answer, Name, Request
 from keyclave.operations.keyring import LoadedKey, tenant_context
 from keyclave.operations.revisions import first_revision
@@ -56,7 +56,7 @@ def create_tenant(
     """Make a tenant: only the home tenant's custodians may."""
     check_home(desk, attempt.caller)
     tenant, slots, sealed = new_tenant_keys(desk.module, desk.vault.root)
-    attempt.detail = {"name": request.name, "tenant": tenant}
+    attempt.detail, attempt.touches = {"name": request.name, "tenant": tenant}, (TENANT_KEYS,)
     # a new tenant asks of its people what its maker's asks
     like = "passkeys" if desk.access.revisions.of(attempt.caller.tenant).rules.assurance.custodian > 1 else "tokens"
     people = first_people(desk.module, tenant, attempt.at, attempt.caller.principal)

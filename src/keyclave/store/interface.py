@@ -15,6 +15,8 @@ from sqlalchemy import Connection
 T = TypeVar("T")
 
 Leaves = list[bytes]
+Names = list[tuple[str, str]]
+"""(tenant, name) of what has changed: a key, a principal, a credential, or one of the words of `keyclave.operations.desk`."""
 
 
 class Unit(Protocol):
@@ -27,8 +29,24 @@ class Unit(Protocol):
         """Make the change and return the encoded events, numbered from `first`.
 
         A refusal is raised as `KeyclaveError` by the change itself only through `refused`: it must not raise otherwise.
-        Runs inside a savepoint when `changes`; called exactly once.
+        Runs inside a savepoint when `changes`. A store that has to try its transaction again calls it again: it must have no
+        effect outside the transaction that a second run would not replace.
         """
+        ...
+
+    def touched(self) -> Names:
+        """After `change` or `refused`: whose copies in the memory of other writers are void, once this is durable."""
+        ...
+
+    def void(self, names: Names) -> bool:
+        """Another writer changed `names` first. Return True to be left out of the group: what it rests on has changed.
+
+        Whoever returns True is never told `done`; `again` follows.
+        """
+        ...
+
+    def again(self) -> None:
+        """The group that it was left out of is decided: begin from the beginning."""
         ...
 
     def refused(self, error: Exception, first: int) -> Leaves:
@@ -44,13 +62,17 @@ class Store(Protocol):
     """A store, as operations know it."""
 
     node: str  # names this store's writer in event ids
+    shared: bool  # whether other processes write to the same store
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` on a snapshot, from any thread."""
         ...
 
     def enqueue(self, unit: Unit) -> int:
-        """Take a unit into the next group; return the number of its first event. Only from the thread that flushes."""
+        """Take a unit into the next group; return the number its first event will have, unless another writer is faster.
+
+        Only from the thread that flushes.
+        """
         ...
 
     def flush(self) -> None:

@@ -25,10 +25,11 @@ from sqlalchemy import (
 
 from keyclave.identity.roles import Role
 from keyclave.keys.states import GONE, State
+from keyclave.store import node_tables
 from keyclave.store.access import approval_tables, grant_tables, people_tables, policy_tables, session_tables, workload_tables
 from keyclave.store.columns import Serial, metadata, one_of
 
-_ROOMS = (policy_tables, approval_tables, people_tables, session_tables, workload_tables, grant_tables)
+_ROOMS = (policy_tables, approval_tables, people_tables, session_tables, workload_tables, grant_tables, node_tables)
 
 _GONE = one_of("state", sorted(s.value for s in GONE))
 
@@ -160,9 +161,17 @@ segments = Table(
     metadata,
     Column("first", Serial, primary_key=True),
     Column("count", Integer, nullable=False),
-    Column("entries", LargeBinary, nullable=False),  # each entry behind its uint16 length: a piece of C2SP entry bundle
+    Column("entries", LargeBinary),  # each entry behind its uint16 length: a piece of C2SP entry bundle; NULL: see the journal
+    Column("node", String(16)),  # in whose journal, and from which number on, the entries lie
+    Column("node_first", BigInteger),
     CheckConstraint("count >= 1", name="count"),
-)
+    CheckConstraint("entries IS NOT NULL OR node IS NOT NULL", name="lies_somewhere"),
+    CheckConstraint("(node IS NULL) = (node_first IS NULL)", name="from_a_number_on"),
+    Index(
+        "one_place_for_each", "node", "node_first", unique=True,
+        sqlite_where=text("node IS NOT NULL"), postgresql_where=text("node IS NOT NULL"),
+    ),
+)  # fmt: skip
 
 log_tiles = Table(
     "log_tiles",
@@ -202,6 +211,7 @@ def sqlite_guards() -> list[str]:
         "BEGIN SELECT RAISE(ABORT, 'a destroyed version stays destroyed'); END"
     )
     guards += approval_tables.sqlite_guards()
+    guards += node_tables.sqlite_guards()
     guards.append(
         "CREATE TRIGGER segments_no_gap BEFORE INSERT ON segments "
         "WHEN NEW.first <> coalesce((SELECT first + count FROM segments ORDER BY first DESC LIMIT 1), 0) "

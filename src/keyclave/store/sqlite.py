@@ -12,6 +12,11 @@ company, a crowd shares one sync). Then, inline on the loop's thread:
 
 A failed COMMIT may have reached the disk all the same. So after any failure the store reads back where the log ends before it
 numbers anything again, and what it finds there is followed like at start-up.
+
+Where several processes write to one file (`shared`), they take turns at BEGIN IMMEDIATE, and each group first meets the others
+inside its own transaction: it is numbered from where the log ends now, and what others have changed since is dropped from memory
+before anything is kept. A unit that rests on something changed goes back to its beginning. So no use is ever kept after a
+revocation that it did not see.
 """
 
 from __future__ import annotations
@@ -25,14 +30,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, create_engine, select
+from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
 from keyclave.core import limits
 from keyclave.core.errors import Broken, Conflict, KeyclaveError, Unavailable
 from keyclave.store import records, schema
-from keyclave.store.interface import Unit
+from keyclave.store.changes import keep_changes, last_change, read_changes
+from keyclave.store.interface import Names, Unit
+from keyclave.store.places import find_place
 
 T = TypeVar("T")
 
@@ -40,6 +47,7 @@ logger = logging.getLogger("keyclave.store")
 
 DATABASE_FAULTS = (sqlite3.Error, DBAPIError)
 GROUP = 512  # units of one commit, at most
+_FOLLOWED_AT_ONCE = 4096  # entries
 READERS = 4
 _LENGTH = struct.Struct(">H")
 _INSERT_SEGMENT = "INSERT INTO segments (first, count, entries) VALUES (?, ?, ?)"
@@ -51,22 +59,27 @@ _WAL_CHECKPOINT_PAGES = 4096  # 16 MiB: beyond it the WAL is copied back, by ano
 class SqliteStore:
     """One database file, one writing connection, a few reading ones."""
 
-    def __init__(self, path: Path, *, later: Callable[[Callable[[], None]], object] | None = None) -> None:
+    def __init__(self, path: Path, *, later: Callable[[Callable[[], None]], object] | None = None, shared: bool = False) -> None:
         """Open `path`, which must exist: only `create` makes one.
 
-        `later` runs a function on the next turn of the event loop; without one nothing is flushed but by `flush`.
+        `later` runs a function on the next turn of the event loop; without one nothing is flushed but by `flush`. `shared`
+        says that other processes write to it, too.
         """
         if not path.exists():
             raise Unavailable(f"there is no database at {path}", "run `keyclave init` first, or name another home")
         self._path = path
         self._later = later
+        self.shared = shared
         self._queue: list[Unit] = []
+        self._left_out: list[Unit] = []  # units to begin again once the group at hand is decided
+        self._applied = 0  # the last change of another process that was applied here
         self._waiting = 0  # how many waited at the last turn
         self._scheduled = False
         self._flushing = False
         self._unsure = False  # whether a failed commit left the end of the log unknown
         self.waiting_tiles: dict[tuple[int, int], bytes] = {}  # full tiles that the next commit keeps, by level and number
         self.follow: Callable[[int, list[bytes]], None] = lambda first, entries: None
+        self.apply: Callable[[Names], None] = lambda names: None  # what others have changed, before anything rests on it
         try:
             self._connect_all()
         except DATABASE_FAULTS as fault:
@@ -84,6 +97,7 @@ class SqliteStore:
         for reader in self._open:
             self._readers.put(reader)
         self._next = self._followed = self._head()
+        self._applied = last_change(self._writer)
         node = records.read_meta(self._writer, "node")
         if node is None:
             raise Broken(f"the database {self._path} is not one of Keyclave", "name the home that `keyclave init` made")
@@ -160,33 +174,63 @@ class SqliteStore:
                 self._commit(group)
         finally:
             self._flushing = False
+        left_out, self._left_out = self._left_out, []
+        for unit in left_out:
+            unit.again()
+        if left_out:
+            self.flush()
 
     def _commit(self, group: list[Unit]) -> None:
         entries: list[bytes] = []
         try:
             if self._unsure:
                 self._look_again(group)
-            first = self._next - sum(u.events for u in group) - sum(u.events for u in self._queue)
             self._raw.execute("BEGIN IMMEDIATE")
+            if self.shared:
+                group = self._meet_others(group)
+                if not group:
+                    self._raw.execute("ROLLBACK")
+                    return
+            first = self._next - sum(u.events for u in group) - sum(u.events for u in self._queue)
             for unit in group:
                 entries += self._run(unit, first + len(entries))
             self._raw.execute(_INSERT_SEGMENT, (first, len(entries), _pack(entries)))
             self._keep_tiles()
+            change = self._tell_others(group) if self.shared else 0
             self._raw.execute("COMMIT")
         except BaseException as fault:
             self._failed(group, fault)
             if not isinstance(fault, Exception):
                 raise
             return
-        self._followed = first + len(entries)
+        self._applied = change or self._applied
         self.waiting_tiles.clear()
         try:
+            self._follow_to(first)  # what others have kept meanwhile
+            self._followed = first + len(entries)
             self.follow(first, entries)  # before anybody is answered: whoever asks for a receipt at once finds its leaf
         except KeyclaveError as fault:  # what is durable is answered all the same; the log is followed again from the rows
             logger.error("the log did not follow: %s", fault.detail)
-            self._followed, self._unsure = first, True
+            self._followed, self._unsure = min(self._followed, first), True
         for unit in group:
             _tell(unit, None)
+
+    def _meet_others(self, group: list[Unit]) -> list[Unit]:
+        """Inside the transaction, before it wrote anything: number from the log's end, and leave out what others made void."""
+        n, names = read_changes(self._writer, self._applied)
+        if names:
+            self.apply(names)
+            asked = [(unit, unit.void(names)) for unit in group]
+            self._left_out += [unit for unit, void in asked if void]
+            group = [unit for unit, void in asked if not void]
+        self._applied = n
+        self._next = self._head() + sum(u.events for u in group) + sum(u.events for u in self._queue)
+        return group
+
+    def _tell_others(self, group: list[Unit]) -> int:
+        """Keep, in the same transaction, what the group changed: the others drop it from memory before their next commit."""
+        names = [name for unit in group for name in unit.touched()]
+        return keep_changes(self._writer, self.node, names) if names else 0
 
     def _run(self, unit: Unit, first: int) -> list[bytes]:
         if not unit.changes:
@@ -232,13 +276,25 @@ class SqliteStore:
     def _look_again(self, waiting: list[Unit]) -> None:
         """Read where the log really ends, follow what was kept unnoticed, and number from there. `waiting` are renumbered."""
         head = self._head()
-        if head > self._followed:  # a commit failed, but persisted
-            with self.reading() as conn:
-                entries = _entries(conn, self._followed, head - self._followed)
-            self.follow(self._followed, entries)
-            self._followed = head
+        self._follow_to(head)  # a commit failed, but persisted
         self._next = head + sum(u.events for u in waiting) + sum(u.events for u in self._queue)
         self._unsure = False
+
+    def catch_up(self) -> None:
+        """Follow what other processes have kept. Only from the thread that flushes."""
+        if self.shared and not self._flushing:
+            try:
+                self._follow_to(self._head())
+            except DATABASE_FAULTS as fault:
+                raise _unavailable(fault) from fault
+
+    def _follow_to(self, end: int) -> None:
+        """Hand on what lies in the log from where it was followed up to `end`."""
+        while self._followed < end:
+            with self.reading() as conn:
+                entries = _entries(conn, self._followed, min(_FOLLOWED_AT_ONCE, end - self._followed))
+            self.follow(self._followed, entries)
+            self._followed += len(entries)
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` in a transaction of its own, for what leaves no event: tiles, checkpoints, the ceremony's first rows."""
@@ -255,17 +311,22 @@ class SqliteStore:
         return result
 
     # ---- the log's own rows -----------------------------------------------------------------------------------------------
+    def find_place(self, node: str, number: int) -> int | None:
+        """Return where in the log the event stands that `node` numbered so: this store's own are numbered by their place."""
+        return number if node == self.node else self.read(lambda conn: find_place(conn, node, number))
+
     def read_tile(self, level: int, number: int) -> bytes | None:
         """Return a full tile, or None."""
         query = select(schema.log_tiles.c.hashes).where(schema.log_tiles.c.level == level, schema.log_tiles.c.number == number)
         return self.read(lambda conn: conn.execute(query).scalar_one_or_none())
 
     def keep_checkpoint(self, size: int, root: bytes, note: str, at: int) -> None:
-        """Keep a signed checkpoint, together with the tiles that wait."""
+        """Keep a signed checkpoint, together with the tiles that wait; one of that size that another process signed stays."""
 
         def keep(conn: Connection) -> None:
             self._keep_tiles()
-            conn.execute(schema.checkpoints.insert(), {"size": size, "root": root, "note": note, "created_at": at})
+            if not self.shared or _last_size(conn) < size:
+                conn.execute(schema.checkpoints.insert(), {"size": size, "root": root, "note": note, "created_at": at})
 
         self.write(keep)
         self.waiting_tiles.clear()
@@ -394,6 +455,10 @@ def _entries(conn: Connection, first: int, count: int) -> list[bytes]:
             offset += 2 + length
             at += 1
     return out
+
+
+def _last_size(conn: Connection) -> int:
+    return conn.execute(select(func.max(schema.checkpoints.c.size))).scalar_one() or 0
 
 
 def _tell(unit: Unit, failure: Exception | None) -> None:

@@ -67,6 +67,7 @@ def application(gateway: Gateway, operations: list[Operation], plane: Plane = Pl
         return _json(attempt.answer)
 
     async def checkpoint(request: Request) -> Response:
+        desk.log.refresh()
         size = request.path_params.get("size")
         return Response(desk.log.published(size), media_type="text/plain", headers={"cache-control": "max-age=1"})
 
@@ -79,6 +80,7 @@ def application(gateway: Gateway, operations: list[Operation], plane: Plane = Pl
         name = parse_path("tile/" + request.path_params["path"])
         if name.level is None:  # entries name people and keys of every tenant; hashes tell nothing
             check_home(desk, caller)
+        desk.log.refresh()
         data = await asyncio.to_thread(desk.log.tile, name.level, name.index, name.width)
         return Response(data, media_type="application/octet-stream", headers=_IMMUTABLE)
 
@@ -89,11 +91,13 @@ def application(gateway: Gateway, operations: list[Operation], plane: Plane = Pl
 
     async def receipt(request: Request) -> Response:
         caller = caller_of(gateway, request)
+        desk.log.refresh()
         return _json(read_log.read_receipt(desk, caller, request.path_params["event"]))
 
     async def consistency(request: Request) -> Response:
         caller = caller_of(gateway, request)
         query = msgspec.convert(_query(request), read_log.ConsistencyQuery, strict=False)
+        desk.log.refresh()
         return _json(read_log.read_consistency(desk, caller, query))
 
     routes = [

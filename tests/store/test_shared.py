@@ -1,0 +1,215 @@
+"""Several writers of one file: they take turns, number one log, and keep nothing that rests on what another has changed."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keyclave.audit.event import Event, decode
+from keyclave.store.sqlite import SqliteStore
+from tests.store.inside import Inside, two_inside
+from tests.store.units import Note, kept, new_store, no_gaps, remember, remembered
+
+KEY = {
+    "name": "chart", "spec": "aes-256", "purpose": "encrypt", "owner": "o", "environment": "e", "classification": "ePHI",
+}  # fmt: skip
+
+
+# ---- the store ------------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[tuple[SqliteStore, SqliteStore]]:
+    one, other = new_store(tmp_path, shared=True), new_store(tmp_path, shared=True)
+    yield one, other
+    one.close()
+    other.close()
+
+
+@pytest.mark.requirement("P1", "R5")
+def test_writers_take_turns_and_number_one_log_without_gaps(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    followed: list[list[tuple[int, bytes]]] = [[], []]
+    for store, seen in zip(stores, followed, strict=True):
+        store.follow = lambda first, entries, seen=seen: seen.extend(enumerate(map(bytes, entries), first))
+    for turn in range(6):
+        for i in range(turn + 1):
+            stores[turn % 2].enqueue(Note(f"t{turn}-{i}", events=1 + i % 2))
+        stores[turn % 2].flush()
+    assert no_gaps(stores[0])
+    for store, seen in zip(stores, followed, strict=True):
+        store.catch_up()
+        assert [entry.decode() for _, entry in seen] == kept(stores[0])
+        assert [number for number, _ in seen] == list(range(len(seen)))
+
+
+@pytest.mark.requirement("P4", "R24")
+def test_a_unit_that_rests_on_what_another_changed_is_left_out_and_begins_again(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    one, other = stores
+    applied: list[list[tuple[str, str]]] = []
+    other.apply = applied.append
+    rests, free = Note("rests", rests_on=("key",)), Note("free")
+    other.enqueue(rests)
+    other.enqueue(free)
+    one.enqueue(Note("suspend", act=remember("state", b"suspended"), touches=("key",)))
+    one.flush()
+    other.flush()
+    assert applied == [[("t", "key")]]
+    assert (rests.told, rests.began_again, free.told) == ([], 1, [None])
+    assert [entry.split()[1] for entry in kept(one)] == ["suspend", "free"]
+    other.enqueue(Note("later", rests_on=("key",)))
+    other.flush()
+    assert len(applied) == 1  # once is enough
+    assert no_gaps(one)
+
+
+def test_a_group_of_which_nothing_is_left_keeps_nothing(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    one, other = stores
+    rests = Note("rests", act=remember("x", b"1"), rests_on=("key",))
+    other.enqueue(rests)
+    one.enqueue(Note("change", act=remember("y", b"1"), touches=("key",)))
+    one.flush()
+    other.flush()
+    assert (rests.told, rests.began_again, remembered(one, "x")) == ([], 1, None)
+    other.enqueue(Note("next"))
+    other.flush()
+    assert no_gaps(one)
+    assert len(kept(one)) == 2
+
+
+def test_a_refused_change_tells_nobody(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    one, other = stores
+    applied: list[list[tuple[str, str]]] = []
+    other.apply = applied.append
+    one.enqueue(Note("first", act=remember("same", b"1"), touches=("a",)))
+    one.enqueue(Note("second", act=remember("same", b"2"), touches=("b",)))
+    one.flush()
+    other.enqueue(Note("x"))
+    other.flush()
+    assert applied == [[("t", "a")]]
+
+
+def test_what_a_writer_changed_itself_is_not_news_to_it(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    one = stores[0]
+    applied: list[list[tuple[str, str]]] = []
+    one.apply = applied.append
+    for name in ("a", "b"):
+        one.enqueue(Note(name, act=remember(name, b"1"), touches=(name,)))
+        one.flush()
+    assert applied == []
+
+
+def test_of_two_checkpoints_of_one_size_the_first_stays(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    one, other = stores
+    one.enqueue(Note("a"))
+    one.flush()
+    one.keep_checkpoint(1, bytes(32), "of one", 1)
+    other.keep_checkpoint(1, bytes(32), "of the other", 2)
+    assert other.last_checkpoint() == (1, bytes(32), "of one")
+
+
+# ---- the desk -------------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Inside, Inside]]:
+    with two_inside(tmp_path) as made:
+        yield made
+
+
+def _events(inside: Inside) -> list[Event]:
+    return [decode(entry) for entry in inside.store.read_entries(0, 10_000)]
+
+
+def _plain(text: bytes) -> dict[str, str]:
+    return {"plaintext": base64.b64encode(text).decode()}
+
+
+@pytest.mark.requirement("P4", "R24", "R22")
+def test_a_use_that_waits_for_its_commit_sees_the_suspension_that_was_faster(pair: tuple[Inside, Inside]) -> None:
+    one, other = pair
+    one.get("key-create", "custodian", "", KEY)
+    app = one.application(["encrypt"], ["chart"])
+    other.get("encrypt", app, "chart", _plain(b"warm"))
+    waiting = other.begin("encrypt", app, "chart", _plain(b"late"))
+    one.get("suspend", "custodian", "chart", {"reason": "lost laptop"})
+    other.store.flush()  # done over, it commits as a refusal
+    assert [attempt.error and attempt.error.code for attempt in waiting] == ["wrong_state"]
+    told = [(event.op, event.outcome) for event in _events(one)][-2:]
+    assert told == [("suspend", "ok"), ("encrypt", "wrong_state")]
+
+
+@pytest.mark.requirement("P4", "R22")
+def test_a_revoked_credential_is_nobody_on_the_other_at_its_next_commit(pair: tuple[Inside, Inside]) -> None:
+    one, other = pair
+    one.get("key-create", "custodian", "", KEY)
+    scope = {"operations": ["encrypt"], "keys": ["chart"]}
+    body = {"principal": "app", "role": "application", "ttl_seconds": 3600, "scope": scope}
+    made = one.get("credential-issue", "operator", "", body)
+    other.get("encrypt", made["token"], "chart", _plain(b"warm"))
+    waiting = other.begin("encrypt", made["token"], "chart", _plain(b"late"))
+    one.get("credential-revoke", "operator", made["id"])
+    other.store.flush()
+    assert [attempt.error and attempt.error.code for attempt in waiting] == ["unauthenticated"]
+    assert waiting[0].answer is None
+
+
+def test_a_key_that_was_unknown_here_and_made_there_is_found(pair: tuple[Inside, Inside]) -> None:
+    one, other = pair
+    assert other.ask("key-read", "operator", "chart").error is not None
+    one.get("key-create", "custodian", "", KEY)
+    waiting = other.begin("key-read", "operator", "chart")
+    other.store.flush()
+    assert waiting[0].error is None
+
+
+@pytest.mark.requirement("R24")
+def test_two_rotations_at_once_make_two_versions_and_no_third(pair: tuple[Inside, Inside]) -> None:
+    one, other = pair
+    one.get("key-create", "custodian", "", KEY)
+    other.get("key-read", "operator", "chart")
+    late = other.begin("rotate", "operator", "chart")
+    one.get("rotate", "operator", "chart")
+    other.store.flush()
+    assert late[0].error is None
+    view = one.get("key-read", "auditor", "chart")
+    assert [version["version"] for version in view["versions"]] == [1, 2, 3]
+    assert view["primary"] == 3
+
+
+def test_one_idempotency_key_makes_one_key_whoever_is_asked(pair: tuple[Inside, Inside]) -> None:
+    one, other = pair
+    second = other.begin("key-create", "custodian", "", KEY, idempotency="same")
+    first = one.get("key-create", "custodian", "", KEY, idempotency="same")
+    other.store.flush()
+    assert second[0].replayed
+    assert first["id"].encode() in second[0].answer
+
+
+@pytest.mark.requirement("R10")
+def test_a_tenant_made_there_has_its_keys_here(pair: tuple[Inside, Inside]) -> None:
+    one, other = pair
+    approval = one.approved("tenant-create", "custodian", "", {"name": "clinic"})
+    made = one.get("approval-execute", "custodian", approval)
+    other.get("whoami", "auditor")  # its commit meets the change
+    tokens = {person["role"]: person["token"] for person in made["results"][0]["answer"]["credentials"]}
+    view = other.get("key-create", tokens["custodian"], "", KEY)
+    assert view["name"] == "chart"
+
+
+@pytest.mark.requirement("R40", "P2")
+def test_receipts_and_checkpoints_serve_what_the_other_has_kept(pair: tuple[Inside, Inside]) -> None:
+    one, other = pair
+    event = one.ask("whoami", "auditor").event
+    other.desk.log.refresh()
+    receipt = other.desk.log.receipt(event)
+    assert decode(receipt.leaf).id == event
+    one.desk.log.refresh()
+    assert one.desk.log.published() == other.desk.log.published()
+    for inside in (one, other, one):
+        inside.ask("whoami", "auditor")
+        inside.desk.log.refresh()
+        inside.desk.log.tick()
+    other.desk.log.refresh()
+    assert one.desk.log.size == other.desk.log.size == other.desk.log.checkpoint[0]
+    assert one.desk.log.root_at(one.desk.log.size) == other.desk.log.root_at(one.desk.log.size)
+    sizes = one.desk.log.sizes(0, 100)
+    assert sizes == sorted(set(sizes))
