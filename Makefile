@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-people test serve check trace bench drill format lock clean
+.PHONY: help demo demo-people test serve check trace bench drill drill-ha format lock clean
 
 PYTHON_IN := .venv/bin
 HOME_DIR ?= .keyclave
@@ -12,7 +12,7 @@ ARGS ?=
 
 help: ## Explain the targets
 	@printf '\nKeyclave: keys that protect health records, and a record of their use that anyone can check.\n\n'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nStart with `make demo`. README.md goes on from there.\n\n'
 
 demo: ## Do the main job on synthetic health records, in under two minutes (ARGS="--patients 50")
@@ -51,6 +51,10 @@ bench: ## Measure, side by side with a peer, into bench/results.json
 drill: ## Kill the server under load, fill its disk, set its clock back: into drill/results.json
 	@scripts/setup
 	@$(PYTHON_IN)/python drill/run.py $(ARGS)
+
+drill-ha: ## Lose databases and servers of a whole cluster under load: into drill/ha.json (ARGS="--only kill_primary")
+	@scripts/setup ha
+	@$(PYTHON_IN)/python drill/ha/run.py $(ARGS)
 
 format: ## Put the code into its one format
 	@scripts/setup dev

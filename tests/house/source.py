@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = ("src/keyclave",)
 PRODUCT = ("src",)
-EVERYTHING = ("src", "tests", "scripts", "bench", "drill", "demo")
+EVERYTHING = ("src", "tests", "scripts", "bench", "drill", "demo", "deploy")
 
 _MADE = {"__pycache__", ".git", ".venv", ".venv-bench", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "build"}
 

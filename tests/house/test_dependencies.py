@@ -76,7 +76,7 @@ def test_a_missing_requirement_is_found() -> None:
 
 def test_the_package_names_the_same_dependencies_as_the_requirements() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    named = {normal(re.split(r"[<>=]", line)[0]) for line in project["dependencies"]}
+    named = {normal(re.split(r"[<>=\[]", line)[0]) for line in project["dependencies"]}
     assert named == asked("requirements.in") - {"setuptools"}
 
 
