@@ -72,7 +72,7 @@ def people_room(
         aaguids=frozenset(_aaguid(text) for text in section.aaguids),
         roots=roots,
     )
-    return People(module, clock, relying, section.sessions, _secret(store, module))
+    return People(module, clock, relying, section.sessions, _secret(store, module), store)
 
 
 def _check_origin(origin: str, domain: str) -> None:
@@ -104,9 +104,9 @@ def _roots(home: Path, section: PeopleSection) -> tuple[bytes, ...]:
 
 
 def _secret(store: SqliteStore, module: CryptoModule) -> bytes:
+    """Return the secret of the store's settings. Of several nodes that start for the first time, one makes it for all."""
     kept = store.read(lambda conn: records.read_meta(conn, SECRET))
     if kept is None:
-        kept = module.random(32)
-        made = kept
-        store.write(lambda conn: records.write_meta(conn, SECRET, made))
+        drawn = module.random(32)
+        kept = store.write(lambda conn: records.keep_meta(conn, SECRET, drawn))
     return kept

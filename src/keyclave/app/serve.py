@@ -19,7 +19,7 @@ import uvloop
 from keyclave.app.config import Config, check_listener, load
 from keyclave.app.listeners import Listener, follow, listener, tls_context
 from keyclave.app.outside import Outside
-from keyclave.app.wiring import build, keep_seen, loop_hooks, mark_time
+from keyclave.app.wiring import build, keep_seen, keep_tidy, loop_hooks, mark_time
 from keyclave.console import application as console
 from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import Unavailable
@@ -156,11 +156,12 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, refusals
             desk.log.tick()
             keep_elevations(desk)
             shown = desk.clock.now()
-            if now >= next_seen:
+            if now >= next_seen or desk.callers.seen_is_due:
                 next_seen = now + _SEEN_SECONDS
                 keep_seen(store, desk)
             if shown >= next_mark:  # by the time that is shown: a jump of the clock is remembered at once
                 mark_time(store, shown)
+                keep_tidy(store, shown)
                 next_mark = shown + _MARK_SECONDS * MICROSECONDS
         except Unavailable as fault:
             logger.error("no checkpoint: %s", fault.detail)

@@ -16,7 +16,7 @@ from keyclave.app.people_config import people_room
 from keyclave.app.workload_config import workload_settings
 from keyclave.audit.event import decode
 from keyclave.core.clock import SystemClock
-from keyclave.core.errors import Broken
+from keyclave.core.errors import Broken, Unavailable
 from keyclave.crypto.arena import slot_from
 from keyclave.crypto.module import CryptoModule
 from keyclave.crypto.pyca import PycaModule
@@ -31,6 +31,7 @@ from keyclave.operations.vault import Vault
 from keyclave.roots.software import SoftwareRoot
 from keyclave.store import records
 from keyclave.store.access import sessions
+from keyclave.store.moments import is_untidy, tidy_moments
 from keyclave.store.sqlite import SqliteStore
 
 logger = logging.getLogger("keyclave")
@@ -113,8 +114,19 @@ def mark_time(store: SqliteStore, now: int) -> None:
 def keep_seen(store: SqliteStore, desk: Desk) -> None:
     """Keep when sessions were last used."""
     seen = desk.callers.take_seen()
-    if seen:
+    if not seen:
+        return
+    try:
         store.write(lambda conn: sessions.keep_seen(conn, seen))
+    except Unavailable:
+        desk.callers.put_back(seen)
+        raise
+
+
+def keep_tidy(store: SqliteStore, now: int) -> None:
+    """Let go of what was begun and is over."""
+    if store.read(lambda conn: is_untidy(conn, now)):
+        store.write(lambda conn: tidy_moments(conn, now))
 
 
 def _vkeys(store: SqliteStore) -> list[str]:

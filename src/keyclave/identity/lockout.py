@@ -47,6 +47,13 @@ def network_of(address: str) -> str:
     return f"{IPv6Address(int(six) >> 64 << 64)}/64"
 
 
+def held_until(count: int, last: int, now: int) -> int:
+    """Return until when a name must wait at an address after `count` failures there, the last one at `last`; 0: no more."""
+    if count < FREE or now - last > QUIET:
+        return 0
+    return last + min(MICROSECONDS << min(count - FREE, 20), LONGEST)
+
+
 class Lockout:
     """Remembers failures, in memory only. Not for several threads: the event loop owns it.
 
@@ -105,9 +112,7 @@ class Lockout:
 
     def _pair_until(self, pair: tuple[str, str], now: int) -> int:
         count, last = self._pairs.get(pair, (0, 0))
-        if count < FREE or now - last > QUIET:
-            return 0
-        return last + min(MICROSECONDS << min(count - FREE, 20), LONGEST)
+        return held_until(count, last, now)
 
     def _is_known(self, pair: tuple[str, str], now: int) -> bool:
         last = self._known.get(pair)

@@ -88,7 +88,7 @@ class Attempt:
     size = 1  # items that limits count
     slow = False  # whether its items are worked out on a worker thread
     several = False  # whether more than one value of a name was recorded
-    spends: tuple[Spend, ...] = ()  # what is used up in the same transaction: approvals, counted grants
+    spends: tuple[Spend, ...] = ()  # what else is done in the same transaction: approvals and counted grants used up
     touches: tuple[str, ...] = ()
     used: dict[str, int] | None = None  # uses of counted grants, by grant
     version = 0

@@ -1,7 +1,9 @@
 """Who asks: bearer tokens and sessions to callers, from memory where possible. What changes a caller drops them from here at
 once.
 
-A session's last use is noted here and written to the store now and then (`take_seen`): a request must not cost a write.
+A session's last use is noted here and written to the store now and then (`take_seen`): a request must not cost a write. Other
+nodes note theirs, so one that seems idle here is looked up again before it is refused; and a use that is worth knowing there,
+because the one they know is a third of the idle time ago, is written without delay (`seen_is_due`).
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ class Callers:
         self._of_principal: dict[tuple[str, str], set[bytes]] = {}
         self._idle: dict[str, int] = {}  # microseconds without a request after which a session ends
         self._seen: dict[str, int] = {}  # when a session was last used
+        self._saved: dict[str, int] = {}  # which of its uses the store knows
         self._unsaved: set[str] = set()
+        self.seen_is_due = False  # whether other nodes should hear of a use soon
 
     def authenticate(self, token: bytes) -> Caller:
         """Return the caller of `token`; the look-up is by digest, so its time tells nothing of the token."""
@@ -132,6 +136,7 @@ class Callers:
             stepped_up_at=session.stepped_up_at,
         )  # fmt: skip
         self._seen[session.id] = max(session.seen_at, self._seen.get(session.id, 0))
+        self._saved[session.id] = session.seen_at
         self._idle[session.id] = session.idle_seconds * MICROSECONDS
         return Caller(credential, standing) if session.enrolling else Caller(*stand(conn, credential, standing, now))
 
@@ -149,12 +154,17 @@ class Callers:
 
     # ---- when sessions were last used -------------------------------------------------------------------------------------
     def _note_use(self, session: str) -> None:
-        """Note a use, unless the session was idle for too long before it."""
-        now = self._clock.now()
-        if now - self._seen[session] >= self._idle[session]:
-            raise nobody()
+        """Note a use, unless the session was idle for too long before it, here and at every other node."""
+        now, idle = self._clock.now(), self._idle[session]
+        if now - self._seen[session] >= idle:
+            elsewhere = self._store.read(lambda conn: sessions.read_seen(conn, session))
+            if now - elsewhere >= idle:
+                raise nobody()
+            self._saved[session] = elsewhere
         self._seen[session] = now
         self._unsaved.add(session)
+        if now - self._saved[session] >= idle // 3:
+            self.seen_is_due = True
 
     def seen(self, session: Session) -> Session:
         """Return a session as read from the store, with its last use as known here."""
@@ -165,9 +175,16 @@ class Callers:
         """Return when sessions were last used since this was last asked, by id: for the store."""
         taken = {name: self._seen[name] for name in self._unsaved if name in self._seen}
         self._unsaved.clear()
+        self.seen_is_due = False
         for name in [name for name in self._seen if name not in self._idle and name not in taken]:
             del self._seen[name]  # no longer held here, and the store knows it
+            self._saved.pop(name, None)
+        self._saved.update(taken)
         return taken
+
+    def put_back(self, taken: dict[str, int]) -> None:
+        """The store did not take them: have them written the next time."""
+        self._unsaved.update(taken)
 
 
 def _roles(conn: Connection, credential: Credential) -> tuple[str, ...]:

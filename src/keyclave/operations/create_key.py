@@ -13,7 +13,7 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from keyclave.core import limits
-from keyclave.core.errors import Malformed, Undecipherable
+from keyclave.core.errors import KeyclaveError, Malformed, Undecipherable
 from keyclave.core.ids import AFTER_TIME, RAW, by_time, to_id
 from keyclave.crypto.arena import Slot
 from keyclave.crypto.public import to_pem
@@ -21,12 +21,14 @@ from keyclave.crypto.suites import KeySpec, Purpose
 from keyclave.keys.model import Cryptoperiod, Key, Rotation, Version
 from keyclave.keys.periods import DEFAULTS, checked
 from keyclave.keys.transitions import FIRST, Move, moved
+from keyclave.operations import imports
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Base64, Empty, KeyName, Request, TagValue, Text, from_base64
 from keyclave.operations.key_view import KeyView, view
 from keyclave.operations.keyring import LoadedKey
 from keyclave.store import records
+from keyclave.store.moments import Moment
 
 Tags = Annotated[dict[Text, TagValue], Meta(max_length=limits.TAGS)]
 
@@ -78,15 +80,35 @@ def create_key(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: Cr
     return _keep(desk, attempt, request, spec, purpose, material, public, "generated")
 
 
-def import_key(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: ImportRequest) -> Callable[[Connection], KeyView]:
+def import_key(
+    desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: ImportRequest
+) -> Callable[[Connection], KeyView | None]:
     """Register a key that was made elsewhere."""
-    spec, purpose = request.spec, request.purpose
-    check_fit(spec, purpose)
-    private = desk.imports.find(attempt.caller.tenant, request.token, attempt.at)
+    check_fit(request.spec, request.purpose)
+    offered = imports.find(desk, attempt.caller.tenant, request.token, attempt.at)
     blob = from_base64(request.wrapped, limits.MESSAGE, "wrapped")
-    if not attempt.dry_run:
-        desk.imports.forget(request.token)
-    with desk.module.decrypt_private(private, KeySpec.RSA_4096, blob[:_SEPARATE]) as ephemeral:
+    try:
+        material, public = _arrived(desk, request, offered, blob)
+    except KeyclaveError as error:
+        if attempt.dry_run:
+            raise
+        return imports.failed(attempt, offered, error)
+    keep = _keep(desk, attempt, request, request.spec, request.purpose, material, public, "imported")
+
+    def change(transaction: Connection) -> KeyView:
+        imports.use_up(transaction, offered)
+        return keep(transaction)
+
+    return change
+
+
+def _arrived(desk: Desk, request: ImportRequest, offered: Moment, blob: bytes) -> tuple[Slot, bytes | None]:
+    """Return the material that was wrapped and, for a pair, its public half; whatever does not fit is refused."""
+    spec = request.spec
+    with (
+        imports.open_private(desk, offered) as private,
+        desk.module.decrypt_private(private, KeySpec.RSA_4096, blob[:_SEPARATE]) as ephemeral,
+    ):
         if len(ephemeral) != 32:
             raise Undecipherable
         material = desk.module.kwp_unwrap(ephemeral, blob[_SEPARATE:])
@@ -100,14 +122,17 @@ def import_key(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: Im
     if request.kcv and request.kcv.lower() != desk.module.key_check(material):
         material.wipe()
         raise Malformed("the key-check value does not match what arrived", "wrap the right key, or correct `kcv`")
-    return _keep(desk, attempt, request, spec, purpose, material, public, "imported")
+    return material, public
 
 
 def import_parameters(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty) -> ImportParameters:
-    """Make a one-time wrapping key for one import."""
+    """Make a one-time wrapping key for one import. It is kept in the transaction of its event."""
+    tenant, expires = attempt.caller.tenant, attempt.at + IMPORT_WINDOW
+    desk.store.read(lambda conn: imports.check_room(conn, tenant, attempt.at))
     pair = desk.module.generate_pair(KeySpec.RSA_4096)
-    expires = attempt.at + IMPORT_WINDOW
-    token = desk.imports.offer(attempt.caller.tenant, pair, expires, to_id("imp", desk.module.random(RAW)), attempt.at)
+    token = to_id("imp", desk.module.random(RAW))
+    with pair.private as private:
+        attempt.spends = (*attempt.spends, imports.offer(desk, tenant, token, private, attempt.at, expires))
     return ImportParameters(
         token=token, wrapping_key=to_pem(pair.public), algorithm="RSA-OAEP-SHA256+AES-KWP", expires_at=expires
     )

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from keyclave.core.canonical import canonical
 from keyclave.core.clock import Clock
 from keyclave.core.errors import Broken, IdempotencyReuse, KeyclaveError, Malformed, Sealed, Unknown
+from keyclave.crypto.arena import Slot
 from keyclave.crypto.digest import sha256
 from keyclave.crypto.module import CryptoModule
 from keyclave.crypto.suites import MacAlgorithm
@@ -30,7 +31,6 @@ from keyclave.operations.approvals.room import Approvals
 from keyclave.operations.attempt import Attempt, DryRun, Reply
 from keyclave.operations.callers import Callers
 from keyclave.operations.grants.spend import spend_grants
-from keyclave.operations.imports import Imports
 from keyclave.operations.keyring import BLOCK, Keyring, LoadedKey
 from keyclave.operations.limits import Meters, release
 from keyclave.operations.log import Log
@@ -81,8 +81,8 @@ class Desk:
         self.workloads = workloads
         self.callers = Callers(store, clock, workloads)
         self.access = Access(revisions)
-        self.imports = Imports()
         self.people = people
+        people.ceremonies.house = self._house_key
         self.approvals = approvals
         self.development = development
         self.destruction_days = destruction_days
@@ -92,6 +92,13 @@ class Desk:
         self._plain = plain_context
         self._tags: dict[tuple[str, str, str], str] = {}
         self._pending: dict[str, int] = {}
+
+    def _house_key(self) -> Slot:
+        """Return what seals the ceremonies of people who are not known yet, the same at every node; `Sealed` while it is."""
+        if self.vault.sealed:
+            raise Sealed
+        self.people.home = self.people.home or self.store.read(records.home_tenant)
+        return self.keyring.tenant_key(self.people.home, "operational")
 
     # ---- the way of an attempt ----------------------------------------------------------------------------------------
     def perform(self, op: Operation, attempt: Attempt, ref: str, request: Any) -> None:
@@ -306,7 +313,7 @@ class Desk:
         attempt.answer = answer
         if attempt.dry_run:
             raise DryRun
-        if attempt.idempotency is not None and not self.vault.sealed:
+        if attempt.idempotency is not None and attempt.error is None and not self.vault.sealed:
             key, digest = attempt.idempotency
             sealer = self.module.message_sealer(self._operational(attempt), _idempotency_context(attempt, key))
             iv = self.module.random(12)

@@ -4,11 +4,14 @@ A rate is a bucket that fills with time (the generic cell rate algorithm: one nu
 empty again). A quota is how many requests are unanswered at once. A principal's own limits come before policy is asked, for
 asking costs; those of a key and a tenant come after, so that nobody uses up what they may not use.
 
-In memory only: a server that starts again begins with whole buckets.
+In memory only: a server that starts again begins with whole buckets. Of several nodes each enforces its share, a limit divided by
+the number of live nodes: a question of one node to all the others would cost each request more than the limit is worth. So
+who comes to one node alone gets that node's share; a node that dies leaves its share to the others as soon as they know.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from keyclave.core.errors import LimitReached
@@ -24,28 +27,35 @@ _Name = TypeVar("_Name")
 class Meter:
     """What one principal, key or tenant has used of its rate and quota."""
 
-    __slots__ = ("empty_at", "most", "rate", "room", "step", "unanswered")
+    __slots__ = ("empty_at", "largest", "most", "nodes", "rate", "room", "step", "unanswered")
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: Rate, nodes: int = 1) -> None:
         self.empty_at = 0  # nanoseconds: whole numbers, so that a full bucket holds exactly its burst
         self.unanswered = 0
-        self.adopt(rate)
+        self.adopt(rate, nodes)
 
-    def adopt(self, rate: Rate) -> None:
-        """Be held to another rate from now on."""
+    def adopt(self, rate: Rate, nodes: int = 1) -> None:
+        """Be held, from now on, to one node's share of a rate."""
         self.rate = rate
-        self.most = rate.concurrent
-        self.step = max(1, round(1e9 / rate.per_second)) if rate.per_second else 0
-        self.room = self.step * (rate.burst or max(1, round(rate.per_second)))
+        self.nodes = nodes
+        self.most = max(1, rate.concurrent // nodes) if rate.concurrent else 0
+        step = max(1, round(1e9 / rate.per_second)) if rate.per_second else 0
+        self.step = step * nodes
+        self.largest = rate.burst or max(1, round(rate.per_second))  # items of a batch: what policy lets through at once
+        self.room = step * self.largest  # of the slower bucket: the burst, divided by the nodes
 
     def take(self, number: int, now: int) -> int:
         """Take `number` from the bucket at `now` (microseconds) and return 0; or take nothing, and return for how many
-        nanoseconds to wait for them."""
+        nanoseconds to wait for them. A batch that is more than this node's share, not more than the burst, is let through when
+        the bucket is whole, and leaves a debt."""
         now *= 1000
         empty_at = self.empty_at
         after = (empty_at if empty_at > now else now) + number * self.step
         if after - now > self.room:
-            return after - now - self.room
+            share = min(number * self.step, self.room) if number <= self.largest else number * self.step
+            wait = after - now - number * self.step + share - self.room
+            if wait > 0:
+                return wait
         self.empty_at = after
         return 0
 
@@ -55,9 +65,10 @@ class Meter:
 
 
 class Meters:
-    """All of them, by what they measure."""
+    """All of them, by what they measure. `live_nodes` returns among how many nodes each limit is divided, and must cost nothing."""
 
     def __init__(self, capacity: int = _CAPACITY) -> None:
+        self.live_nodes: Callable[[], int] = lambda: 1
         self._capacity = capacity
         self._principals: dict[tuple[str, str], Meter] = {}
         self._keys: dict[str, Meter] = {}
@@ -69,8 +80,9 @@ class Meters:
         meter: Meter | None = caller.meter
         if meter is None:
             meter = caller.meter = self._of(self._principals, (caller.tenant, caller.principal), rate, attempt.at)
-        if meter.rate is not rate:
-            meter.adopt(rate)
+        nodes = self.live_nodes()
+        if meter.rate is not rate or meter.nodes != nodes:
+            meter.adopt(rate, nodes)
         if meter.step:
             wait = meter.take(attempt.size, attempt.at)
             if wait:
@@ -91,8 +103,9 @@ class Meters:
         self._admit(attempt, self._tenants.get(tenant) or self._of(self._tenants, tenant, rate, attempt.at), rate, "tenant")
 
     def _admit(self, attempt: Attempt, meter: Meter, rate: Rate, whose: str) -> None:
-        if meter.rate is not rate:
-            meter.adopt(rate)
+        nodes = self.live_nodes()
+        if meter.rate is not rate or meter.nodes != nodes:
+            meter.adopt(rate, nodes)
         if meter.step:
             wait = meter.take(attempt.size, attempt.at)
             if wait:
@@ -109,13 +122,13 @@ class Meters:
             if len(table) >= self._capacity:
                 for each in [each for each, known in table.items() if known.idle(now)]:
                     del table[each]
-            meter = table[name] = Meter(rate)
+            meter = table[name] = Meter(rate, self.live_nodes())
         return meter
 
 
 def _too_fast(attempt: Attempt, meter: Meter, whose: str, wait: int) -> None:
     rate = meter.rate
-    if attempt.size * meter.step > meter.room:
+    if attempt.size > meter.largest:
         raise LimitReached(f"the batch has more items than this {whose} may use at once", "send smaller batches")
     seconds = wait / 1e9
     raise LimitReached(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from keyclave.core.errors import Conflict, StaleRevision
@@ -22,6 +22,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 # ---- meta -----------------------------------------------------------------------------------------------------------------
 _META_GET = select(s.meta.c.value).where(s.meta.c.name == bindparam("name"))
+_META_KEEP = text("INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT DO NOTHING")
 
 
 def read_meta(conn: Connection, name: str) -> bytes | None:
@@ -33,6 +34,12 @@ def write_meta(conn: Connection, name: str, value: bytes) -> None:
     """Keep a setting; one that exists is replaced."""
     if conn.execute(update(s.meta).where(s.meta.c.name == name).values(value=value)).rowcount == 0:
         conn.execute(s.meta.insert(), {"name": name, "value": value})
+
+
+def keep_meta(conn: Connection, name: str, value: bytes) -> bytes:
+    """Keep a setting unless it exists; return what is kept."""
+    conn.execute(_META_KEEP, {"name": name, "value": value})
+    return bytes(conn.execute(_META_GET, {"name": name}).scalar_one())
 
 
 # ---- tenants --------------------------------------------------------------------------------------------------------------

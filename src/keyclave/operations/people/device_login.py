@@ -12,22 +12,25 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from msgspec import Meta
 from sqlalchemy import Connection
 
-from keyclave.core.clock import MICROSECONDS, to_text
-from keyclave.core.errors import LimitReached, Unknown
+from keyclave.core.clock import to_text
+from keyclave.core.errors import LimitReached, Unauthenticated, Unknown
 from keyclave.crypto.bearer import DEVICE, new_token
 from keyclave.identity.peer import Peer
 from keyclave.operations.attempt import Attempt, Reply
 from keyclave.operations.forms import Answer, Request
 from keyclave.operations.keyring import LoadedKey
-from keyclave.operations.people.devices import INTERVAL, SECONDS, Waiting, shown
+from keyclave.operations.people.ceremonies import over
+from keyclave.operations.people.devices import INTERVAL, SECONDS, Devices, Waiting, plain, shown
 from keyclave.operations.people.hand_over import check_hands_on, open_handed
 from keyclave.operations.people.login import begin_attempt, submit
 from keyclave.operations.people.sessions import SessionAnswer
+from keyclave.store.moments import take_moment
 
 if TYPE_CHECKING:
     from keyclave.operations.desk import Desk
 
 MOST_AAL = 2
+METHOD = "device"
 PAGE = "/ui/device"
 UserCode = Annotated[str, Meta(min_length=8, max_length=16, pattern=r"^[A-Za-z -]+$(?!\n)")]
 
@@ -83,55 +86,59 @@ class DeviceView(Answer, kw_only=True):
 
 
 def begin(desk: Desk, peer: Peer, _request: BeginDevice, reply: Reply) -> None:
-    """Let a machine wait. Nothing is written: beginning many fills neither disk nor record."""
-    now = desk.clock.now()
+    """Let a machine wait, at whichever node it asks later. What is refused for want of room is raised, and leaves nothing."""
+    devices = desk.people.devices
     device_code, digest = new_token(desk.module, DEVICE)
-    one = desk.people.devices.begin(digest, peer.address, now)
     attempt = begin_attempt(desk, peer, "", "", reply)
-    attempt.answer = DeviceBegun(
-        device_code=device_code,
-        user_code=shown(one.user_code),
-        verification_uri=desk.people.relying.origins[0] + PAGE,
-        expires_in=SECONDS,
-        interval=INTERVAL,
-    )
-    reply(attempt)
+    attempt.detail = {"method": METHOD}
+    desk.store.read(lambda conn: devices.check_room(conn, peer.address, attempt.at))
+
+    def change(transaction: Connection) -> DeviceBegun:
+        code = devices.begin(transaction, digest, peer.address, attempt.at)
+        return DeviceBegun(
+            device_code=device_code,
+            user_code=shown(code),
+            verification_uri=desk.people.relying.origins[0] + PAGE,
+            expires_in=SECONDS,
+            interval=INTERVAL,
+        )
+
+    submit(desk, attempt, change)
 
 
 def poll(desk: Desk, peer: Peer, request: DeviceLogin, reply: Reply) -> None:
     """Tell a machine how it stands; once it is let in, open its session, once."""
     now, devices = desk.clock.now(), desk.people.devices
-    one = devices.of_machine(request.device_code, now)
-    if one is not None and one.granted_by is not None and not one.denied:
-        devices.end(one)  # before the session is there: of two that ask, one gets it
-        _let_in(desk, peer, one.granted_by, reply)
+    one = desk.store.read(lambda conn: devices.of_machine(conn, request.device_code, now))
+    if one is not None and one.held.granted_by is not None:
+        _let_in(desk, peer, one, one.held.granted_by, reply)
         return
     attempt = begin_attempt(desk, peer, "", "", reply)
-    attempt.answer = _standing(one, now)
-    if one is not None and one.denied:
-        devices.end(one)
+    attempt.answer = _standing(devices, one, now)
     reply(attempt)
 
 
-def _standing(one: Waiting | None, now: int) -> DeviceAnswer:
+def _standing(devices: Devices, one: Waiting | None, now: int) -> DeviceAnswer:
     if one is None:
         return DeviceAnswer(status="expired_token")
-    if one.denied:
+    if one.held.denied:
         return DeviceAnswer(status="access_denied")
-    too_soon = one.asked_at and now - one.asked_at < one.interval * MICROSECONDS * 9 // 10
-    one.asked_at = now
-    if too_soon:
-        one.interval = min(one.interval + INTERVAL, 60)
-        return DeviceAnswer(status="slow_down", interval=one.interval)
-    return DeviceAnswer(status="authorization_pending", interval=one.interval)
+    too_soon, interval = devices.pace(one, now)
+    return DeviceAnswer(status="slow_down" if too_soon else "authorization_pending", interval=interval)
 
 
-def _let_in(desk: Desk, peer: Peer, granted_by: tuple[str, str, str], reply: Reply) -> None:
+def _let_in(desk: Desk, peer: Peer, one: Waiting, granted_by: tuple[str, str, str], reply: Reply) -> None:
     tenant, principal, session = granted_by
     attempt = begin_attempt(desk, peer, tenant, principal, reply)
 
-    def change(transaction: Connection) -> DeviceAnswer:
-        opened = open_handed(desk, transaction, attempt, tenant, session, most=MOST_AAL, method="device")
+    def change(transaction: Connection) -> DeviceAnswer | None:
+        if not take_moment(transaction, one.moment):  # of two that ask, at whichever nodes, one gets it
+            raise over()
+        try:
+            opened = open_handed(desk, transaction, attempt, tenant, session, most=MOST_AAL, method=METHOD)
+        except Unauthenticated as error:  # set, not raised: the code is used up, else each question would be an event
+            attempt.error = error
+            return None
         return DeviceAnswer(status="granted", session=opened)
 
     submit(desk, attempt, change)
@@ -139,24 +146,22 @@ def _let_in(desk: Desk, peer: Peer, granted_by: tuple[str, str, str], reply: Rep
 
 def look(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: DeviceCode) -> DeviceView:
     """Show what waits under a code, before anybody says yes."""
-    one = _typed(desk, attempt, request.user_code)
-    return _view(one)
+    return _view(_typed(desk, attempt, request.user_code), request.user_code)
 
 
 def grant(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: DeviceGrant) -> Callable[[Connection], DeviceView]:
     """Let a machine in as whoever is logged in here, or turn it away."""
     one = _typed(desk, attempt, request.user_code)
     caller, allow = attempt.caller, request.allow
-    attempt.detail = {"address": one.address, "allow": int(allow)}
+    attempt.detail = {"address": one.held.address, "allow": int(allow)}
 
-    def decide() -> None:
-        if allow:
-            one.granted_by = (caller.tenant, caller.principal, caller.id)
-        else:
-            one.denied = True
+    def change(transaction: Connection) -> DeviceView:
+        granted_by = (caller.tenant, caller.principal, caller.id) if allow else None
+        if not desk.people.devices.decide(transaction, one, granted_by):
+            raise _nothing_waits()
+        return _view(one, request.user_code)
 
-    attempt.after = decide  # once the event is durable
-    return lambda _transaction: _view(one)
+    return change
 
 
 def _typed(desk: Desk, attempt: Attempt, typed: str) -> Waiting:
@@ -166,14 +171,22 @@ def _typed(desk: Desk, attempt: Attempt, typed: str) -> Waiting:
     name = f"device/{caller.tenant}/{caller.principal}"
     if desk.people.lockout.wait(name, address):
         raise LimitReached("too many codes that name nothing", "wait, and read the code again where it is shown")
-    one = desk.people.devices.of_person(typed, attempt.at)
-    if one is None or one.denied or one.granted_by is not None:
+    one = desk.store.read(lambda conn: desk.people.devices.of_person(conn, typed, attempt.at))
+    if one is None or one.held.denied or one.held.granted_by is not None:
         desk.people.lockout.failed(name, address)
-        raise Unknown("no machine waits under this code", "read it again where it is shown; it is over after ten minutes")
+        raise _nothing_waits()
     return one
 
 
-def _view(one: Waiting) -> DeviceView:
+def _nothing_waits() -> Unknown:
+    return Unknown("no machine waits under this code", "read it again where it is shown; it is over after ten minutes")
+
+
+def _view(one: Waiting, typed: str) -> DeviceView:
+    moment = one.moment
     return DeviceView(
-        user_code=shown(one.user_code), address=one.address, began_at=to_text(one.began_at), expires_at=to_text(one.until)
+        user_code=shown(plain(typed)),
+        address=one.held.address,
+        began_at=to_text(moment.made_at),
+        expires_at=to_text(moment.expires_at),
     )

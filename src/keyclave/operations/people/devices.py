@@ -1,94 +1,141 @@
-"""Logins that a machine without a browser waits for (RFC 8628): in memory only, few, and over in ten minutes.
+"""Logins that a machine without a browser waits for (RFC 8628): rows that every node knows, few, and over in ten minutes.
 
-A restart ends them all, which loses nobody anything but a minute. The code that a person types is short, so what may be tried is
-bounded: where it is asked for, by whom (`device_login`); here, by how many wait at once.
+Of both codes only digests are kept. The code that a person types is short, so what may be tried is bounded: where it is asked
+for, by whom (`device_login`); here, by how many wait at once. Beginning one is the only thing that somebody unknown can have
+written to the store before they prove anything, which is why an address may begin few.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+import msgspec
+from sqlalchemy import Connection
+
+from keyclave.core.canonical import canonical
 from keyclave.core.clock import MICROSECONDS
-from keyclave.core.errors import LimitReached
-from keyclave.crypto.digest import sha256
+from keyclave.core.errors import LimitReached, Unavailable
+from keyclave.crypto.digest import keyed, sha256
 from keyclave.identity.lockout import network_of
+from keyclave.store.moments import Moment, count_waiting, find_code, find_moment, keep_moment, replace_held
 
 if TYPE_CHECKING:
     from keyclave.crypto.module import CryptoModule
 
+KIND = "device"
 SECONDS = 600
 INTERVAL = 5  # seconds between two questions of a machine; one that asks sooner is told to slow down by as much again
 LETTERS = "BCDFGHJKLMNPQRSTVWXZ"  # no vowels, so no words; no letters that look like digits (RFC 8628 section 6.1)
 _LENGTH = 8  # 20^8: 34 bits, against a few tries in ten minutes
 _MOST = 2048
 _MOST_OF_ONE = 8  # from one address or /64 network
+_SLOWEST = 60
+_TRIES = 8  # codes drawn for a machine: that one of 2048 is taken happens once in ten million
+_OWNER = 64
 
 
-@dataclass
-class Waiting:
-    """A machine that waits. `granted_by`: tenant, principal and session of whoever let it in. Times in microseconds."""
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a machine. `granted_by`: tenant, principal and session of whoever let it in, or nothing."""
 
-    digest: bytes
-    user_code: str
     address: str
-    began_at: int
-    until: int
-    interval: int = INTERVAL
-    asked_at: int = 0
     denied: bool = False
-    granted_by: tuple[str, str, str] | None = field(default=None, repr=False)
+    granted_by: tuple[str, str, str] | None = None
+
+
+_held = msgspec.json.Decoder(Held).decode
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine that waits, as the store knows it."""
+
+    moment: Moment
+    held: Held
 
 
 class Devices:
-    """Holds them. The event loop owns it."""
+    """Finds them; and remembers, at this node alone, how often each asked. The event loop owns it."""
 
-    def __init__(self, module: CryptoModule) -> None:
+    def __init__(self, module: CryptoModule, secret: bytes) -> None:
         self._module = module
-        self._by_digest: dict[bytes, Waiting] = {}
-        self._by_code: dict[str, Waiting] = {}
+        self._secret = secret
+        self._paces: OrderedDict[bytes, tuple[int, int]] = OrderedDict()  # by digest: when it asked last, and its interval
 
-    def begin(self, digest: bytes, address: str, now: int) -> Waiting:
-        """Let a machine wait; `digest` is the SHA-256 of its device code. Refused where too many wait already."""
-        self._drop_over(now)
-        place = network_of(address)
-        here = sum(network_of(one.address) == place for one in self._by_digest.values())
-        if here >= _MOST_OF_ONE or len(self._by_digest) >= _MOST:
+    def check_room(self, conn: Connection, address: str, now: int) -> None:
+        """Refuse where too many wait already, from one place or at all."""
+        here = count_waiting(conn, KIND, now, _owner(address))
+        if here >= _MOST_OF_ONE or count_waiting(conn, KIND, now) >= _MOST:
             raise LimitReached("too many machines wait for a login", "finish one of them, or wait ten minutes")
-        code = self._new_code()
-        one = Waiting(digest, code, address, now, now + SECONDS * MICROSECONDS)
-        self._by_digest[digest] = self._by_code[code] = one
-        return one
 
-    def of_machine(self, device_code: str, now: int) -> Waiting | None:
+    def begin(self, transaction: Connection, digest: bytes, address: str, now: int) -> str:
+        """Let a machine wait and return the code for its person; `digest` is the SHA-256 of its device code."""
+        self.check_room(transaction, address, now)
+        for _ in range(_TRIES):
+            code = self.new_code()
+            moment = Moment(
+                kind=KIND,
+                name=digest,
+                code=self._of_code(code),
+                owner=_owner(address),
+                held=msgspec.json.encode(Held(address=address)),
+                made_at=now,
+                expires_at=now + SECONDS * MICROSECONDS,
+            )
+            if keep_moment(transaction, moment):
+                return code
+        raise Unavailable("no code is free", "begin again")
+
+    def of_machine(self, conn: Connection, device_code: str, now: int) -> Waiting | None:
         """Return what a machine's own code names, or None where there is none or it is over."""
-        return self._live(self._by_digest.get(sha256(device_code.encode())), now)
+        return _waiting(find_moment(conn, KIND, sha256(device_code.encode()), now))
 
-    def of_person(self, typed: str, now: int) -> Waiting | None:
+    def of_person(self, conn: Connection, typed: str, now: int) -> Waiting | None:
         """Return what a typed code names, or None; case, dashes and spaces do not matter."""
-        return self._live(self._by_code.get("".join(letter for letter in typed.upper() if letter in LETTERS)), now)
+        return _waiting(find_code(conn, KIND, self._of_code(plain(typed)), now))
 
-    def end(self, one: Waiting) -> None:
-        """Forget one: it is used up or denied."""
-        self._by_digest.pop(one.digest, None)
-        self._by_code.pop(one.user_code, None)
+    def decide(self, transaction: Connection, one: Waiting, granted_by: tuple[str, str, str] | None) -> bool:
+        """Let a machine in, or turn it away; False where somebody else decided first."""
+        if one.held.denied or one.held.granted_by is not None:
+            return False
+        held = Held(address=one.held.address, denied=granted_by is None, granted_by=granted_by)
+        return replace_held(transaction, one.moment, msgspec.json.encode(held))
 
-    def _live(self, one: Waiting | None, now: int) -> Waiting | None:
-        return one if one is not None and now < one.until else None
+    def pace(self, one: Waiting, now: int) -> tuple[bool, int]:
+        """Tell whether a machine asks too soon, and how many seconds it should wait for its next question."""
+        asked_at, interval = self._paces.get(one.moment.name, (0, INTERVAL))
+        too_soon = asked_at > 0 and now - asked_at < interval * MICROSECONDS * 9 // 10
+        if too_soon:
+            interval = min(interval + INTERVAL, _SLOWEST)
+        self._paces[one.moment.name] = (now, interval)
+        self._paces.move_to_end(one.moment.name)
+        if len(self._paces) > _MOST:
+            self._paces.popitem(last=False)
+        return too_soon, interval
 
-    def _drop_over(self, now: int) -> None:
-        for one in [one for one in self._by_digest.values() if now >= one.until]:
-            self.end(one)
-
-    def _new_code(self) -> str:
-        """Return a code that nobody waits under; bytes of 240 and above are passed over, so every letter is as likely."""
+    def new_code(self) -> str:
+        """Return a random code; bytes of 240 and above are passed over, so every letter is as likely."""
         while True:
             drawn = [byte for byte in self._module.random(4 * _LENGTH) if byte < 240][:_LENGTH]
-            code = "".join(LETTERS[byte % 20] for byte in drawn)
-            if len(code) == _LENGTH and code not in self._by_code:
-                return code
+            if len(drawn) == _LENGTH:
+                return "".join(LETTERS[byte % 20] for byte in drawn)
+
+    def _of_code(self, code: str) -> bytes:
+        return keyed(self._secret, canonical("keyclave/user-code/1", code))
+
+
+def plain(typed: str) -> str:
+    """Return the letters of a code, however it was typed."""
+    return "".join(letter for letter in typed.upper() if letter in LETTERS)
 
 
 def shown(code: str) -> str:
     """Return a code as people read it."""
     return f"{code[:4]}-{code[4:]}"
+
+
+def _owner(address: str) -> str:
+    return network_of(address)[:_OWNER]
+
+
+def _waiting(moment: Moment | None) -> Waiting | None:
+    return None if moment is None else Waiting(moment=moment, held=_held(moment.held))

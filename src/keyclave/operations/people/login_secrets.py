@@ -1,8 +1,8 @@
 """Logging in with password and code, and with a recovery code: what can be guessed, and so is slowed down and counted.
 
-Two counts go on. In memory, failures of a name at a network delay that network alone. In the store, failures in a row of one
-authenticator: at a hundred it is disabled (SP 800-63B-4 section 3.2.2), though not its person, whose passkey goes on. A name that
-does not exist costs the same work, leaves the same event and gets the same answer.
+Two counts go on. Failures of a name at a network delay that network alone, at every node. Failures in a row of one
+authenticator are counted with it: at a hundred it is disabled (SP 800-63B-4 section 3.2.2), though not its person, whose passkey
+goes on. A name that does not exist costs the same work, leaves the same event and gets the same answer.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def password(desk: Desk, peer: Peer, request: PasswordLogin, reply: Reply) -> No
             attempt.answer = CodeAsked(ceremony=desk.people.ceremonies.begin(KIND, attempt.at, **named))
             reply(attempt)  # half a login is no event: the second half will be
         else:
-            _fail(desk, attempt, found)
+            _fail(desk, attempt, found, (request.tenant, request.principal))
 
     desk.people.passwords.verify(request.password, kept, desk.on_loop, checked)
 
@@ -96,18 +96,18 @@ def code(desk: Desk, peer: Peer, request: CodeLogin, reply: Reply) -> None:
     step = None if found is None else matching_step(open_secret(desk, found), request.code, now)
     attempt = begin_attempt(desk, peer, said.tenant, said.principal, reply)
     if found is None or step is None:
-        _fail(desk, attempt, found)
+        _fail(desk, attempt, found, (said.held, said.principal))
         return
 
     def change(transaction: Connection) -> object:
         if not people.count_use(transaction, found.id, step, now):  # this code, or a later one, counted already
-            _count(transaction, attempt, found)
+            _count(transaction, attempt, found, (said.held, said.principal))
             return None
         desk.people.ceremonies.spend(transaction, request.ceremony, said, now)
         if not people.count_use(transaction, said.subject, 0, now):
             raise not_in()  # the password was replaced or revoked meanwhile
         answer = admit(desk, transaction, attempt, aal=2, how="totp", authenticator=found.id)
-        desk.people.proved(said.held, said.principal, peer.address)
+        desk.people.proved(transaction, attempt, said.held, said.principal)
         return answer
 
     submit(desk, attempt, change)
@@ -122,11 +122,11 @@ def recovery(desk: Desk, peer: Peer, request: RecoveryLogin, reply: Reply) -> No
 
     def change(transaction: Connection) -> object:
         if found is None or not people.take_recovery_code(transaction, found.id, digest, attempt.at):
-            _count(transaction, attempt, found)
+            _count(transaction, attempt, found, (request.tenant, request.principal))
             return None
         attempt.detail = {"alarm": "recovery"}
         answer = admit(desk, transaction, attempt, aal=1, how="recovery", authenticator=found.id, enrolling=True)
-        desk.people.proved(request.tenant, request.principal, peer.address)
+        desk.people.proved(transaction, attempt, request.tenant, request.principal)
         return answer
 
     submit(desk, attempt, change)
@@ -146,14 +146,16 @@ def _live(desk: Desk, tenant: str, principal: str, kind: str) -> Authenticator |
     return desk.store.read(read)
 
 
-def _fail(desk: Desk, attempt: Attempt, found: Authenticator | None) -> None:
+def _fail(desk: Desk, attempt: Attempt, found: Authenticator | None, name: tuple[str, str]) -> None:
     """Leave the event of a failure; its commit is what makes known and unknown names take the same time."""
-    submit(desk, attempt, lambda transaction: _count(transaction, attempt, found))
+    submit(desk, attempt, lambda transaction: _count(transaction, attempt, found, name))
 
 
-def _count(transaction: Connection, attempt: Attempt, found: Authenticator | None) -> None:
-    """Count a failure of an authenticator, and disable it at the hundredth in a row."""
+def _count(transaction: Connection, attempt: Attempt, found: Authenticator | None, name: tuple[str, str]) -> None:
+    """Count a failure: of a name (tenant and principal as they were given) at this network; and of an authenticator, which is
+    disabled at the hundredth in a row."""
     attempt.error = not_in()
+    attempt.desk.people.failed(transaction, *name, attempt.peer.address, attempt.at)
     if found is None:
         return
     detail: dict[str, str | int] = {"authenticator": found.id}

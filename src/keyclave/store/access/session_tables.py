@@ -1,4 +1,4 @@
-"""Tables of sessions, which are never deleted, and of the short-lived ceremonies of login, which are."""
+"""Tables of sessions, which are never deleted, and of ceremonies that were finished, which are when nobody can use them again."""
 
 from __future__ import annotations
 

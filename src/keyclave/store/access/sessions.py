@@ -1,4 +1,7 @@
-"""Sessions and ceremonies as records. Of a token only the digest is kept; a step-up replaces it: the old one opens nothing."""
+"""Sessions, and the ceremonies that were finished, as records.
+
+Of a token only the digest is kept; a step-up replaces it: the old one opens nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, bindparam, select, text, update
 
 from keyclave.identity.roles import Role
 from keyclave.store import schema as s
-from keyclave.store.access.session_tables import ceremonies, sessions
+from keyclave.store.access.session_tables import sessions
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +82,12 @@ def list_sessions(conn: Connection, tenant: str, principal: str, after: str, lim
     return [_session(row) for row in conn.execute(query)]
 
 
+def read_seen(conn: Connection, session: str) -> int:
+    """Return when a session that is not revoked was last used, as far as any node has written; 0 for one that is, or is none."""
+    c = sessions.c
+    return conn.execute(select(c.seen_at).where(c.id == session, c.revoked_at.is_(None))).scalar_one_or_none() or 0
+
+
 def replace_token(conn: Connection, session: Session, digest: bytes) -> bool:
     """Write a session that was stepped up, under its new token; False where it is revoked meanwhile."""
     c = sessions.c
@@ -113,9 +121,15 @@ def revoke_invited(conn: Connection, invitation: str, at: int, *, but: str) -> N
 
 
 def keep_seen(conn: Connection, seen: Mapping[str, int]) -> None:
-    """Write when sessions were last used, by id: coarsely, so a restart ends an idle session rather sooner than later."""
+    """Write when sessions were last used, by id: coarsely, so a restart ends an idle session rather sooner than later.
+
+    An earlier time than the one that is there, from a node that writes later, changes nothing.
+    """
     if seen:
-        statement = update(sessions).where(sessions.c.id == bindparam("session")).values(seen_at=bindparam("at"))
+        c = sessions.c
+        statement = (
+            update(sessions).where(c.id == bindparam("session"), c.seen_at < bindparam("at")).values(seen_at=bindparam("at"))
+        )
         conn.execute(statement, [{"session": session, "at": at} for session, at in seen.items()])
 
 
@@ -124,29 +138,13 @@ def _session(row: Any) -> Session:
 
 
 # ---- ceremonies -----------------------------------------------------------------------------------------------------------
-def open_ceremony(conn: Connection, digest: bytes, kind: str, tenant: str, payload: str, at: int, expires_at: int) -> bool:
-    """Keep a ceremony by the digest of its text until it is taken or over; False where this digest is there already.
-
-    Those that are over are dropped on the way.
-    """
-    conn.execute(delete(ceremonies).where(ceremonies.c.expires_at <= at))
-    row = {"digest": digest, "kind": kind, "tenant": tenant, "payload": payload, "expires_at": expires_at}
-    try:
-        conn.execute(ceremonies.insert(), row)
-    except IntegrityError:
-        return False
-    return True
+_SPEND = text(
+    "INSERT INTO ceremonies (digest, kind, tenant, payload, expires_at) VALUES (:digest, :kind, :tenant, 'spent', :expires_at) "
+    "ON CONFLICT DO NOTHING"
+)
 
 
-def read_ceremony(conn: Connection, digest: bytes, kind: str, now: int) -> str | None:
-    """Return the payload of a ceremony that is not over, without taking it; None where there is none of this kind."""
-    c = ceremonies.c
-    query = select(c.payload).where(c.digest == digest, c.kind == kind, c.expires_at > now)
-    return conn.execute(query).scalar_one_or_none()
-
-
-def take_ceremony(conn: Connection, digest: bytes, kind: str, now: int) -> str | None:
-    """Return the payload of a ceremony and drop it: of two that ask, one gets it. None where there is none, or it is over."""
-    payload = read_ceremony(conn, digest, kind, now)
-    taken = conn.execute(delete(ceremonies).where(ceremonies.c.digest == digest, ceremonies.c.kind == kind)).rowcount
-    return payload if taken == 1 else None
+def spend_ceremony(conn: Connection, digest: bytes, kind: str, tenant: str, expires_at: int) -> bool:
+    """Write down that the ceremony whose text has this digest was finished; False where it was before, on whatever node."""
+    row = {"digest": digest, "kind": kind, "tenant": tenant, "expires_at": expires_at}
+    return conn.execute(_SPEND, row).rowcount == 1
