@@ -14,10 +14,10 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 
-from keyclave.core.errors import Refused, Unauthenticated
+from keyclave.core.errors import LimitReached, Refused, Unauthenticated
 from keyclave.identity.peer import Peer
 from keyclave.operations.people import cli_login
-from keyclave.operations.people.devices import LETTERS, Devices
+from keyclave.operations.people.devices import LETTERS
 from tests.live import Live
 from tests.protocols.inside import Inside, inside
 from tests.visitor import Visitor
@@ -196,19 +196,28 @@ def server(tmp_path: Path) -> Iterator[Inside]:
 
 
 def test_a_waiting_login_is_over_after_ten_minutes_and_its_place_is_free(server: Inside) -> None:
-    devices, now = Devices(server.desk.module), 1_000_000 * MINUTE
-    digest = sha256(b"kcd_x").digest()
-    one = devices.begin(digest, "10.0.0.1", now)
-    assert devices.of_machine("kcd_x", now + 10 * MINUTE - 1) is one
-    assert devices.of_person(one.user_code, now + 10 * MINUTE) is None
+    devices, store, now = server.desk.people.devices, server.store, 1_000_000 * MINUTE
+
+    def begin(name: bytes, address: str, at: int) -> str:
+        return store.write(lambda conn: devices.begin(conn, sha256(name).digest(), address, at))
+
+    code = begin(b"kcd_x", "10.0.0.1", now)
+    found = store.read(lambda conn: devices.of_machine(conn, "kcd_x", now + 10 * MINUTE - 1))
+    assert found is not None
+    assert found == store.read(lambda conn: devices.of_person(conn, code, now + 10 * MINUTE - 1))
+    assert store.read(lambda conn: devices.of_machine(conn, "kcd_x", now + 10 * MINUTE)) is None
+    assert store.read(lambda conn: devices.of_person(conn, code, now + 10 * MINUTE)) is None
     for i in range(7):
-        devices.begin(sha256(b"%d" % i).digest(), "10.0.0.1", now)
-    devices.begin(digest, "10.0.0.1", now + 10 * MINUTE)  # the first eight are over: there is room again
+        begin(b"%d" % i, "10.0.0.1", now)
+    with pytest.raises(LimitReached):
+        begin(b"kcd_y", "10.0.0.1", now + 10 * MINUTE - 1)
+    begin(b"kcd_z", "10.0.0.2", now)  # another place has room of its own
+    begin(b"kcd_y", "10.0.0.1", now + 10 * MINUTE)  # the first eight are over: there is room again
 
 
 def test_codes_have_neither_vowels_nor_digits_and_every_letter_is_as_likely(server: Inside) -> None:
-    devices = Devices(server.desk.module)
-    codes = [devices._new_code() for _ in range(2000)]
+    devices = server.desk.people.devices
+    codes = [devices.new_code() for _ in range(2000)]
     assert len(set(codes)) == 2000
     counted = {letter: "".join(codes).count(letter) for letter in LETTERS}
     assert set("".join(codes)) == set(LETTERS)

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,13 +14,13 @@ import msgspec
 import pytest
 
 from keyclave.core.errors import LimitReached, Malformed
-from keyclave.crypto.module import KeyPair
-from keyclave.crypto.pyca import PycaModule
-from keyclave.operations.imports import Imports
+from keyclave.operations import imports
 from keyclave.operations.table import OPERATIONS
 from keyclave.policy.duties import SCOPED
+from keyclave.store import records
 from tests.live import Live, launch
 from tests.protocols.every import Every, b64, wrapped_for
+from tests.protocols.inside import inside
 
 KIB64 = 64 * 1024
 BODY = 8 * 1024 * 1024
@@ -467,22 +468,29 @@ def test_a_rehearsed_import_leaves_its_token_for_the_import(live: Live) -> None:
 
 
 @pytest.mark.requirement("R12")
-def test_imports_that_were_begun_and_left_end_by_themselves_and_keep_no_other_tenant_out() -> None:
-    imports = Imports()
-    with PycaModule().random_slot(32) as slot:
-        pair = KeyPair(private=slot, public=b"")
-        for i in range(16):
-            imports.offer("one", pair, 1000, f"imp_{i}", 0)
-        with pytest.raises(LimitReached):
-            imports.offer("one", pair, 1000, "imp_more", 999)
-        imports.offer("two", pair, 1000, "imp_other", 999)
-        assert imports.find("two", "imp_other", 999) is slot
-        with pytest.raises(Malformed):
-            imports.find("one", "imp_other", 999)
-        imports.offer("one", pair, 2000, "imp_more", 1000)  # an hour later the first sixteen are over
-        for token in ("imp_0", "imp_other"):
+def test_imports_that_were_begun_and_left_end_by_themselves_and_keep_no_other_tenant_out(tmp_path: Path) -> None:
+    with inside(tmp_path) as server:
+        desk, one, two = server.desk, server.store.read(records.home_tenant), "ten_two"
+        for duty in ("operational", "archive", "context"):
+            desk.keyring.adopt(two, duty, desk.module.random_slot(32))
+        with desk.module.random_slot(32) as slot:
+
+            def offer(tenant: str, token: str, now: int, expires: int) -> None:
+                server.store.write(imports.offer(desk, tenant, token, slot, now, expires))
+
+            for i in range(16):
+                offer(one, f"imp_{i}", 0, 1000)
+            with pytest.raises(LimitReached):
+                offer(one, "imp_more", 999, 1000)
+            offer(two, "imp_other", 999, 1000)
+            with imports.open_private(desk, imports.find(desk, two, "imp_other", 999)) as opened:
+                assert opened.same_as(slot)
             with pytest.raises(Malformed):
-                imports.find("one", token, 1000)
+                imports.find(desk, one, "imp_other", 999)
+            offer(one, "imp_more", 1000, 2000)  # an hour later the first sixteen are over
+            for token in ("imp_0", "imp_other"):
+                with pytest.raises(Malformed):
+                    imports.find(desk, one, token, 1000)
 
 
 # ---- nothing comes back -------------------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class Meter:
 
 
 class Meters:
-    """All of them, by what they measure. `live_nodes` returns among how many nodes each limit is divided, and must cost nothing."""
+    """All of them, by what they measure. `live_nodes` returns among how many nodes a limit is divided, at no cost."""
 
     def __init__(self, capacity: int = _CAPACITY) -> None:
         self.live_nodes: Callable[[], int] = lambda: 1
