@@ -12,6 +12,7 @@ from keyclave.audit.event import Event, decode
 from keyclave.core import limits
 from keyclave.core.errors import Malformed, Unknown
 from keyclave.identity.caller import Caller
+from keyclave.identity.peer import Peer
 from keyclave.identity.roles import Role
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
@@ -19,6 +20,7 @@ from keyclave.operations.forms import Answer, Base64
 from keyclave.operations.keyring import LoadedKey
 from keyclave.policy.duties import check_duty
 
+READ = "log-read"
 _SCAN = 20_000  # entries looked at for one page, at most: a filter that matches nothing must not read the whole log
 _CHUNK = 2_000
 
@@ -99,21 +101,34 @@ def _matches(event: Event, tenant: str, query: EventsQuery) -> bool:
     )
 
 
-def read_receipt(desk: Desk, caller: Caller, event: str) -> ReceiptAnswer:
+def check_reader(desk: Desk, caller: Caller, peer: Peer) -> None:
+    """Hold whoever fetches the log's own files to what `log-read` is held to: duty, assurance, policy.
+
+    Tiles hold the same events that the operation shows page by page: a stolen token that is too weak for one must be for both.
+    """
+    check_duty(caller, READ)
+    attempt = Attempt(desk, READ, caller, peer, lambda _attempt: None)
+    attempt.action = READ
+    desk.access.check_others(attempt)
+
+
+def read_receipt(desk: Desk, caller: Caller, peer: Peer, event: str) -> ReceiptAnswer:
     """Return the receipt of an event: to auditors of its tenant, and to the caller whose attempt it was."""
     check_duty(caller, "receipt-read")
     receipt = desk.log.receipt(event)
     record = decode(receipt.leaf)
-    ours = record.tenant == caller.tenant and (caller.role is Role.AUDITOR or record.credential == caller.id)
-    if not ours and not (record.tenant == "" and caller.role is Role.AUDITOR):
+    own = record.tenant == caller.tenant and record.credential == caller.id
+    if not own and caller.role is Role.AUDITOR:
+        check_reader(desk, caller, peer)
+    if not own and not (record.tenant in (caller.tenant, "") and caller.role is Role.AUDITOR):
         raise Unknown("no such event", "an event has its number once the operation has been answered")
     leaf = base64.b64encode(receipt.leaf).decode()
     return ReceiptAnswer(event=event, index=receipt.index, leaf=leaf, proof=receipt.proof)
 
 
-def read_consistency(desk: Desk, caller: Caller, query: ConsistencyQuery) -> ConsistencyAnswer:
+def read_consistency(desk: Desk, caller: Caller, peer: Peer, query: ConsistencyQuery) -> ConsistencyAnswer:
     """Return the proof between two sizes."""
-    check_duty(caller, "log-read")
+    check_reader(desk, caller, peer)
     if query.from_ > query.to:
         raise Malformed("`from` is larger than `to`", "ask from the smaller size to the larger")
     proof = desk.log.consistency(query.from_, query.to)

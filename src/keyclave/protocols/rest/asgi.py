@@ -23,7 +23,6 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import encode_answer
 from keyclave.operations.operation import Operation
 from keyclave.operations.tenants import check_home
-from keyclave.policy.duties import check_duty
 from keyclave.protocols.rest import workloads
 from keyclave.protocols.rest.gateway import JSON, Gateway, read_head
 from keyclave.protocols.rest.login import login_routes
@@ -76,7 +75,7 @@ def application(gateway: Gateway, operations: list[Operation], plane: Plane = Pl
 
     async def tile(request: Request) -> Response:
         caller = caller_of(gateway, request)
-        check_duty(caller, "log-read")
+        read_log.check_reader(desk, caller, peer_of(request))
         name = parse_path("tile/" + request.path_params["path"])
         if name.level is None:  # entries name people and keys of every tenant; hashes tell nothing
             check_home(desk, caller)
@@ -85,20 +84,20 @@ def application(gateway: Gateway, operations: list[Operation], plane: Plane = Pl
         return Response(data, media_type="application/octet-stream", headers=_IMMUTABLE)
 
     async def sizes(request: Request) -> Response:
-        check_duty(caller_of(gateway, request), "log-read")
+        read_log.check_reader(desk, caller_of(gateway, request), peer_of(request))
         query = msgspec.convert(_query(request), SizesQuery, strict=False)
         return _json({"sizes": desk.log.sizes(query.after, limits.PAGE)})
 
     async def receipt(request: Request) -> Response:
         caller = caller_of(gateway, request)
         desk.log.refresh()
-        return _json(read_log.read_receipt(desk, caller, request.path_params["event"]))
+        return _json(read_log.read_receipt(desk, caller, peer_of(request), request.path_params["event"]))
 
     async def consistency(request: Request) -> Response:
         caller = caller_of(gateway, request)
         query = msgspec.convert(_query(request), read_log.ConsistencyQuery, strict=False)
         desk.log.refresh()
-        return _json(read_log.read_consistency(desk, caller, query))
+        return _json(read_log.read_consistency(desk, caller, peer_of(request), query))
 
     routes = [
         Route("/v1/health", _guarded(health)),
