@@ -63,10 +63,12 @@ def test_one_tenant_reaches_nothing_of_another(house: House, clinic: dict[str, s
     assert house.live.post(f"/v1/enrolments/{enrolment}/revoke", operator, {}).status_code == 404
     for path in ("/v1/workloads", "/v1/enrolments", "/v1/certificates"):
         assert OWN + "/tenants" not in house.live.get(path, operator, params={"limit": "1000"}).text
-    blocked = house.live.post(f"/v1/certificates/{identity}/revoke", operator, {"outside": True})
-    assert blocked.status_code == 200  # blocked in their own tenant, where it never opened anything
     with house.client(ours) as client:
+        bound = {"authorization": f"Bearer {client.post('/v1/tokens', json={}).json()['token']}"}
+        blocked = house.live.post(f"/v1/certificates/{identity}/revoke", operator, {"outside": True})
+        assert blocked.status_code == 200  # blocked in their own tenant, where it never opened anything
         assert client.post(ENCRYPT, json=RECORD).status_code == 200
+        assert client.post(ENCRYPT, json=RECORD, headers=bound).status_code == 200  # nor is what we bound to it theirs to end
 
 
 @pytest.mark.requirement("R32")

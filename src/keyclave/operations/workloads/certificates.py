@@ -189,12 +189,12 @@ def revoke(
     if found is None and not request.outside:
         raise Unknown("no such certificate", "see `keyclave workload certificates`; say `outside` for one of another authority")
     from_id("crt", ref)
-    bound = desk.store.read(lambda conn: rows.bound_to(conn, ref))
+    bound = desk.store.read(lambda conn: rows.bound_to(conn, tenant, ref))
     attempt.reason, attempt.touches = request.reason, (ref, *bound)
     attempt.detail = {"certificate": ref, "name": "" if found is None else found.name}
 
     def change(transaction: Connection) -> CertificateView:
-        for credential in rows.bound_to(transaction, ref):
+        for credential in rows.bound_to(transaction, tenant, ref):
             records.revoke_credential(transaction, credential, attempt.at)
         if found is None:
             rows.block_certificate(transaction, tenant, ref, attempt.at, attempt.caller.principal)

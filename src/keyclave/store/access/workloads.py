@@ -243,11 +243,11 @@ def read_binding(conn: Connection, credential: str) -> bytes | None:
     return conn.execute(select(c.thumbprint).where(c.credential == credential)).scalar_one_or_none()
 
 
-def bound_to(conn: Connection, certificate: str) -> list[str]:
-    """Return the ids of credentials bound to a certificate that are not revoked."""
+def bound_to(conn: Connection, tenant: str, certificate: str) -> list[str]:
+    """Return the ids of a tenant's credentials bound to a certificate that are not revoked."""
     b, c = w.bindings.c, s.credentials.c
     query = select(b.credential).join(s.credentials, c.id == b.credential)
-    return list(conn.execute(query.where(b.certificate == certificate, c.revoked_at.is_(None))).scalars())
+    return list(conn.execute(query.where(c.tenant == tenant, b.certificate == certificate, c.revoked_at.is_(None))).scalars())
 
 
 def held_by(conn: Connection, tenant: str, name: str, prefix: bool) -> list[str]:
