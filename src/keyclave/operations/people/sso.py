@@ -29,6 +29,7 @@ from keyclave.operations.people.login import begin_attempt, submit
 from keyclave.operations.people.sessions import SessionAnswer, answer_of, open_session, raise_session
 from keyclave.operations.people.sign_on_room import House
 from keyclave.operations.people.sso_roles import check_duty_group, follow_groups
+from keyclave.operations.people.step_up import weaker
 from keyclave.policy.rules import SignOn
 from keyclave.store.access import people, sessions
 from keyclave.store.access.sessions import Session
@@ -182,7 +183,7 @@ class _Meaning:
         if found is None or found.principal != self.principal or begun.tenant != self._tenant or found.how != METHOD:
             raise not_signed_on()
         if self._aal < found.aal:
-            raise AssuranceRequired("this proof is weaker than the session's own", "confirm with what you logged in with")
+            raise weaker()
         session, token = raise_session(
             self._desk, transaction, found.id, self._tenant, aal=self._aal, how=METHOD, at=attempt.at, authenticator="",
             proved_at=self._proved_at,

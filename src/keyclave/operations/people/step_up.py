@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from keyclave.core.errors import Refused
+from keyclave.core.errors import AssuranceRequired, Refused
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.forms import Empty, Request
 from keyclave.operations.keyring import LoadedKey
@@ -36,7 +36,10 @@ def begin(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty)
     caller = attempt.caller
     _check_session(attempt)
     found = desk.store.read(lambda conn: people.list_authenticators(conn, caller.tenant, caller.principal))
-    handles = [one.handle for one in found if one.handle is not None and one.revoked_at is None]
+    live = [one for one in found if one.handle is not None and one.revoked_at is None]
+    handles = [one.handle for one in live if one.handle is not None and one.aal >= caller.standing.aal]
+    if live and not handles:
+        raise weaker()
     if not handles:
         raise Refused("there is no passkey to confirm with", "enrol one: `keyclave authenticator`, or on the account page")
     named = {"tenant": caller.tenant, "principal": caller.principal, "subject": caller.id}
@@ -53,6 +56,8 @@ def finish(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: StepUp
     asserted = prove(desk, found, request.credential, request.ceremony)
     if found is None or (found.tenant, found.principal) != (caller.tenant, caller.principal):
         raise over()
+    if found.aal < caller.standing.aal:  # the session would be as sure as before, and fresh by a proof that is not
+        raise weaker()
     attempt.touches, attempt.detail = (caller.id,), {"aal": found.aal, "authenticator": found.id}
 
     def change(transaction: Connection) -> SessionAnswer | None:
@@ -63,6 +68,11 @@ def finish(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: StepUp
         return answer_of(*raise_session(desk, transaction, caller.id, caller.tenant, **raised))  # type: ignore[arg-type]
 
     return change
+
+
+def weaker() -> AssuranceRequired:
+    """Return the refusal of a proof that is weaker than what the session was opened with."""
+    return AssuranceRequired("this proof is weaker than the session's own", "confirm with what you logged in with")
 
 
 def _check_session(attempt: Attempt) -> None:
