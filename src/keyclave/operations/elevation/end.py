@@ -40,6 +40,8 @@ def end(
     """End an elevation early: one's own, or, for whoever watches over the tenant, anybody's. A second time is no error."""
     caller, ref = attempt.caller, attempt.ref
     found = _find(desk, attempt, ref)
+    if found.principal != caller.principal:  # to end somebody's emergency takes as much as any other act of the duty
+        desk.access.check_others(attempt)
     attempt.reason, attempt.touches = request.reason, (found.credential,)
     attempt.detail = {"elevation": ref, "principal": found.principal, "role": found.role}
 

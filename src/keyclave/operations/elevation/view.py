@@ -75,6 +75,8 @@ def list_elevations(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query:
     caller = attempt.caller
     watches = caller.role in (Role.CUSTODIAN, Role.OPERATOR, Role.AUDITOR)
     whose = "" if watches else caller.principal
+    if watches:
+        desk.access.check_others(attempt)
     found = desk.store.read(
         lambda conn: rows.list_elevations(conn, caller.tenant, query.cursor, query.limit + 1, principal=whose)
     )
