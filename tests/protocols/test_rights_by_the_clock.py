@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyclave.app import ceremony, wiring
 from keyclave.core.clock import MICROSECONDS
 from keyclave.identity.peer import Peer
 from keyclave.operations.elevation.upkeep import keep_elevations
+from keyclave.operations.people import accept
 from keyclave.policy.bundle import RULES, checked_bundle
 from keyclave.protocols.rest.gateway import Head, read_head
+from tests.approving import Approver
 from tests.protocols.inside import BY_PATH, Inside, inside
 
 PLAIN = base64.b64encode(b"record").decode()
@@ -476,3 +479,59 @@ def test_dead_tokens_are_slowed_down_and_live_ones_never(house: House) -> None:
     assert house.ask("GET", "/v1/whoami", house.issued("fresh", "auditor"))[0] == 200
     house.hands.at += 60 * MICROSECONDS
     assert house.ask("GET", "/v1/whoami", "kct_" + "x" * 43)[0] == 401
+
+
+# ---- roles that come by invitation, and what one does to the elevations of others --------------------------------------------
+APART = (
+    '\n[roles.night-operator]\nduty = "operator"\n\n[roles.keeper]\nduty = "operator"\n\n'
+    '[[exclusive]]\nroles = ["night-operator", "keeper"]\nwhy = "one watches the other"\n'
+)
+
+
+def _enrol(house: House, invitation: str) -> tuple[int, Any]:
+    """Enrol a key with an invitation's token, and return the server's last answer."""
+    begun: list[Any] = []
+    request = accept.BeginEnrolment(invitation=invitation)
+    accept.begin(house.server.desk, Peer("test"), request, begun.append)
+    house.server.store.flush()
+    session = begun[0].answer.token
+    person = Approver(house.server._send, session)
+    said = house.ask("POST", "/v1/authenticators/key/begin", session, expect=200)
+    pem = person.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    body = {"ceremony": said["ceremony"], "public_key": pem, "proof": person.signature(said["statement"])}
+    return house.ask("POST", "/v1/authenticators/key", session, body)  # type: ignore[no-any-return]
+
+
+@pytest.mark.requirement("R10")
+def test_an_invitation_brings_no_roles_together_that_exclude_each_other(house: House) -> None:
+    house.rules(lambda text: text + APART)
+    house.issued("second-operator", "operator")
+    invite = {"principal": "second-operator", "role": "operator", "roles": ["night-operator"]}
+    early = house.ask("POST", "/v1/invitations", "custodian", invite, expect=201)  # nothing speaks against it yet
+    house.ask("POST", "/v1/people/{person}/roles", "custodian", {"give": ["keeper"]}, ref="second-operator", expect=200)
+    status, answer = house.ask("POST", "/v1/invitations", "custodian", invite)
+    assert (status, answer["code"]) == (409, "separation_of_duties")
+    status, answer = _enrol(house, early["token"])
+    assert (status, answer["code"]) == (409, "separation_of_duties")
+    person = house.ask("GET", "/v1/people/{person}", "auditor", ref="second-operator", expect=200)
+    assert person["roles"] == ["keeper"]
+    house.ask("POST", "/v1/people/{person}/roles", "custodian", {"take": ["keeper"]}, ref="second-operator", expect=200)
+    assert _enrol(house, early["token"])[0] == 201
+    person = house.ask("GET", "/v1/people/{person}", "auditor", ref="second-operator", expect=200)
+    assert person["roles"] == ["night-operator"]
+
+
+@pytest.mark.requirement("R10", "R15")
+def test_elevations_of_others_are_seen_and_ended_by_whom_one_is_sure_of_alone(house: House) -> None:
+    house.ask("POST", "/v1/eligibilities", "custodian", {"principal": "clinician", "role": "operator"}, expect=201)
+    house.ask("POST", "/v1/elevations", house.person, {"role": "operator", "reason": "incident"}, expect=201)
+    running = _running(house)
+    house.rules(lambda text: text.replace("auditor = 1", "auditor = 2"))
+    for method, path, ref in (("GET", "/v1/elevations", ""), ("POST", "/v1/elevations/{elevation}/end", running)):
+        status, answer = house.ask(method, path, "auditor", ref=ref)
+        assert (status, answer["code"]) == (403, "assurance_required"), path
+    calm = '@id("calm")\nforbid(principal in Role::"custodian", action == Action::"elevation-end", resource);\n'
+    house.policy("calm.cedar", calm)
+    assert house.ask("POST", "/v1/elevations/{elevation}/end", "custodian", ref=running)[0] == 403
+    assert _running(house) == running
+    house.ask("POST", "/v1/elevations/{elevation}/end", house.person, ref=running, expect=200)  # one's own, always

@@ -18,10 +18,11 @@ from keyclave.identity.scope import KeyPattern, Scope
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.elevation.sealed import opened, seal, tag_of
-from keyclave.operations.elevation.separation import check_separation, check_unbiased, duty_of
+from keyclave.operations.elevation.separation import check_separation, duty_of
 from keyclave.operations.elevation.view import EligibilityView, PageQuery, eligibility_view
 from keyclave.operations.forms import Answer, Name, Reason, Request
 from keyclave.operations.keyring import LoadedKey
+from keyclave.operations.people.role_rules import check_unbiased
 from keyclave.policy.duties import GLASS_USES
 from keyclave.store.access import elevations as rows
 

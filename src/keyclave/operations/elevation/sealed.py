@@ -6,12 +6,16 @@ leave the server.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from keyclave.core.canonical import canonical
 from keyclave.crypto.suites import MacAlgorithm
 from keyclave.identity.elevation import Eligibility, Reach
-from keyclave.operations.desk import Desk
+
+if TYPE_CHECKING:
+    from keyclave.operations.desk import Desk
 
 _COMMITMENT = 32
 _IV = 12

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
 from keyclave.core.errors import Malformed, SelfConflict, Unknown
 from keyclave.identity.elevation import BREAK_GLASS
 from keyclave.identity.roles import Role
-from keyclave.operations.attempt import Attempt
-from keyclave.operations.desk import Desk
 from keyclave.operations.elevation.sealed import tag_of
 from keyclave.policy.rules import Rules, excluded
 from keyclave.store import records
-from keyclave.store.access import approvals, people
 from keyclave.store.access import elevations as rows
+from keyclave.store.access import people
+
+if TYPE_CHECKING:
+    from keyclave.operations.desk import Desk
 
 _DUTIES = frozenset(role.value for role in Role)
 
@@ -45,9 +47,3 @@ def check_separation(desk: Desk, conn: Connection, tenant: str, principal: str, 
     clash = excluded(desk.access.revisions.of(tenant).rules, frozenset(whole))
     if clash is not None:
         raise SelfConflict(f"{principal} would hold {clash[0]} and {clash[1]}: {clash[2]}", "give one of them to another person")
-
-
-def check_unbiased(conn: Connection, attempt: Attempt, principal: str) -> None:
-    """Refuse a right for somebody who is among those that approved it: nobody raises themselves, by a signature neither."""
-    if attempt.approval and principal in {one.approver for one in approvals.read_signatures(conn, attempt.approval)}:
-        raise SelfConflict(f"{principal} approved what is given to them", "ask again, and have others approve it")

@@ -22,9 +22,10 @@ from keyclave.crypto.bearer import INVITATION, new_token
 from keyclave.identity.names import check_local, kind_of
 from keyclave.identity.roles import Role, check_assignment
 from keyclave.operations.attempt import Attempt
+from keyclave.operations.elevation.separation import check_separation
 from keyclave.operations.forms import Answer, Reason, Request
 from keyclave.operations.keyring import LoadedKey
-from keyclave.operations.people.role_rules import check_roles
+from keyclave.operations.people.role_rules import check_roles, check_unbiased
 from keyclave.store import records
 from keyclave.store.access import invitations, people
 from keyclave.store.access.invitations import Invitation
@@ -115,10 +116,14 @@ def invite(
 
     def change(transaction: Connection) -> IssuedInvitation:
         made = invitation
+        check_unbiased(transaction, attempt, made.principal)
         decision = attempt.decision  # an approval that was only shown, where policy asks for none, was checked by nobody
         if attempt.approval and decision is not None and decision.approval is not None:
             made = msgspec.structs.replace(made, confirmed_by=attempt.approval, confirmed_at=attempt.at)
-        check_assignment(made.principal, records.read_role(transaction, made.tenant, made.principal), made.role)
+        held = records.read_role(transaction, made.tenant, made.principal)
+        check_assignment(made.principal, held, made.role)
+        if made.roles and held is not None:
+            check_separation(desk, transaction, made.tenant, made.principal, made.roles, attempt.at)
         invitations.insert_invitation(transaction, made, digest)
         return IssuedInvitation(token=token, **_fields(made, attempt.at))
 
@@ -191,7 +196,10 @@ def accept(desk: Desk, transaction: Connection, found: Invitation, at: int) -> N
 
 
 def give_roles(desk: Desk, transaction: Connection, found: Invitation, at: int) -> None:
-    """Give the further roles that an invitation promised, with its use."""
+    """Give the further roles that an invitation promised, with its use, if they still go together with what the person holds."""
+    if found.roles:
+        check_roles(desk, found.tenant, found.role, frozenset(found.roles))
+        check_separation(desk, transaction, found.tenant, found.principal, found.roles, at)
     held = {one.role for one in people.read_memberships(transaction, found.tenant, found.principal)}
     for role in found.roles:
         if role not in held:

@@ -17,11 +17,11 @@ from keyclave.core.clock import to_text
 from keyclave.core.errors import Refused, SelfConflict, Unknown
 from keyclave.core.ids import RAW, to_id
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.elevation.separation import check_separation, check_unbiased
+from keyclave.operations.elevation.separation import check_separation
 from keyclave.operations.forms import Answer, Reason, Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.people.invitations import RoleName
-from keyclave.operations.people.role_rules import check_roles
+from keyclave.operations.people.role_rules import check_roles, check_unbiased
 from keyclave.store.access import people, sessions
 from keyclave.store.access.people import Person
 

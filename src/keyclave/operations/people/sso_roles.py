@@ -15,6 +15,7 @@ from keyclave.core.errors import KeyclaveError, Unauthenticated
 from keyclave.core.ids import RAW, to_id
 from keyclave.identity.roles import Role
 from keyclave.operations.attempt import Attempt
+from keyclave.operations.elevation.separation import check_separation
 from keyclave.operations.people.role_rules import check_roles
 from keyclave.policy.rules import SignOn
 from keyclave.store.access import people
@@ -70,10 +71,6 @@ def _take(transaction: Connection, attempt: Attempt, person: Person, roles: set[
 
 def _go_together(desk: Desk, transaction: Connection, attempt: Attempt, person: Person, roles: set[str]) -> bool:
     """Tell whether roles go together with each other and with what the person may take on; else say so in the event."""
-    from keyclave.operations.elevation.separation import (
-        check_separation,
-    )  # here: that room imports the desk, which imports this one
-
     try:
         check_roles(desk, person.tenant, person.role, frozenset(roles))
         check_separation(desk, transaction, person.tenant, person.name, roles, attempt.at)
