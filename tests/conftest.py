@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import postgres
 from tests.live import Live, launch
+
+os.environ.setdefault(postgres.SESSION, str(os.getpid()))  # here, before workers are started: they share one PostgreSQL
 
 # Examples are slow when other workers share the cores: a deadline would make a test fail for the machine's sake.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -40,3 +43,10 @@ def own_live(tmp_path: Path) -> Iterator[Live]:
     server = launch(tmp_path)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def database() -> Iterator[postgres.Database]:
+    """A PostgreSQL database of this test's own, with the newest schema."""
+    with postgres.new_database() as made:
+        yield made

@@ -20,14 +20,13 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
 
 from keyclave.identity.roles import Role
 from keyclave.keys.states import GONE, State
 from keyclave.store import moment_tables, node_tables
 from keyclave.store.access import approval_tables, grant_tables, people_tables, policy_tables, session_tables, workload_tables
-from keyclave.store.columns import Serial, metadata, one_of
+from keyclave.store.columns import Serial, metadata, one_of, only_where, principal_name
 
 _ROOMS = (
     policy_tables, approval_tables, people_tables, session_tables, workload_tables, grant_tables, node_tables, moment_tables,
@@ -78,7 +77,7 @@ keys = Table(
     Column("cryptoperiod", Text, nullable=False),
     Column("rotation", Text, nullable=True),
     Column("created_at", BigInteger, nullable=False),
-    Column("created_by", String(128), nullable=False),
+    Column("created_by", principal_name(128), nullable=False),
     Column("rev", Integer, nullable=False),
     UniqueConstraint("tenant", "name"),
     CheckConstraint("rev >= 1", name="rev"),
@@ -100,7 +99,7 @@ key_versions = Table(
     Column("archived_at", BigInteger),
     Column("compromised_at", BigInteger),
     Column("destroy_at", BigInteger),
-    Column("destroy_by", String(128)),
+    Column("destroy_by", principal_name(128)),
     Column("destroyed_at", BigInteger),
     Column("public", LargeBinary),
     Column("sealed", LargeBinary),
@@ -113,14 +112,14 @@ key_versions = Table(
     CheckConstraint(f"({_GONE}) = (destroyed_at IS NOT NULL)", name="gone_has_its_date"),
     CheckConstraint("(destroy_at IS NULL) = (destroy_by IS NULL)", name="scheduled_by_somebody"),
     CheckConstraint("state <> 'active' OR activated_at IS NOT NULL", name="active_has_its_date"),
-    Index("one_primary_version", "key_id", unique=True, sqlite_where=text("is_primary = 1")),
+    Index("one_primary_version", "key_id", unique=True, **only_where("is_primary = 1", "is_primary")),
 )
 
 principals = Table(
     "principals",
     metadata,
     Column("tenant", String(40), ForeignKey("tenants.id"), nullable=False),
-    Column("name", String(128), nullable=False),
+    Column("name", principal_name(128), nullable=False),
     Column("role", String(16), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("kind", String(8), nullable=False, server_default="person"),
@@ -135,11 +134,11 @@ credentials = Table(
     metadata,
     Column("id", String(40), primary_key=True),
     Column("tenant", String(40), nullable=False),
-    Column("principal", String(128), nullable=False),
+    Column("principal", principal_name(128), nullable=False),
     Column("digest", LargeBinary, nullable=False, unique=True),
     Column("scope", Text, nullable=True),
     Column("created_at", BigInteger, nullable=False),
-    Column("created_by", String(128), nullable=False),
+    Column("created_by", principal_name(128), nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger, nullable=True),
     Index("ix_credentials_tenant", "tenant"),
@@ -149,7 +148,7 @@ idempotency = Table(
     "idempotency",
     metadata,
     Column("tenant", String(40), nullable=False),
-    Column("principal", String(128), nullable=False),
+    Column("principal", principal_name(128), nullable=False),
     Column("key", String(128), nullable=False),
     Column("request", LargeBinary, nullable=False),
     Column("response", LargeBinary, nullable=False),  # sealed under the tenant's key: an answer may hold a new token
@@ -171,7 +170,7 @@ segments = Table(
     CheckConstraint("(node IS NULL) = (node_first IS NULL)", name="from_a_number_on"),
     Index(
         "one_place_for_each", "node", "node_first", unique=True,
-        sqlite_where=text("node IS NOT NULL"), postgresql_where=text("node IS NOT NULL"),
+        **only_where("node IS NOT NULL"),
     ),
 )  # fmt: skip
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
     Text,
 )
 
-from keyclave.store.columns import metadata, one_of
+from keyclave.store.columns import metadata, one_of, principal_name
 
 ENDS = ("executed", "denied", "withdrawn")
 
@@ -28,7 +28,7 @@ approvals = Table(
     Column("id", String(40), primary_key=True),
     Column("tenant", String(40), ForeignKey("tenants.id"), nullable=False),
     Column("operation", String(40), nullable=False),
-    Column("requester", String(128), nullable=False),
+    Column("requester", principal_name(128), nullable=False),
     Column("canonical", LargeBinary, nullable=False),  # sealed: what is asked may name who may break the glass
     Column("digest", LargeBinary, nullable=False, unique=True),
     Column("requested_at", BigInteger, nullable=False),
@@ -36,7 +36,7 @@ approvals = Table(
     Column("event", String(64), nullable=False),
     Column("ending", String(16)),
     Column("ended_at", BigInteger),
-    Column("ended_by", String(128)),
+    Column("ended_by", principal_name(128)),
     Column("ended_why", Text),
     Column("ended_event", String(64)),
     Column("items_events", Text),  # of an execution: the ids of its items' events, a JSON list
@@ -55,7 +55,7 @@ signatures = Table(
     "approval_signatures",
     metadata,
     Column("approval", String(40), ForeignKey("approvals.id"), nullable=False),
-    Column("approver", String(128), nullable=False),
+    Column("approver", principal_name(128), nullable=False),
     Column("authenticator", String(40), nullable=False),
     Column("statement", Text, nullable=False),
     Column("proof", Text, nullable=False),  # {"signature": base64} of a key, the assertion's JSON of a passkey

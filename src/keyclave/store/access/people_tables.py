@@ -17,10 +17,9 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    text,
 )
 
-from keyclave.store.columns import metadata, one_of
+from keyclave.store.columns import metadata, one_of, only_where, principal_name
 
 KINDS = ("passkey", "key", "totp", "recovery", "password")
 
@@ -29,7 +28,7 @@ authenticators = Table(
     metadata,
     Column("id", String(40), primary_key=True),
     Column("tenant", String(40), nullable=False),
-    Column("principal", String(128), nullable=False),
+    Column("principal", principal_name(128), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("label", String(128), nullable=False),
     Column("public", LargeBinary),  # COSE of a passkey, DER SubjectPublicKeyInfo of a key
@@ -72,13 +71,13 @@ invitations = Table(
     Column("id", String(40), primary_key=True),
     Column("tenant", String(40), nullable=False),
     Column("digest", LargeBinary, nullable=False, unique=True),
-    Column("principal", String(128), nullable=False),
+    Column("principal", principal_name(128), nullable=False),
     Column("role", String(16), nullable=False),
     Column("roles", Text, nullable=False),  # further roles, a JSON list of names
-    Column("invited_by", String(128), nullable=False),
+    Column("invited_by", principal_name(128), nullable=False),
     Column("invited_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
-    Column("confirmed_by", String(128)),  # the second person, or the id of the approval
+    Column("confirmed_by", principal_name(128)),  # the second person, or the id of the approval
     Column("confirmed_at", BigInteger),
     Column("used_at", BigInteger),
     Column("revoked_at", BigInteger),
@@ -95,14 +94,21 @@ memberships = Table(
     metadata,
     Column("id", String(40), primary_key=True),
     Column("tenant", String(40), nullable=False),
-    Column("principal", String(128), nullable=False),
+    Column("principal", principal_name(128), nullable=False),
     Column("role", String(128), nullable=False),
-    Column("given_by", String(128), nullable=False),
+    Column("given_by", principal_name(128), nullable=False),
     Column("given_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     ForeignKeyConstraint(["tenant", "principal"], ["principals.tenant", "principals.name"]),
     CheckConstraint("given_by <> principal", name="not_by_oneself"),
-    Index("one_membership", "tenant", "principal", "role", unique=True, sqlite_where=text("ended_at IS NULL")),
+    Index(
+        "one_membership",
+        "tenant",
+        "principal",
+        "role",
+        unique=True,
+        **only_where("ended_at IS NULL"),
+    ),
 )
 
 APPEND_ONLY: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from sqlalchemy import (
     Text,
 )
 
-from keyclave.store.columns import metadata
+from keyclave.store.columns import metadata, principal_name
 
 policy_revisions = Table(
     "policy_revisions",
@@ -25,7 +25,7 @@ policy_revisions = Table(
     Column("files", Text, nullable=False),  # JSON: file name to text
     Column("digest", LargeBinary, nullable=False),  # SHA-256 of the canonical bundle
     Column("applied_at", BigInteger, nullable=False),
-    Column("applied_by", String(128), nullable=False),
+    Column("applied_by", principal_name(128), nullable=False),
     Column("approval", String(40), nullable=False),  # empty for the first one, which the ceremony made
     PrimaryKeyConstraint("tenant", "number"),
     CheckConstraint("number >= 1", name="number"),

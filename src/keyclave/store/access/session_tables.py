@@ -16,14 +16,14 @@ from sqlalchemy import (
     Text,
 )
 
-from keyclave.store.columns import metadata
+from keyclave.store.columns import metadata, principal_name
 
 sessions = Table(
     "sessions",
     metadata,
     Column("id", String(40), primary_key=True),
     Column("tenant", String(40), nullable=False),
-    Column("principal", String(128), nullable=False),
+    Column("principal", principal_name(128), nullable=False),
     Column("digest", LargeBinary, nullable=False, unique=True),  # of the current token: each step-up makes a new one
     Column("aal", Integer, nullable=False),
     Column("how", String(32), nullable=False),

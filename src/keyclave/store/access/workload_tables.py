@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from keyclave.store.columns import metadata
+from keyclave.store.columns import metadata, principal_name
 
 authorities = Table(
     "authorities",
@@ -32,7 +32,7 @@ authorities = Table(
     Column("certificate", LargeBinary, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("created_by", String(128), nullable=False),
+    Column("created_by", principal_name(128), nullable=False),
     Column("not_after", BigInteger, nullable=False),
     UniqueConstraint("tenant", "number"),
     CheckConstraint("number >= 1", name="number"),
@@ -46,7 +46,7 @@ workloads = Table(
     Column("name", String(2048), nullable=False),  # a name, or a SPIFFE ID that ends in /*
     Column("scope", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("created_by", String(128), nullable=False),
+    Column("created_by", principal_name(128), nullable=False),
     Column("disabled_at", BigInteger),
     UniqueConstraint("tenant", "name"),
 )
@@ -61,7 +61,7 @@ enrolments = Table(
     Column("uses", Integer, nullable=False),
     Column("used", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("created_by", String(128), nullable=False),
+    Column("created_by", principal_name(128), nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
     CheckConstraint("uses >= 1 AND used BETWEEN 0 AND uses", name="never_more_than_its_uses"),
@@ -91,7 +91,7 @@ blocked_certificates = Table(
     Column("tenant", String(40), nullable=False),
     Column("id", String(40), nullable=False),
     Column("blocked_at", BigInteger, nullable=False),
-    Column("blocked_by", String(128), nullable=False),
+    Column("blocked_by", principal_name(128), nullable=False),
     PrimaryKeyConstraint("tenant", "id"),
 )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from keyclave.store.columns import only_where, principal_name
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -47,11 +49,11 @@ def upgrade() -> None:
         "credentials",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant", sa.String(length=40), nullable=False),
-        sa.Column("principal", sa.String(length=128), nullable=False),
+        sa.Column("principal", principal_name(128), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("scope", sa.Text(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("created_by", sa.String(length=128), nullable=False),
+        sa.Column("created_by", principal_name(128), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_credentials")),
@@ -63,7 +65,7 @@ def upgrade() -> None:
     op.create_table(
         "idempotency",
         sa.Column("tenant", sa.String(length=40), nullable=False),
-        sa.Column("principal", sa.String(length=128), nullable=False),
+        sa.Column("principal", principal_name(128), nullable=False),
         sa.Column("key", sa.String(length=128), nullable=False),
         sa.Column("request", sa.LargeBinary(), nullable=False),
         sa.Column("response", sa.LargeBinary(), nullable=False),
@@ -119,7 +121,7 @@ def upgrade() -> None:
         sa.Column("cryptoperiod", sa.Text(), nullable=False),
         sa.Column("rotation", sa.Text(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("created_by", sa.String(length=128), nullable=False),
+        sa.Column("created_by", principal_name(128), nullable=False),
         sa.Column("rev", sa.Integer(), nullable=False),
         sa.CheckConstraint("rev >= 1", name=op.f("ck_keys_rev")),
         sa.ForeignKeyConstraint(["tenant"], ["tenants.id"], name=op.f("fk_keys_tenant")),
@@ -129,7 +131,7 @@ def upgrade() -> None:
     op.create_table(
         "principals",
         sa.Column("tenant", sa.String(length=40), nullable=False),
-        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("name", principal_name(128), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.CheckConstraint(
@@ -164,7 +166,7 @@ def upgrade() -> None:
         sa.Column("archived_at", sa.BigInteger(), nullable=True),
         sa.Column("compromised_at", sa.BigInteger(), nullable=True),
         sa.Column("destroy_at", sa.BigInteger(), nullable=True),
-        sa.Column("destroy_by", sa.String(length=128), nullable=True),
+        sa.Column("destroy_by", principal_name(128), nullable=True),
         sa.Column("destroyed_at", sa.BigInteger(), nullable=True),
         sa.Column("public", sa.LargeBinary(), nullable=True),
         sa.Column("sealed", sa.LargeBinary(), nullable=True),
@@ -194,7 +196,7 @@ def upgrade() -> None:
             "one_primary_version",
             ["key_id"],
             unique=True,
-            sqlite_where=sa.text("is_primary = 1"),
+            **only_where("is_primary = 1", "is_primary"),
         )
     if op.get_bind().dialect.name == "sqlite":
         for table, verbs, why in _GUARDED:
@@ -207,7 +209,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     with op.batch_alter_table("key_versions", schema=None) as batch_op:
-        batch_op.drop_index("one_primary_version", sqlite_where=sa.text("is_primary = 1"))
+        batch_op.drop_index("one_primary_version", **only_where("is_primary = 1", "is_primary"))
 
     op.drop_table("key_versions")
     op.drop_table("tenant_keys")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from keyclave.store.columns import principal_name
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -19,7 +21,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant", sa.String(length=40), nullable=False),
         sa.Column("operation", sa.String(length=40), nullable=False),
-        sa.Column("requester", sa.String(length=128), nullable=False),
+        sa.Column("requester", principal_name(128), nullable=False),
         sa.Column("canonical", sa.LargeBinary(), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("requested_at", sa.BigInteger(), nullable=False),
@@ -27,7 +29,7 @@ def upgrade() -> None:
         sa.Column("event", sa.String(length=64), nullable=False),
         sa.Column("ending", sa.String(length=16), nullable=True),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
-        sa.Column("ended_by", sa.String(length=128), nullable=True),
+        sa.Column("ended_by", principal_name(128), nullable=True),
         sa.Column("ended_why", sa.Text(), nullable=True),
         sa.Column("ended_event", sa.String(length=64), nullable=True),
         sa.Column("items_events", sa.Text(), nullable=True),
@@ -49,7 +51,7 @@ def upgrade() -> None:
     op.create_table(
         "approval_signatures",
         sa.Column("approval", sa.String(length=40), nullable=False),
-        sa.Column("approver", sa.String(length=128), nullable=False),
+        sa.Column("approver", principal_name(128), nullable=False),
         sa.Column("authenticator", sa.String(length=40), nullable=False),
         sa.Column("statement", sa.Text(), nullable=False),
         sa.Column("proof", sa.Text(), nullable=False),

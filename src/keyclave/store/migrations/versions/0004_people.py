@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from keyclave.store.columns import only_where, principal_name
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -22,7 +24,7 @@ def upgrade() -> None:
         "authenticators",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant", sa.String(length=40), nullable=False),
-        sa.Column("principal", sa.String(length=128), nullable=False),
+        sa.Column("principal", principal_name(128), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("label", sa.String(length=128), nullable=False),
         sa.Column("public", sa.LargeBinary(), nullable=True),
@@ -66,13 +68,13 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant", sa.String(length=40), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
-        sa.Column("principal", sa.String(length=128), nullable=False),
+        sa.Column("principal", principal_name(128), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("roles", sa.Text(), nullable=False),
-        sa.Column("invited_by", sa.String(length=128), nullable=False),
+        sa.Column("invited_by", principal_name(128), nullable=False),
         sa.Column("invited_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
-        sa.Column("confirmed_by", sa.String(length=128), nullable=True),
+        sa.Column("confirmed_by", principal_name(128), nullable=True),
         sa.Column("confirmed_at", sa.BigInteger(), nullable=True),
         sa.Column("used_at", sa.BigInteger(), nullable=True),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
@@ -89,9 +91,9 @@ def upgrade() -> None:
         "memberships",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant", sa.String(length=40), nullable=False),
-        sa.Column("principal", sa.String(length=128), nullable=False),
+        sa.Column("principal", principal_name(128), nullable=False),
         sa.Column("role", sa.String(length=128), nullable=False),
-        sa.Column("given_by", sa.String(length=128), nullable=False),
+        sa.Column("given_by", principal_name(128), nullable=False),
         sa.Column("given_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("given_by <> principal", name=op.f("ck_memberships_not_by_oneself")),
@@ -101,7 +103,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_memberships")),
     )
     op.create_index(
-        "one_membership", "memberships", ["tenant", "principal", "role"], unique=True, sqlite_where=sa.text("ended_at IS NULL")
+        "one_membership",
+        "memberships",
+        ["tenant", "principal", "role"],
+        unique=True,
+        **only_where("ended_at IS NULL"),
     )
     if op.get_bind().dialect.name == "sqlite":
         for table in ("authenticators", "recovery_codes", "invitations", "memberships"):

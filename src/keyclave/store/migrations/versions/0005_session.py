@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from keyclave.store.columns import principal_name
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -16,7 +18,7 @@ def upgrade() -> None:
         "sessions",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant", sa.String(length=40), nullable=False),
-        sa.Column("principal", sa.String(length=128), nullable=False),
+        sa.Column("principal", principal_name(128), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("aal", sa.Integer(), nullable=False),
         sa.Column("how", sa.String(length=32), nullable=False),

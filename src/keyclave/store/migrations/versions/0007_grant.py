@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from keyclave.store.columns import only_where, principal_name
+
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
@@ -18,15 +20,15 @@ def upgrade() -> None:
         "eligibilities",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant", sa.String(length=40), nullable=False),
-        sa.Column("principal", sa.String(length=256), nullable=True),
+        sa.Column("principal", principal_name(256), nullable=True),
         sa.Column("tag", sa.LargeBinary(), nullable=True),
         sa.Column("sealed", sa.LargeBinary(), nullable=True),
         sa.Column("role", sa.String(length=64), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("created_by", sa.String(length=256), nullable=False),
+        sa.Column("created_by", principal_name(256), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
-        sa.Column("revoked_by", sa.String(length=256), nullable=True),
+        sa.Column("revoked_by", principal_name(256), nullable=True),
         sa.CheckConstraint("(role = 'break-glass') = (principal IS NULL)", name=op.f("ck_eligibilities_named_or_sealed")),
         sa.CheckConstraint("(principal IS NULL) = (sealed IS NOT NULL)", name=op.f("ck_eligibilities_sealed_when_not_named")),
         sa.CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name=op.f("ck_eligibilities_revoked_by_somebody")),
@@ -40,7 +42,7 @@ def upgrade() -> None:
         "grants",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant", sa.String(length=40), nullable=False),
-        sa.Column("grantee", sa.String(length=256), nullable=False),
+        sa.Column("grantee", principal_name(256), nullable=False),
         sa.Column("operations", sa.Text(), nullable=False),
         sa.Column("keys", sa.Text(), nullable=False),
         sa.Column("context", sa.Text(), nullable=False),
@@ -54,11 +56,11 @@ def upgrade() -> None:
         sa.Column("remaining", sa.BigInteger(), nullable=True),
         sa.Column("counted", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("created_by", sa.String(length=256), nullable=False),
+        sa.Column("created_by", principal_name(256), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("end", sa.String(length=8), nullable=True),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
-        sa.Column("ended_by", sa.String(length=256), nullable=True),
+        sa.Column("ended_by", principal_name(256), nullable=True),
         sa.CheckConstraint("\"end\" IS NULL OR \"end\" IN ('retired', 'revoked')", name=op.f("ck_grants_end")),
         sa.CheckConstraint('(ended_at IS NULL) = ("end" IS NULL)', name=op.f("ck_grants_ended_somehow")),
         sa.CheckConstraint("(ended_at IS NULL) = (ended_by IS NULL)", name=op.f("ck_grants_ended_by_somebody")),
@@ -70,13 +72,19 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["tenant"], ["tenants.id"], name=op.f("fk_grants_tenant")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_grants")),
     )
-    op.create_index("ix_grants_grantee", "grants", ["tenant", "grantee"], unique=False, sqlite_where=sa.text("ended_at IS NULL"))
+    op.create_index(
+        "ix_grants_grantee",
+        "grants",
+        ["tenant", "grantee"],
+        unique=False,
+        **only_where("ended_at IS NULL"),
+    )
     op.create_index("ix_grants_parent", "grants", ["parent"], unique=False)
     op.create_table(
         "elevations",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant", sa.String(length=40), nullable=False),
-        sa.Column("principal", sa.String(length=256), nullable=False),
+        sa.Column("principal", principal_name(256), nullable=False),
         sa.Column("credential", sa.String(length=40), nullable=False),
         sa.Column("role", sa.String(length=64), nullable=False),
         sa.Column("duty", sa.String(length=16), nullable=False),
@@ -86,11 +94,11 @@ def upgrade() -> None:
         sa.Column("started_at", sa.BigInteger(), nullable=False),
         sa.Column("ends_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
-        sa.Column("ended_by", sa.String(length=256), nullable=True),
+        sa.Column("ended_by", principal_name(256), nullable=True),
         sa.Column("review_due_at", sa.BigInteger(), nullable=True),
         sa.Column("alarmed_at", sa.BigInteger(), nullable=True),
         sa.Column("reviewed_at", sa.BigInteger(), nullable=True),
-        sa.Column("reviewed_by", sa.String(length=256), nullable=True),
+        sa.Column("reviewed_by", principal_name(256), nullable=True),
         sa.Column("verdict", sa.String(length=16), nullable=True),
         sa.Column("notes", sa.Text(), nullable=True),
         sa.CheckConstraint(
@@ -106,29 +114,39 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["tenant"], ["tenants.id"], name=op.f("fk_elevations_tenant")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_elevations")),
     )
-    op.create_index("ix_elevations_ends_at", "elevations", ["ends_at"], unique=False, sqlite_where=sa.text("ended_at IS NULL"))
+    op.create_index(
+        "ix_elevations_ends_at",
+        "elevations",
+        ["ends_at"],
+        unique=False,
+        **only_where("ended_at IS NULL"),
+    )
     op.create_index(
         "ix_elevations_review_due_at",
         "elevations",
         ["review_due_at"],
         unique=False,
-        sqlite_where=sa.text("review_due_at IS NOT NULL AND reviewed_at IS NULL"),
+        **only_where("review_due_at IS NOT NULL AND reviewed_at IS NULL"),
     )
     op.create_index(
         "one_break_glass_until_reviewed",
         "elevations",
         ["tenant", "principal"],
         unique=True,
-        sqlite_where=sa.text("role = 'break-glass' AND reviewed_at IS NULL"),
+        **only_where("role = 'break-glass' AND reviewed_at IS NULL"),
     )
     op.create_index(
-        "one_elevation_of_a_credential", "elevations", ["credential"], unique=True, sqlite_where=sa.text("ended_at IS NULL")
+        "one_elevation_of_a_credential",
+        "elevations",
+        ["credential"],
+        unique=True,
+        **only_where("ended_at IS NULL"),
     )
     op.create_table(
         "alarms",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("tenant", sa.String(length=40), nullable=False),
-        sa.Column("recipient", sa.String(length=256), nullable=False),
+        sa.Column("recipient", principal_name(256), nullable=False),
         sa.Column("kind", sa.String(length=24), nullable=False),
         sa.Column("elevation", sa.String(length=40), nullable=False),
         sa.Column("raised_at", sa.BigInteger(), nullable=False),
@@ -139,7 +157,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alarms")),
     )
     op.create_index(
-        "ix_alarms_recipient", "alarms", ["tenant", "recipient"], unique=False, sqlite_where=sa.text("acknowledged_at IS NULL")
+        "ix_alarms_recipient",
+        "alarms",
+        ["tenant", "recipient"],
+        unique=False,
+        **only_where("acknowledged_at IS NULL"),
     )
     if op.get_bind().dialect.name == "sqlite":
         for table in _UNDYING:
