@@ -24,20 +24,19 @@ from __future__ import annotations
 import logging
 import queue
 import sqlite3
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, create_engine, func, select
+from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
-from keyclave.core import limits
 from keyclave.core.errors import Broken, Conflict, KeyclaveError, Unavailable
-from keyclave.store import records, schema
+from keyclave.store import log_rows, records
 from keyclave.store.changes import keep_changes, last_change, read_changes
+from keyclave.store.entries import pack, unpack
 from keyclave.store.interface import Names, Unit
 from keyclave.store.places import find_place
 
@@ -49,7 +48,6 @@ DATABASE_FAULTS = (sqlite3.Error, DBAPIError)
 GROUP = 512  # units of one commit, at most
 _FOLLOWED_AT_ONCE = 4096  # entries
 READERS = 4
-_LENGTH = struct.Struct(">H")
 _INSERT_SEGMENT = "INSERT INTO segments (first, count, entries) VALUES (?, ?, ?)"
 _INSERT_TILE = "INSERT INTO log_tiles (level, number, hashes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _WAL_LONGEST = 256 << 20  # bytes: beyond it the file is cut, not only begun anew
@@ -194,7 +192,7 @@ class SqliteStore:
             first = self._next - sum(u.events for u in group) - sum(u.events for u in self._queue)
             for unit in group:
                 entries += self._run(unit, first + len(entries))
-            self._raw.execute(_INSERT_SEGMENT, (first, len(entries), _pack(entries)))
+            self._raw.execute(_INSERT_SEGMENT, (first, len(entries), pack(entries)))
             self._keep_tiles()
             change = self._tell_others(group) if self.shared else 0
             self._raw.execute("COMMIT")
@@ -275,6 +273,8 @@ class SqliteStore:
 
     def _look_again(self, waiting: list[Unit]) -> None:
         """Read where the log really ends, follow what was kept unnoticed, and number from there. `waiting` are renumbered."""
+        if self._raw.in_transaction:  # one that could not even be undone: its rows are no more than a wish
+            self._raw.execute("ROLLBACK")
         head = self._head()
         self._follow_to(head)  # a commit failed, but persisted
         self._next = head + sum(u.events for u in waiting) + sum(u.events for u in self._queue)
@@ -293,6 +293,8 @@ class SqliteStore:
         while self._followed < end:
             with self.reading() as conn:
                 entries = _entries(conn, self._followed, min(_FOLLOWED_AT_ONCE, end - self._followed))
+            if not entries:
+                raise Broken(f"the log should reach {end} and ends at {self._followed}", "keep the database as evidence")
             self.follow(self._followed, entries)
             self._followed += len(entries)
 
@@ -317,16 +319,14 @@ class SqliteStore:
 
     def read_tile(self, level: int, number: int) -> bytes | None:
         """Return a full tile, or None."""
-        query = select(schema.log_tiles.c.hashes).where(schema.log_tiles.c.level == level, schema.log_tiles.c.number == number)
-        return self.read(lambda conn: conn.execute(query).scalar_one_or_none())
+        return self.read(lambda conn: log_rows.read_tile(conn, level, number))
 
     def keep_checkpoint(self, size: int, root: bytes, note: str, at: int) -> None:
         """Keep a signed checkpoint, together with the tiles that wait; one of that size that another process signed stays."""
 
         def keep(conn: Connection) -> None:
             self._keep_tiles()
-            if not self.shared or _last_size(conn) < size:
-                conn.execute(schema.checkpoints.insert(), {"size": size, "root": root, "note": note, "created_at": at})
+            log_rows.keep_checkpoint(conn, size, root, note, at)
 
         self.write(keep)
         self.waiting_tiles.clear()
@@ -340,27 +340,17 @@ class SqliteStore:
             rows = [(level, number, hashes) for (level, number), hashes in self.waiting_tiles.items()]
             self._raw.executemany(_INSERT_TILE, rows)
 
-    def last_checkpoint(self, size: int | None = None) -> tuple[int, bytes, str] | None:
+    def last_checkpoint(self, size: int | None = None) -> log_rows.Checkpoint | None:
         """Return (size, root, note) of the newest checkpoint, or of the one of that size."""
-        c = schema.checkpoints.c
-        query = select(c.size, c.root, c.note).order_by(c.size.desc()).limit(1)
-        if size is not None:
-            query = query.where(c.size == size)
-        row = self.read(lambda conn: conn.execute(query).first())
-        return None if row is None else (row.size, row.root, row.note)
+        return self.read(lambda conn: log_rows.last_checkpoint(conn, size))
 
     def checkpoint_sizes(self, after: int, limit: int) -> list[int]:
         """Return the sizes of kept checkpoints greater than `after`."""
-        c = schema.checkpoints.c
-        query = select(c.size).where(c.size > after).order_by(c.size).limit(limit)
-        return self.read(lambda conn: [row.size for row in conn.execute(query)])
+        return self.read(lambda conn: log_rows.checkpoint_sizes(conn, after, limit))
 
     def last_tile(self) -> int:
         """Return how many full tiles of level 0 are kept."""
-        c = schema.log_tiles.c
-        query = select(c.number).where(c.level == 0).order_by(c.number.desc()).limit(1)
-        number = self.read(lambda conn: conn.execute(query).scalar_one_or_none())
-        return 0 if number is None else number + 1
+        return self.read(log_rows.last_tile)
 
     # ---- upkeep -----------------------------------------------------------------------------------------------------------
     def tidy(self) -> None:
@@ -428,37 +418,19 @@ def _connect(path: Path) -> sqlite3.Connection:
     return conn
 
 
-def _pack(entries: list[bytes]) -> bytes:
-    pack = _LENGTH.pack
-    parts: list[bytes] = []
-    for entry in entries:
-        parts += (pack(len(entry)), entry)
-    return b"".join(parts)
-
-
 def _entries(conn: Connection, first: int, count: int) -> list[bytes]:
     """Unpack `count` entries from `first` out of the segments that hold them."""
     raw: sqlite3.Connection = conn.connection.driver_connection  # type: ignore[assignment]
     start = raw.execute("SELECT max(first) FROM segments WHERE first <= ?", (first,)).fetchone()[0]
-    out: list[bytes] = []
     if start is None:
-        return out
+        return []
     rows = raw.execute(
-        "SELECT first, entries FROM segments WHERE first >= ? AND first < ? ORDER BY first", (start, first + count)
+        "SELECT s.first, coalesce(s.entries, j.entries) FROM segments s "
+        "LEFT JOIN journal j ON s.entries IS NULL AND j.node = s.node AND j.first = s.node_first "
+        "WHERE s.first >= ? AND s.first < ? ORDER BY s.first",
+        (start, first + count),
     )
-    for number, packed in rows:
-        at, offset = number, 0
-        while offset < len(packed):
-            (length,) = _LENGTH.unpack_from(packed, offset)
-            if first <= at < first + count:
-                out.append(packed[offset + 2 : offset + 2 + length])
-            offset += 2 + length
-            at += 1
-    return out
-
-
-def _last_size(conn: Connection) -> int:
-    return conn.execute(select(func.max(schema.checkpoints.c.size))).scalar_one() or 0
+    return unpack(rows, first, count)
 
 
 def _tell(unit: Unit, failure: Exception | None) -> None:
@@ -476,6 +448,3 @@ def _unavailable(fault: BaseException) -> Unavailable:
         "the database does not answer: it is not known whether this was done",
         "repeat the request with the same idempotency key; if it persists see `keyclave doctor`",
     )
-
-
-assert limits.ENTRY < 1 << 16  # noqa: S101 - the length of an entry fits its uint16
