@@ -197,7 +197,7 @@ def choose(attempt: Attempt, decision: Decision, context: Mapping[str, str]) -> 
 
 def _holds(attempt: Attempt, tags: Mapping[str, str], context: Mapping[str, str]) -> bool:
     """Tell whether an encryption context holds a reference of which only keyed hashes are known."""
-    hashed, tenant = attempt.desk.hashed_tag, attempt.caller.tenant
+    hashed, tenant = attempt.desk.contexts.hashed, attempt.caller.tenant
     return any(name in context and same(hashed(tenant, name, context[name]).encode(), tag.encode()) for name, tag in tags.items())
 
 

@@ -5,7 +5,7 @@ An attempt is a unit of the store. Its answer leaves in `done`, when the group t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -107,19 +107,19 @@ class Attempt:
         for name in _LEFT_BY_A_RUN:
             self.__dict__.pop(name, None)
 
-    def note_context(self, context: Mapping[str, str]) -> None:
-        """Record the encryption context: keyed hashes, except names that policy marks as plain (promise 8)."""
-        tag = self.desk.context_tag
+    def note_context(self, context: dict[str, list[str]]) -> None:
+        """Record an encryption context, as the log shows it; further ones (of a batch) are added to the first."""
         recorded = self.context
-        if recorded is None:
-            self.context = {name: [tag(self.caller.tenant, name, context[name])] for name in sorted(context)}
+        if recorded is None or recorded is context:
+            self.context = context
             return
-        for name, value in context.items():
-            tagged = tag(self.caller.tenant, name, value)
-            values = recorded.setdefault(name, [])
+        for name, (tagged,) in context.items():
+            values = recorded.get(name, ())
             if not values or (values[-1] != tagged and tagged not in values[-64:]):
-                values.append(tagged)
-                self.several = True
+                if not self.several:  # the first one is remembered for others too: it is not ours to add to
+                    self.context = recorded = {known: [*tags] for known, tags in recorded.items()}
+                    self.several = True
+                recorded.setdefault(name, []).append(tagged)
 
     def use_grant(self, right: Alternative) -> None:
         """Remember which grant permitted it; one whose uses are counted is spent once for each item that succeeds."""

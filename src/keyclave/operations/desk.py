@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
@@ -21,7 +20,6 @@ from keyclave.core.errors import Broken, IdempotencyReuse, KeyclaveError, Malfor
 from keyclave.crypto.arena import Slot
 from keyclave.crypto.digest import sha256
 from keyclave.crypto.module import CryptoModule
-from keyclave.crypto.suites import MacAlgorithm
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer, Plane
 from keyclave.operations.access import Access
@@ -30,6 +28,7 @@ from keyclave.operations.approvals.hold import hold
 from keyclave.operations.approvals.room import Approvals
 from keyclave.operations.attempt import Attempt, DryRun, Reply
 from keyclave.operations.callers import Callers
+from keyclave.operations.contexts import Contexts
 from keyclave.operations.grants.spend import spend_grants
 from keyclave.operations.keyring import BLOCK, Keyring, LoadedKey
 from keyclave.operations.limits import Meters, release
@@ -44,7 +43,6 @@ from keyclave.store.interface import Names, Store
 
 TENANT_KEYS = "tenant-keys:"
 """What an attempt touches that makes a tenant; no principal or key is called so."""
-_TAGS = 65_536  # remembered context tags; a tag costs two microseconds to make
 encode_answer = msgspec.json.Encoder().encode
 
 
@@ -81,6 +79,7 @@ class Desk:
         self.workloads = workloads
         self.callers = Callers(store, clock, workloads)
         self.access = Access(revisions)
+        self.contexts = Contexts(module, keyring, plain_context)
         self.people = people
         people.ceremonies.house = self._house_key
         self.approvals = approvals
@@ -89,8 +88,6 @@ class Desk:
         self.workers = workers
         self.on_loop = on_loop
         self.meters = Meters()
-        self._plain = plain_context
-        self._tags: dict[tuple[str, str, str], str] = {}
         self._pending: dict[str, int] = {}
 
     def _house_key(self) -> Slot:
@@ -348,32 +345,6 @@ class Desk:
     def begin(self, op: Operation, caller: Caller, peer: Peer, reply: Reply) -> Attempt:
         """Open an attempt."""
         return Attempt(self, op.name, caller, peer, reply)
-
-    # ---- the context, as the log shows it -----------------------------------------------------------------------------
-    def context_tag(self, tenant: str, name: str, value: str) -> str:
-        """Return what the log records of a context value: `h:` and a keyed hash, or `p:` and the value where policy allows it.
-
-        The key never leaves the server, so nobody can try values against the log; equal values have equal tags, so exposure
-        can be counted and "which events touched patient X" answered by whoever may ask the server.
-        """
-        asked = (tenant, name, value)
-        tag = self._tags.get(asked)
-        if tag is None:
-            tag = "p:" + value if name in self._plain and len(value) <= 64 else self.hashed_tag(tenant, name, value)
-            if len(self._tags) >= _TAGS:
-                self._tags.clear()
-            self._tags[asked] = tag
-        return tag
-
-    def hashed_tag(self, tenant: str, name: str, value: str) -> str:
-        """Return the keyed hash of a context value, as the log records it where policy does not make it plain."""
-        message = canonical("keyclave/context-tag/1", name, value)
-        mac = self.module.mac(self.keyring.tenant_key(tenant, "context"), MacAlgorithm.HMAC_SHA_256, message)
-        return "h:" + base64.urlsafe_b64encode(mac[:16]).decode().rstrip("=")
-
-    def forget_tags(self) -> None:
-        """Drop remembered context values (on seal)."""
-        self._tags.clear()
 
 
 def _unanswered(_attempt: Attempt) -> None:

@@ -12,7 +12,6 @@ from msgspec import Meta
 
 from keyclave.core import limits
 from keyclave.core.errors import Malformed, TooLarge
-from keyclave.envelope.context import encode_context
 from keyclave.operations.access import choose
 from keyclave.operations.attempt import Attempt
 
@@ -131,10 +130,11 @@ def all_to_base64(raws: Iterable[bytes]) -> Iterable[str]:
 
 def admit_context(attempt: Attempt, context: dict[str, str]) -> bytes:
     """Check a context's form and the credential's constraints, record it, and return its canonical bytes."""
-    encoded = encode_context(context)
     decision = attempt.decision
+    known = attempt.desk.contexts.of(attempt.caller.tenant, context) if context else None
     if decision is not None and decision.alternatives:
         choose(attempt, decision, context)
-    if context:
-        attempt.note_context(context)
-    return encoded
+    if known is None:
+        return b""
+    attempt.note_context(known.recorded)
+    return known.encoded

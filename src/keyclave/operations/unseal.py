@@ -137,7 +137,7 @@ def close_house(desk: Desk) -> None:
         desk.log.seal()
     finally:  # a full disk keeps the last checkpoint from being signed, not the keys from being wiped
         desk.keyring.seal()
-        desk.forget_tags()
+        desk.contexts.forget()
         desk.vault.seal()
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keyclave.core.canonical import canonical, canonical_map
 from keyclave.core.clock import SystemClock, to_text
-from keyclave.core.errors import Unknown
+from keyclave.core.errors import Malformed, Unknown
 from keyclave.core.ids import RAW, by_time, from_id, to_id
+from keyclave.envelope.context import encode_context
 from keyclave.envelope.header import authenticated, authenticated_all, key_info
 
 FIELD = st.one_of(st.binary(max_size=20), st.text(max_size=10), st.integers(0, 2**64 - 1))
@@ -30,6 +32,21 @@ def test_two_lists_of_fields_never_share_an_encoding(a: list[bytes | str | int],
 def test_two_maps_never_share_an_encoding(a: dict[str, str], b: dict[str, str]) -> None:
     assert (canonical_map(a) == canonical_map(b)) == (a == b)
     assert canonical_map(dict(reversed(a.items()))) == canonical_map(a)
+
+
+@given(st.text(max_size=3), st.text(st.characters(codec=None, max_codepoint=0x3000), max_size=3))
+@example("", "v").via("the shortest")
+@example("a b", "v").via("a space in a name")
+@example("n", "\u2028").via("a line separator")
+@example("n", "\xa0\xad\u200b").via("what Python does not print, but no line is forged with")
+@example("n", "\ud800").via("half a surrogate")
+def test_a_context_is_admitted_by_its_letters_alone(name: str, value: str) -> None:
+    good = re.fullmatch(r"[!-~]{1,128}", name) and not re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", value)
+    if good:
+        assert encode_context({name: value}) == canonical_map({name: value})
+    else:
+        with pytest.raises(Malformed):
+            encode_context({name: value})
 
 
 @given(

@@ -106,7 +106,7 @@ def reference_tags(desk: Desk, tenant: str, rules: Rules, reference: str) -> dic
     """Return the keyed hashes of a reference under each name of the encryption context that may hold it."""
     if not reference:
         return {}
-    return {name: desk.hashed_tag(tenant, name, reference) for name in rules.break_glass.context_names}
+    return {name: desk.contexts.hashed(tenant, name, reference) for name in rules.break_glass.context_names}
 
 
 def _eligibility(desk: Desk, attempt: Attempt) -> Eligibility:

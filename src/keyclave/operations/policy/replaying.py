@@ -128,7 +128,7 @@ class Replay:
         if "*" in values:
             return True
         try:
-            tags = {self._desk.context_tag(self._tenant, name, value) for value in values}
+            tags = {self._desk.contexts.tag(self._tenant, name, value) for value in values}
         except Sealed:
             return False
         return tags.issuperset(recorded)
