@@ -24,7 +24,7 @@ from tests.nodes import Node, Pair, open_pair
 from tests.protocols.every import wrapped_for
 from tests.visitor import Visitor, origin_of
 
-pytestmark = pytest.mark.requirement("R6", "R30")
+pytestmark = pytest.mark.requirement("R15", "R30")
 PASSWORD = "seven lanterns on the quay"
 _number = itertools.count(1)
 

@@ -38,6 +38,20 @@ def test_the_session_is_in_a_strict_cookie_and_the_sign_on_of_this_browser_is_ov
     assert browser.get(back).status_code == 403  # the browser holds no sign-on any more
 
 
+def test_a_server_that_starts_anew_ends_what_was_begun_before(house: House) -> None:
+    house.invite("oidc:corp:rupert")
+    browser = house.browser()
+    back = browser.prove(browser.begin(), "rupert")
+    house.live.kill()  # the process that comes back shares its store and its root with the one that is gone, like another node
+    house.live.restart()
+    cookie = browser.http.cookies["__Host-keyclave-sign-on"]
+    assert browser.get(back).status_code == 200
+    assert house.who(browser)["principal"] == "oidc:corp:rupert"
+    again = house.browser()
+    again.http.cookies.set("__Host-keyclave-sign-on", cookie)
+    assert again.get(back).status_code == 403
+
+
 def test_who_was_not_invited_is_not_let_in_and_the_log_says_whom_to_invite(house: House) -> None:
     browser = house.browser()
     page = browser.sign_on("mallory")

@@ -125,3 +125,65 @@ def test_another_rate_holds_from_the_next_request() -> None:
         meters.admit_caller(attempt(at=NOW + MICROSECONDS), fast)
     with pytest.raises(LimitReached):
         meters.admit_caller(attempt(at=NOW + MICROSECONDS), slow)
+
+
+# ---- of several nodes ------------------------------------------------------------------------------------------------------------
+def nodes(number: int) -> list[Meters]:
+    made = [Meters() for _ in range(number)]
+    for meters in made:
+        meters.live_nodes = lambda: number
+    return made
+
+
+def admitted(meters: Meters, rate: Rate, at: int, size: int = 1) -> bool:
+    try:
+        meters.admit_tenant(attempt(at=at, size=size), rate)
+    except LimitReached:
+        return False
+    return True
+
+
+@pytest.mark.requirement("R29")
+@given(st.integers(1, 8), st.integers(8, 200), st.integers(8, 400))
+def test_all_nodes_together_admit_what_one_would(number: int, rate: int, burst: int) -> None:
+    limit, made, seconds = Rate(per_second=rate, burst=burst), nodes(number), 3
+    taken = sum(
+        admitted(meters, limit, NOW + ms * 1000) for ms in range(0, 1000 * seconds, 4) for meters in made for _ in range(2)
+    )
+    asked = 2 * number * 250 * seconds
+    assert taken <= burst + rate * seconds + number
+    assert taken >= min(asked, burst + rate * seconds - 2 * number - rate * seconds * 0.01 - number * 2)
+
+
+@pytest.mark.requirement("R29")
+def test_a_batch_of_the_whole_burst_is_admitted_by_one_node_and_owed() -> None:
+    rate, (one, other, third) = Rate(per_second=30, burst=30), nodes(3)
+    assert admitted(one, rate, NOW, 30)  # three times its share
+    assert not admitted(one, rate, NOW + 2 * MICROSECONDS)
+    assert not admitted(other, rate, NOW, 31)
+    assert admitted(third, rate, NOW)
+    assert not admitted(third, rate, NOW, 30)  # not beside anything else
+    assert admitted(third, rate, NOW + MICROSECONDS // 10, 30)
+    assert admitted(one, rate, NOW + 3 * MICROSECONDS)  # 30 uses at a third of 30 a second
+
+
+@pytest.mark.requirement("R29")
+def test_a_quota_is_shared_and_never_nothing() -> None:
+    for most, number, share in ((9, 3, 3), (10, 3, 3), (1, 3, 1), (1024, 3, 341)):
+        meters = nodes(number)[0]
+        for _ in range(share):
+            meters.admit_caller(attempt(), Rate(concurrent=most))
+        with pytest.raises(LimitReached):
+            meters.admit_caller(attempt(), Rate(concurrent=most))
+
+
+@pytest.mark.requirement("R29")
+def test_shares_follow_the_nodes_that_live() -> None:
+    meters, live, rate = Meters(), 2, Rate(per_second=10, burst=10)
+    meters.live_nodes = lambda: live
+    taken = attempt()
+    assert sum(admitted(meters, rate, NOW) for _ in range(10)) == 5
+    live = 1  # the other one died: its share is this one's
+    assert sum(admitted(meters, rate, NOW) for _ in range(10)) == 0  # what was taken at half the pace is owed
+    assert sum(admitted(meters, rate, NOW + MICROSECONDS) for _ in range(20)) == 10
+    assert taken.meters == ()
