@@ -52,7 +52,9 @@ def read_request(bundle: dict[str, Any]) -> tuple[dict[str, Any], str]:
         formed = (
             set(request) == _REQUEST_NAMES
             and request["format"] == REQUEST
-            and set(rule) == {"count", "hours", "roles"}
+            and set(rule) == {"assurance", "count", "hours", "roles"}
+            and type(rule["assurance"]) is int
+            and 1 <= rule["assurance"] <= 3
             and type(rule["count"]) is int
             and rule["count"] >= 1
             and type(rule["hours"]) is int

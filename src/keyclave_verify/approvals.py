@@ -147,6 +147,9 @@ class ApprovalCheck:
             detail_public_sha256=sha256(public).hexdigest(),
         )  # fmt: skip
         self._times(request, said, logged, enrolled, what)
+        level, asked = enrolled.detail("aal"), request["rule"]["assurance"]
+        if type(level) is not int or level < asked:
+            self.report.add(Fault("enrolment", "assurance_low", f"{what} proves assurance level {level}, and {asked} was asked"))
         if self.report.fault_count == before:
             roles = frozenset(str(logged.detail("roles")).split(","))
             self.approvers.append((logged.index, approver, roles))

@@ -201,7 +201,7 @@ def test_a_requester_whose_credential_is_revoked_executes_nothing(ward: Ward, do
 @pytest.mark.requirement("R31")
 def test_denied_and_withdrawn_requests_approve_nothing_and_say_why(ward: Ward, doomed: str) -> None:
     denied = ward.approved(doomed)
-    assert code(ward.post(f"/v1/approvals/{denied}/deny", "second", {"reason": "no"})) == "refused"  # one's own
+    assert code(ward.post(f"/v1/approvals/{denied}/deny", "second", {"reason": "no"})) == "separation_of_duties"  # one's own
     assert code(ward.post(f"/v1/approvals/{denied}/deny", "night", {"reason": ""})) == "malformed"
     assert ward.post(f"/v1/approvals/{denied}/deny", "night", {"reason": "still needed"}).status_code == 200
     assert code(ward.execute(denied)) == "wrong_state"

@@ -172,7 +172,7 @@ def test_a_key_is_enrolled_by_whoever_holds_it(house: Live, somebody: Somebody) 
     ]
     said = next(e for e in events if e["id"] == made.json()["event"])["detail"]
     assert said == {
-        "authenticator": made.json()["id"], "kind": "key", "principal": visitor.name,
+        "aal": 2, "authenticator": made.json()["id"], "kind": "key", "principal": visitor.name,
         "public_sha256": made.json()["public_sha256"],
     }  # fmt: skip
     assert hashes.SHA256.digest_size * 2 == len(said["public_sha256"])

@@ -86,7 +86,7 @@ def test_a_principal_that_holds_one_duty_never_gets_another(live: Live) -> None:
 def test_nobody_issues_to_themselves(live: Live) -> None:
     own = live.get("/v1/whoami", "custodian").json()["principal"]
     answer = issue(live, "custodian", own, "custodian")
-    assert (answer.status_code, answer.json()["code"]) == (403, "refused")
+    assert (answer.status_code, answer.json()["code"]) == (409, "separation_of_duties")
     assert "themselves" in answer.json()["detail"]
 
 

@@ -284,7 +284,8 @@ def test_reading_database_and_lists_does_not_tell_who_may_break_the_glass(own_li
         for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             if table in ("principals", "credentials"):  # that the person exists is no secret
                 continue
-            for row in database.execute(f"SELECT * FROM {table}"):
+            known = " WHERE event NOT IN (SELECT event FROM acts WHERE action = 'credential-issue')" * (table == "acts")
+            for row in database.execute(f"SELECT * FROM {table}{known}"):
                 late = table != "segments" or row[0] >= start
                 assert not (late and person.name in str(row)), table
 
@@ -382,7 +383,7 @@ def test_nobody_becomes_eligible_by_a_signature_of_their_own(live: Live) -> None
     asked = {"principal": auditor, "role": "auditor"}
     request = {"operation": "eligibility-create", "ref": "", "request": asked, "reason": "why not"}
     made = live.post("/v1/approvals", "custodian", request).json()["id"]
-    assert live.approver("auditor").sign(made)[0] == 200
-    done = live.post(f"/v1/approvals/{made}/execute", "custodian")
-    assert done.json()["results"][0]["error"]["code"] == "separation_of_duties", done.text
+    status, answer = live.approver("auditor").sign(made)
+    assert (status, "themselves" in answer["detail"]) == (403, True)
+    assert live.post(f"/v1/approvals/{made}/execute", "custodian", alone=True).json()["code"] == "approval_required"
     assert held() == before

@@ -19,8 +19,10 @@ FORMAT = "keyclave/approval-request/1"
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`count` distinct approvers who each hold one of `roles`, or a role nested in one, within `hours` of the request."""
+    """`count` distinct approvers who each hold one of `roles`, or a role nested in one, within `hours` of the request; each signs
+    with what proves the level `assurance`."""
 
+    assurance: int
     count: int
     hours: int
     roles: tuple[str, ...]

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 FRESH = 5 * 60 * MICROSECONDS  # what `context.fresh` means in a policy
 _REMEMBERED = 4096  # decisions of one caller
 _NO_NETWORKS: frozenset[str] = frozenset()
+_ADVICE = {
+    2: "log in with a passkey: `keyclave login`",
+    3: "log in with a passkey that stays on one device, such as a security key: `keyclave login`; one that is synced proves less",
+}
 
 
 class Asking(Protocol):
@@ -280,12 +284,12 @@ def check_assurance(attempt: Asking, revision: Compiled) -> None:
     """Refuse somebody of whom one is not sure enough, or whose last proof of presence is too old."""
     rules, standing = revision.rules, attempt.caller.standing
     needed = rules.assurance.of(attempt.caller.role)
-    if rules.approval(attempt.action) is not None:
-        needed = max(needed, rules.assurance.sensitive)
+    approval = rules.approval(attempt.action)
+    if approval is not None:
+        needed = max(needed, approval.assurance)
     if standing.aal < needed:
         raise AssuranceRequired(
-            f"{attempt.action} asks for assurance level {needed}, and this credential gives {standing.aal}",
-            "log in with a passkey: `keyclave login`",
+            f"{attempt.action} asks for assurance level {needed}, and this credential gives {standing.aal}", _ADVICE[needed]
         )
     seconds = rules.fresh_seconds(attempt.action)
     if seconds and attempt.at - standing.stepped_up_at > seconds * MICROSECONDS:

@@ -72,6 +72,7 @@ class Attempt:
     inner: tuple[Attempt, ...] = ()  # items done in the same transaction, each with its own events after this one's
     item: set[str] | None = None  # counted grants that the item at hand uses
     key: LoadedKey | None = None
+    kept_as: tuple[str, ...] = ()  # names of the act that is kept for separation of duties; none for what no rule can be over
     key_id = ""
     meter: Meter | None = None  # of its principal, where it counts as unanswered
     meters: tuple[Meter, ...] = ()  # of key and tenant

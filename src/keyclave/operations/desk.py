@@ -22,6 +22,7 @@ from keyclave.crypto.digest import sha256
 from keyclave.crypto.module import CryptoModule
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer, Plane
+from keyclave.operations import apart
 from keyclave.operations.access import Access
 from keyclave.operations.approvals.execute import execute, prepare
 from keyclave.operations.approvals.hold import hold
@@ -160,6 +161,7 @@ class Desk:
         self.access.decide(attempt, op, key)
         if key is not None:
             attempt.key_id = key.key.id
+        apart.bind(self, op, attempt)
         return key
 
     def find(self, tenant: str, ref: str) -> LoadedKey:
@@ -305,6 +307,8 @@ class Desk:
         for spend in attempt.spends:
             spend(transaction)
         answer = attempt.change_fn(transaction)
+        if attempt.kept_as and answer is not None and attempt.error is None:
+            apart.keep(attempt, transaction)
         if hasattr(answer, "event"):
             answer.event = attempt.event
         attempt.answer = answer

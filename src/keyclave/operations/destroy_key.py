@@ -14,7 +14,7 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from keyclave.core.clock import to_text
-from keyclave.core.errors import Malformed, Refused, Unknown, WrongState
+from keyclave.core.errors import Malformed, Unknown, WrongState
 from keyclave.keys.model import DAY, Key, Version
 from keyclave.keys.transitions import TRANSITIONS, Move, moved
 from keyclave.operations.attempt import Attempt
@@ -65,12 +65,11 @@ def cancel(_desk: Desk, attempt: Attempt, key: LoadedKey, request: MoveRequest) 
 
 
 def destroy(_desk: Desk, attempt: Attempt, key: LoadedKey, request: MoveRequest) -> Callable[[Connection], KeyView]:
-    """Destroy the material: after the waiting period, by another custodian than the one who scheduled it."""
+    """Destroy the material: after the waiting period. That it is another custodian than the one who scheduled it, policy's
+    rules hold (policy/apart.py)."""
     before, version = _one(attempt, key, request.version)
     if version.destroy_at is None or not version.scheduled:
         raise WrongState(f"version {version.number} is not scheduled for destruction", "schedule it with a reason first")
-    if version.destroy_by == attempt.caller.principal:
-        raise Refused("who scheduled a destruction does not perform it", "another custodian does: nobody acts alone")
     if attempt.at < version.destroy_at:
         raise WrongState(
             f"its waiting period ends at {to_text(version.destroy_at)}", "destroy it then, or cancel the destruction"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from keyclave.operations.apart import OVER, over
 from keyclave.operations.operation import Operation
 from keyclave.policy.bundle import Bundle, standard
 from keyclave.policy.cedar import Kind
@@ -66,7 +67,11 @@ def kinds(operations: Iterable[Operation]) -> dict[str, Kind]:
     on_key = {op.name for op in rows if op.on_key}
     contextual = {op.name for op in rows if op.on_key and op.request is not None and _has_context(op.request)}
     own = {op.name for op in rows if op.self_service}
-    return {name: Kind(_group(name), name in on_key, name in contextual, name in own) for name in DUTIES}
+    things = {**OVER, **{op.name: over(op) for op in rows if op.changes}}
+    return {
+        name: Kind(_group(name), name in on_key, name in contextual, name in own, things.get(name, frozenset()))
+        for name in DUTIES
+    }
 
 
 def _group(name: str) -> str:

@@ -35,12 +35,14 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|;')
 
 class Kind(msgspec.Struct, frozen=True):
     """What is said of an operation: its group (`use`, `manage` or `read`), whether it is done on a key, whether its request has
-    an encryption context, and whether everybody does it for themselves, without a permit (`own`)."""
+    an encryption context, and whether everybody does it for themselves, without a permit (`own`). `over`: the kinds of things
+    that it changes, as separation of duties knows them."""
 
     group: str
     on_key: bool
     context: bool = False
     own: bool = False
+    over: frozenset[str] = frozenset()
 
 
 class Policy(msgspec.Struct, frozen=True):

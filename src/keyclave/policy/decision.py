@@ -11,12 +11,13 @@ class ApprovalRule(msgspec.Struct, frozen=True, kw_only=True):
     """How many people must sign a sensitive operation before it is done, and who counts.
 
     `count` distinct approvers, the requester never among them, each holding one of `roles` (or a role nested in one);
-    `hours` from the request to the end of its window.
+    `hours` from the request to the end of its window. `assurance`: of the authenticators that sign, and of whoever asks.
     """
 
     count: int
     roles: tuple[str, ...]
     hours: int = 24
+    assurance: int = 1
 
 
 class Alternative(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ import cedarpy
 import msgspec
 
 from keyclave.core.errors import Malformed
+from keyclave.policy.apart import Apart, in_force
 from keyclave.policy.bundle import Bundle
 from keyclave.policy.cedar import BUILT_IN, Kind, Policy, built_in, chunked, parsed, read_policies, schema_text, validate
 from keyclave.policy.rules import Rules, read_rules
@@ -68,13 +69,14 @@ class Compiler:
 
     def __init__(self, kinds: Mapping[str, Kind]) -> None:
         self.kinds = kinds
+        self._over = {name: kind.over for name, kind in kinds.items()}
         self.schema_text = schema_text(kinds)
         self.schema = cedarpy.Schema.from_str(self.schema_text)
         self._made: dict[bytes, Compiled] = {}  # by digest: what was planned is compiled when it is applied
 
     def findings(self, bundle: Bundle) -> tuple[int, list[str]]:
         """Return how many policies a bundle has and everything that Cedar's validator finds; `Malformed` if it cannot be read."""
-        read_rules(bundle.rules, frozenset(self.kinds))
+        read_rules(bundle.rules, self._over)
         policies = read_policies(bundle.cedar, self.kinds)
         return len(policies), validate(policies, self.schema, self.kinds)
 
@@ -93,7 +95,7 @@ class Compiler:
         return known
 
     def _compile(self, bundle: Bundle, digest: bytes) -> Compiled:
-        rules = read_rules(bundle.rules, frozenset(self.kinds))
+        rules = read_rules(bundle.rules, self._over)
         policies = read_policies(bundle.cedar, self.kinds)
         findings = validate(policies, self.schema, self.kinds)
         if findings:
@@ -111,6 +113,9 @@ class Compiled:
         self.bundle = bundle
         self.digest = digest
         self.rules = rules
+        self.apart = in_force(rules.apart)
+        self.apart_then = _by_act(self.apart, "then")
+        self.apart_approve = _by_act(self.apart, "approve")
         self.policies = {policy.id: policy for policy in policies}
         self.networks = [(name, [ipaddress.ip_network(b) for b in blocks]) for name, blocks in rules.networks.items()]
         limits = rules.limits
@@ -153,6 +158,12 @@ class Compiled:
             elif not found.errors:
                 errors.append("no decision")
         return Verdict(tuple(sorted(permits)), tuple(sorted(forbids)), tuple(errors))
+
+
+def _by_act(rules: tuple[Apart, ...], side: str) -> dict[str, tuple[Apart, ...]]:
+    """Return the rules that keep somebody from an act, by the act."""
+    names = {name for rule in rules for name in getattr(rule, side)}
+    return {name: tuple(rule for rule in rules if name in getattr(rule, side)) for name in names}
 
 
 def _slices(policies: list[Policy], operations: frozenset[str]) -> dict[str, tuple[cedarpy.PolicySet, ...]]:

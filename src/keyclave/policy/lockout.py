@@ -34,7 +34,7 @@ def way_back(compiled: Compiled, tenant: str, holders: Sequence[Holder]) -> str:
         return "nobody could change the policy again: let a custodian or operator who is enrolled do policy-apply"
     if rule is None:
         return ""
-    least = max(1, compiled.rules.assurance.sensitive)
+    least = max(1, rule.assurance)
     signing = [one for one in holders if one.signs >= least and _holds(compiled, one, rule.roles)]
     approvers = {one.subject.name for one in signing if _can(compiled, tenant, _approving(compiled), one)}
     most = max(len(approvers - {one.subject.name}) for one in proposers)
@@ -51,6 +51,12 @@ def _holds(compiled: Compiled, holder: Holder, roles: tuple[str, ...]) -> bool:
     return not compiled.ancestors((subject.duty.value, *subject.roles)).isdisjoint(roles)
 
 
+def _least(compiled: Compiled) -> int:
+    """Return the assurance level that a change of the policy asks of whoever asks for it."""
+    rule = compiled.rules.approval(APPLY)
+    return 1 if rule is None else rule.assurance
+
+
 def _asking(compiled: Compiled) -> tuple[str, ...]:
     return tuple(name for name in (APPLY, "approval-request", "approval-execute") if name in compiled.kinds)
 
@@ -62,7 +68,7 @@ def _approving(compiled: Compiled) -> tuple[str, ...]:
 def _can(compiled: Compiled, tenant: str, actions: tuple[str, ...], holder: Holder) -> bool:
     """Tell whether a person can do each of some operations in one situation or other; approving asks the assurance of asking."""
     subject = holder.subject
-    if subject.duty is Role.PERSON or holder.aal < compiled.rules.assurance.sensitive:
+    if subject.duty is Role.PERSON or holder.aal < _least(compiled):
         return False
     return all(subject.duty in DUTIES[action] and _once(compiled, tenant, action, holder) for action in actions)
 

@@ -79,8 +79,9 @@ def sure_enough(compiled: Compiled, action: str, subject: Subject, situation: Si
     if not subject.person:
         return True
     needed = rules.assurance.of(subject.duty)
-    if rules.approval(action) is not None:
-        needed = max(needed, rules.assurance.sensitive)
+    approval = rules.approval(action)
+    if approval is not None:
+        needed = max(needed, approval.assurance)
     return situation.aal >= needed and (situation.fresh or not rules.fresh_seconds(action))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import tomllib
+from collections.abc import Mapping, Set
 from typing import Annotated
 
 import msgspec
@@ -16,6 +17,7 @@ from msgspec import Meta
 
 from keyclave.core.errors import Malformed
 from keyclave.identity.roles import Role
+from keyclave.policy.apart import Apart, check_apart
 from keyclave.policy.decision import ApprovalRule
 
 Word = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9._-]*$(?!\n)")]
@@ -37,13 +39,14 @@ class RoleRule(_Rule, frozen=True):
 
 class Sensitive(_Rule, frozen=True):
     """Operations that wait for `count` approvers of `roles` within `hours`, and ask a proof of presence of their requester no
-    older than `fresh_minutes` (0: none)."""
+    older than `fresh_minutes` (0: none). `assurance`: of requester and approvers, where it is more than is asked in general."""
 
     operations: Annotated[tuple[_Operation, ...], Meta(min_length=1, max_length=64)]
     count: _Count = 1
     roles: Annotated[tuple[Word, ...], Meta(min_length=1, max_length=16)] = ("custodian", "operator", "auditor")
     hours: Annotated[int, Meta(ge=1, le=720)] = 24
     fresh_minutes: Annotated[int, Meta(ge=0, le=60)] = 5
+    assurance: _Aal = 1
 
 
 class Assurance(_Rule, frozen=True):
@@ -133,6 +136,7 @@ class Rules(_Rule, frozen=True):
     sensitive: Annotated[tuple[Sensitive, ...], Meta(max_length=64)] = ()
     roles: Annotated[dict[Word, RoleRule], Meta(max_length=512)] = {}
     exclusive: Annotated[tuple[Exclusive, ...], Meta(max_length=64)] = ()
+    apart: Annotated[tuple[Apart, ...], Meta(max_length=64)] = ()
     networks: Annotated[dict[Word, tuple[Annotated[str, Meta(max_length=64)], ...]], Meta(max_length=64)] = {}
     limits: Limits = Limits()
     elevation: Elevation = Elevation()
@@ -152,13 +156,17 @@ class Rules(_Rule, frozen=True):
         return frozenset(found)
 
     def approval(self, operation: str) -> ApprovalRule | None:
-        """Return the strictest rule for an operation: where several name it, the highest count, roles that all of them admit."""
+        """Return the strictest rule for an operation: of several, the highest count and assurance, roles that all admit."""
         naming = [rule for rule in self.sensitive if operation in rule.operations]
         if not naming:
-            return _LEAST_SENSITIVE.get(operation)
+            least = _LEAST_SENSITIVE.get(operation)
+            return None if least is None else msgspec.structs.replace(least, assurance=self.assurance.sensitive)
         roles = [role for role in naming[0].roles if all(role in rule.roles for rule in naming)]
         return ApprovalRule(
-            count=max(rule.count for rule in naming), roles=tuple(roles), hours=min(rule.hours for rule in naming)
+            count=max(rule.count for rule in naming),
+            roles=tuple(roles),
+            hours=min(rule.hours for rule in naming),
+            assurance=max(self.assurance.sensitive, *(rule.assurance for rule in naming)),
         )
 
     def fresh_seconds(self, operation: str) -> int:
@@ -173,8 +181,11 @@ _BUILT_IN = frozenset(role.value for role in Role)
 _LEAST_EXCLUSIVE = (Role.CUSTODIAN, Role.OPERATOR, Role.AUDITOR, Role.APPLICATION, Role.BREAK_GLASS)
 
 
-def read_rules(text: str, operations: frozenset[str]) -> Rules:
-    """Read rules.toml strictly. Malformed, with the place, for anything that is not a rule or cannot hold."""
+def read_rules(text: str, operations: Mapping[str, frozenset[str]]) -> Rules:
+    """Read rules.toml strictly. Malformed, with the place, for anything that is not a rule or cannot hold.
+
+    `operations`: each with the kinds of things that it changes and separation of duties can be over.
+    """
     try:
         rules = msgspec.convert(tomllib.loads(text), Rules)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as fault:
@@ -182,11 +193,12 @@ def read_rules(text: str, operations: frozenset[str]) -> Rules:
     _check_roles(rules)
     known = _BUILT_IN | rules.roles.keys()
     for rule in rules.sensitive:
-        _known("operations", rule.operations, operations)
+        _known("operations", rule.operations, operations.keys())
         _known("roles", rule.roles, known)
     _check_approvable(rules)
-    for apart in rules.exclusive:
-        _known("roles", apart.roles, known)
+    for exclusive in rules.exclusive:
+        _known("roles", exclusive.roles, known)
+    check_apart(rules.apart, operations)
     _known("elevation.approval_roles", rules.elevation.approval_roles, known)
     for name, sign_on in rules.sign_on.items():
         _known(f"sign_on.{name}.groups", tuple(sign_on.groups.values()), known)
@@ -258,7 +270,7 @@ def _refuse_loop(rules: Rules, start: str) -> None:
             todo += rules.roles[role].parents
 
 
-def _known(what: str, names: tuple[str, ...], known: frozenset[str] | set[str]) -> None:
+def _known(what: str, names: tuple[str, ...], known: Set[str]) -> None:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise Malformed(f"rules.toml: {what} names {unknown[0]!r}, which does not exist", "correct the name, or define it first")

@@ -25,11 +25,20 @@ from sqlalchemy import (
 from keyclave.identity.roles import Role
 from keyclave.keys.states import GONE, State
 from keyclave.store import moment_tables, node_tables
-from keyclave.store.access import approval_tables, grant_tables, people_tables, policy_tables, session_tables, workload_tables
+from keyclave.store.access import (
+    act_tables,
+    approval_tables,
+    grant_tables,
+    people_tables,
+    policy_tables,
+    session_tables,
+    workload_tables,
+)
 from keyclave.store.columns import Serial, metadata, one_of, only_where, principal_name
 
 _ROOMS = (
-    policy_tables, approval_tables, people_tables, session_tables, workload_tables, grant_tables, node_tables, moment_tables,
+    policy_tables, approval_tables, people_tables, session_tables, workload_tables, grant_tables, act_tables, node_tables,
+    moment_tables,
 )  # fmt: skip
 
 _GONE = one_of("state", sorted(s.value for s in GONE))

@@ -14,7 +14,7 @@ from keyclave.policy.engine import Compiled, Compiler, Question
 from keyclave.policy.rules import excluded, read_rules
 
 COMPILER = Compiler(kinds(OPERATIONS))
-NAMES = frozenset(COMPILER.kinds)
+NAMES = {name: kind.over for name, kind in COMPILER.kinds.items()}
 
 
 def compiled(cedar: str, rules: str = "") -> Compiled:

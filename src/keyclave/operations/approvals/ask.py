@@ -18,7 +18,8 @@ from keyclave.core.errors import LimitReached, Malformed, Refused, TooLarge
 from keyclave.core.ids import RAW, to_id
 from keyclave.core.limits import NAME, REASON
 from keyclave.crypto.digest import sha256
-from keyclave.operations.approvals.evidence import gather, rule_of
+from keyclave.operations.apart import check_doer
+from keyclave.operations.approvals.evidence import deeds_of, gather, rule_of
 from keyclave.operations.approvals.hold import nobody_can
 from keyclave.operations.approvals.room import plain
 from keyclave.operations.approvals.view import ApprovalView, view
@@ -88,6 +89,7 @@ def ask(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: AskReques
         rule=rule,
         tenant=attempt.caller.tenant,
     )
+    _check_apart(desk, attempt, made)
     canonical = made.canonical()
     if len(canonical) > LARGEST:
         raise TooLarge(f"the request is larger than {LARGEST} bytes", "ask for less at once")
@@ -135,11 +137,28 @@ def _judge(desk: Desk, attempt: Attempt, op: Operation, asked: AskedItem) -> tup
     return Item(if_match=asked.if_match, request=plain(request), **named), rule
 
 
+def _check_apart(desk: Desk, attempt: Attempt, made: ApprovalRequest) -> None:
+    """Refuse now whoever would be refused at the execution for what they did before."""
+    revision = desk.access.revisions.of(attempt.caller.tenant)
+
+    def read(conn: Connection) -> None:
+        for deed in deeds_of(desk, made):
+            check_doer(conn, revision, deed)
+
+    if attempt.caller.standing.person:
+        desk.store.read(read)
+
+
 def _strictest(rules: list[ApprovalRule]) -> Rule:
     """Return one rule that is as strict as each; refuse where nobody could meet it."""
     first = rule_of(rules[0])
     roles = tuple(role for role in first.roles if all(role in rule.roles for rule in rules))
-    rule = Rule(count=max(r.count for r in rules), hours=min(r.hours for r in rules), roles=roles)
+    rule = Rule(
+        assurance=max(r.assurance for r in rules),
+        count=max(r.count for r in rules),
+        hours=min(r.hours for r in rules),
+        roles=roles,
+    )
     if not needed((rule,)) or rule.hours < 1:
         raise nobody_can()
     return rule

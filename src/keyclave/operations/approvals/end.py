@@ -39,8 +39,6 @@ def deny(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: DenyRequ
 
     def check(conn: Connection) -> None:
         evidence = gather(desk, conn, find(conn, attempt.caller.tenant, attempt.ref))
-        if evidence.kept.requester == attempt.caller.principal:
-            raise Refused("your own request is withdrawn, not denied", "use `keyclave approval withdraw`")
         rules = desk.access.revisions.of(attempt.caller.tenant).rules
         roles = held_roles(conn, rules, attempt.caller.tenant, attempt.caller.principal)
         if not attempt.caller.standing.person or not all(roles.intersection(rule.roles) for rule in evidence.rules):

@@ -19,6 +19,7 @@ from keyclave.core.ids import from_id
 from keyclave.crypto.digest import same, sha256
 from keyclave.crypto.signatures import verify_ecdsa
 from keyclave.identity.passkeys import verify_assertion
+from keyclave.operations.apart import Deed, approver_barred, names_of
 from keyclave.operations.forms import from_base64
 from keyclave.operations.people.enrolment import open_bytes
 from keyclave.policy.decision import ApprovalRule
@@ -73,7 +74,8 @@ def gather(desk: Desk, conn: Connection, kept: Approval) -> Evidence:
     rules = desk.access.revisions.of(kept.tenant).rules
     binding = binding_rules(desk, request, rules)
     signed = tuple(approvals.read_signatures(conn, kept.id))
-    approvers = [_approver(desk, conn, kept, signature, rules) for signature in signed]
+    deeds = deeds_of(desk, request)
+    approvers = [_approver(desk, conn, kept, signature, deeds) for signature in signed]
     return Evidence(
         kept=kept,
         canonical=canonical,
@@ -81,7 +83,7 @@ def gather(desk: Desk, conn: Connection, kept: Approval) -> Evidence:
         rules=binding,
         ends_at=min(request.expires_at, ends_at(request.requested_at, binding)),
         signatures=signed,
-        tally=tally(approvers, request.requester, binding, rules.assurance.sensitive),
+        tally=tally(approvers, binding),
     )
 
 
@@ -94,7 +96,25 @@ def binding_rules(desk: Desk, request: ApprovalRequest, rules: Rules) -> tuple[R
 
 def rule_of(rule: ApprovalRule) -> Rule:
     """Return policy's rule as requests hold it."""
-    return Rule(count=rule.count, hours=rule.hours, roles=tuple(sorted(rule.roles)))
+    return Rule(assurance=rule.assurance, count=rule.count, hours=rule.hours, roles=tuple(sorted(rule.roles)))
+
+
+def deeds_of(desk: Desk, request: ApprovalRequest) -> tuple[Deed, ...]:
+    """Return the acts that are asked for, as separation of duties looks at them."""
+    op = desk.approvals.operation(request.operation)
+    found = []
+    for item in request.items:
+        deed = Deed(
+            tenant=request.tenant,
+            doer=request.requester,
+            op=op.name,
+            names=names_of(op, desk.approvals.action(request.operation, item.request)),
+            ref=item.ref,
+            request=desk.approvals.parse(op, item.request),
+            key=item.ref if op.on_key else "",
+        )
+        found.append(deed)
+    return tuple(found)
 
 
 def held_roles(conn: Connection, rules: Rules, tenant: str, principal: str) -> frozenset[str]:
@@ -137,16 +157,18 @@ def verify_proof(desk: Desk, authenticator: Authenticator, statement: bytes, pro
     )
 
 
-def _approver(desk: Desk, conn: Connection, kept: Approval, signature: Signature, rules: Rules) -> Approver:
+def _approver(desk: Desk, conn: Connection, kept: Approval, signature: Signature, deeds: tuple[Deed, ...]) -> Approver:
+    revision = desk.access.revisions.of(kept.tenant)
     person = people.read_person(conn, kept.tenant, signature.approver)
     found = people.read_authenticator(conn, kept.tenant, signature.authenticator)
     return Approver(
         name=signature.approver,
-        roles=held_roles(conn, rules, kept.tenant, signature.approver),
+        roles=held_roles(conn, revision.rules, kept.tenant, signature.approver),
         enabled=person is not None and person.disabled_at is None and person.kind == "person",
         authenticator_live=usable(found, signature.approver),
         aal=0 if found is None else found.aal,
         signature_holds=found is not None and _holds(desk, kept, signature, found),
+        apart=approver_barred(conn, revision, deeds, kept.id, signature.approver),
     )
 
 

@@ -18,7 +18,17 @@ from keyclave.approvals.statement import LONGEST, Statement, challenge, check_st
 from keyclave.core.errors import AssuranceRequired, Conflict, InvalidSignature, Malformed, Refused
 from keyclave.crypto.digest import sha256
 from keyclave.identity.passkeys import verify_assertion
-from keyclave.operations.approvals.evidence import Evidence, find, gather, held_roles, name_approval, usable, verify_proof
+from keyclave.operations.apart import approver_barred
+from keyclave.operations.approvals.evidence import (
+    Evidence,
+    deeds_of,
+    find,
+    gather,
+    held_roles,
+    name_approval,
+    usable,
+    verify_proof,
+)
 from keyclave.operations.approvals.hold import check_open
 from keyclave.operations.approvals.view import ApprovalView, view
 from keyclave.operations.attempt import Attempt
@@ -182,20 +192,21 @@ def _choose(conn: Connection, attempt: Attempt, named: str) -> Authenticator:
 
 def _check_may_sign(desk: Desk, conn: Connection, attempt: Attempt, evidence: Evidence, found: Authenticator) -> frozenset[str]:
     """Refuse whoever would not count, and whoever signed already; return the roles the caller holds."""
-    caller, rules = attempt.caller, desk.access.revisions.of(attempt.caller.tenant).rules
+    caller, revision = attempt.caller, desk.access.revisions.of(attempt.caller.tenant)
     check_open(desk, evidence)
     if not caller.standing.person:
         raise Refused("people approve, programs do not", "ask a person who holds the role")
     person = people.read_person(conn, caller.tenant, caller.principal)
     approver = Approver(
         name=caller.principal,
-        roles=held_roles(conn, rules, caller.tenant, caller.principal),
+        roles=held_roles(conn, revision.rules, caller.tenant, caller.principal),
         enabled=person is not None and person.disabled_at is None,
         authenticator_live=True,
         aal=found.aal,
         signature_holds=True,
+        apart=approver_barred(conn, revision, deeds_of(desk, evidence.request), evidence.kept.id, caller.principal),
     )
-    why = why_not(approver, evidence.request.requester, evidence.rules, rules.assurance.sensitive)
+    why = why_not(approver, evidence.rules)
     if why:
         raise Refused(
             f"you cannot approve this: {why}", "ask another person: `keyclave approval show` says whose signature counts"

@@ -10,7 +10,7 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from keyclave.core.clock import MICROSECONDS
-from keyclave.core.errors import SelfConflict, Unknown
+from keyclave.core.errors import Unknown
 from keyclave.core.ids import RAW, to_id
 from keyclave.identity.elevation import BREAK_GLASS, Eligibility, Reach
 from keyclave.identity.roles import Role
@@ -22,7 +22,6 @@ from keyclave.operations.elevation.separation import check_separation, duty_of
 from keyclave.operations.elevation.view import EligibilityView, PageQuery, eligibility_view
 from keyclave.operations.forms import Answer, Name, Reason, Request
 from keyclave.operations.keyring import LoadedKey
-from keyclave.operations.people.role_rules import check_unbiased
 from keyclave.policy.duties import GLASS_USES
 from keyclave.store.access import elevations as rows
 
@@ -66,8 +65,6 @@ def create(
     caller = attempt.caller
     rules = desk.access.revisions.of(caller.tenant).rules
     duty_of(rules, request.role)
-    if request.principal == caller.principal:
-        raise SelfConflict("nobody makes themselves eligible", "ask another custodian")
     glass = request.role == BREAK_GLASS
     eligibility = Eligibility(
         id=to_id("elg", desk.module.random(RAW)),
@@ -88,7 +85,6 @@ def create(
     attempt.reason = request.reason
 
     def change(transaction: Connection) -> EligibilityView:
-        check_unbiased(transaction, attempt, request.principal)
         check_separation(desk, transaction, caller.tenant, request.principal, [request.role], attempt.at)
         rows.insert_eligibility(transaction, eligibility, tag, sealed)
         return eligibility_view(eligibility)

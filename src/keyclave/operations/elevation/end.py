@@ -10,7 +10,7 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from keyclave.core import limits
-from keyclave.core.errors import SelfConflict, Unknown, WrongState
+from keyclave.core.errors import Unknown, WrongState
 from keyclave.identity.elevation import BREAK_GLASS, Elevation
 from keyclave.identity.roles import Role
 from keyclave.operations.attempt import Attempt
@@ -59,8 +59,6 @@ def review(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: Review
     found = _find(desk, attempt, ref)
     if found.role != BREAK_GLASS:
         raise WrongState(f"{ref} is no break-glass", "only those are reviewed")
-    if found.principal == caller.principal:
-        raise SelfConflict("nobody reviews their own break-glass", "ask another custodian or auditor")
     if found.live(attempt.at):
         raise WrongState(f"{ref} still runs, and its uses with it", "end it first: `keyclave elevation end`")
     attempt.reason = request.notes

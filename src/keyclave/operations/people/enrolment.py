@@ -107,7 +107,7 @@ def new_authenticator(desk: Desk, attempt: Attempt, kind: str, label: str, aal: 
         enrolled_at=attempt.at,
         **more,  # type: ignore[arg-type]
     )
-    attempt.detail = {"authenticator": made.id, "kind": kind, "principal": made.principal}
+    attempt.detail = {"aal": aal, "authenticator": made.id, "kind": kind, "principal": made.principal}
     if made.public is not None:
         attempt.detail = {**attempt.detail, "public_sha256": sha256(made.public).hex()}
     attempt.detail = dict(sorted(attempt.detail.items()))

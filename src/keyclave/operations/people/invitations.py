@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from keyclave.core import limits
 from keyclave.core.clock import MICROSECONDS, to_text
-from keyclave.core.errors import Conflict, Malformed, Refused, SelfConflict, Unknown
+from keyclave.core.errors import Conflict, Malformed, Refused, Unknown
 from keyclave.core.ids import RAW, to_id
 from keyclave.crypto.bearer import INVITATION, new_token
 from keyclave.identity.names import check_local, kind_of
@@ -25,7 +25,7 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.elevation.separation import check_separation
 from keyclave.operations.forms import Answer, Reason, Request
 from keyclave.operations.keyring import LoadedKey
-from keyclave.operations.people.role_rules import check_roles, check_unbiased
+from keyclave.operations.people.role_rules import check_roles
 from keyclave.store import records
 from keyclave.store.access import invitations, people
 from keyclave.store.access.invitations import Invitation
@@ -116,7 +116,6 @@ def invite(
 
     def change(transaction: Connection) -> IssuedInvitation:
         made = invitation
-        check_unbiased(transaction, attempt, made.principal)
         decision = attempt.decision  # an approval that was only shown, where policy asks for none, was checked by nobody
         if attempt.approval and decision is not None and decision.approval is not None:
             made = msgspec.structs.replace(made, confirmed_by=attempt.approval, confirmed_at=attempt.at)
@@ -131,8 +130,6 @@ def invite(
 
 
 def _check(desk: Desk, attempt: Attempt, request: InviteRequest) -> None:
-    if request.principal == attempt.caller.principal:
-        raise SelfConflict("nobody invites themselves", "ask another person to invite you")
     if request.role is Role.APPLICATION:
         raise Malformed("applications are not invited", "issue a credential or an enrolment token for the workload")
     if kind_of(request.principal) != "oidc":  # whom another house vouches for is invited under the name that it gives
@@ -157,8 +154,6 @@ def confirm(
 ) -> Callable[[Connection], InvitationView]:
     """Stand behind somebody else's invitation: from now on its token opens an enrolment."""
     caller, found = attempt.caller, _find(desk, attempt)
-    if caller.principal in (found.invited_by, found.principal):
-        raise SelfConflict("a second person confirms an invitation", "ask somebody other than who invited and who is invited")
     attempt.reason, attempt.detail = request.reason, {"invitation": found.id, "principal": found.principal}
 
     def change(transaction: Connection) -> InvitationView:

@@ -101,7 +101,7 @@ def answer(revision: Compiled, operation: str, found: Judgement) -> ExplainAnswe
         approval=None
         if approval is None
         else ShownApproval(count=approval.count, roles=list(approval.roles), hours=approval.hours),
-        assurance=needed if approval is None else max(needed, rules.assurance.sensitive),
+        assurance=needed if approval is None else max(needed, approval.assurance),
         fresh_seconds=rules.fresh_seconds(operation),
         credential=found.caller.id,
         attributes=_attributes(found),

@@ -1,0 +1,28 @@
+"""Acts of people on things, as rows: added with the act itself, read where separation of duties is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from sqlalchemy import Connection, select
+
+from keyclave.policy.apart import Act
+from keyclave.store.access.act_tables import acts
+
+_c = acts.c
+
+
+def insert_acts(conn: Connection, tenant: str, principal: str, at: int, event: str, done: Iterable[tuple[str, str, str]]) -> None:
+    """Keep what somebody did: (action, kind of thing, thing) each."""
+    rows = [
+        {"tenant": tenant, "kind": kind, "subject": subject, "action": action, "principal": principal, "at": at, "event": event}
+        for action, kind, subject in done
+    ]
+    if rows:
+        conn.execute(acts.insert(), rows)
+
+
+def read_acts(conn: Connection, tenant: str, kind: str, subject: str, actions: Collection[str]) -> list[Act]:
+    """Return what was done on a thing, in order, of these actions."""
+    query = select(_c.action, _c.principal).where(_c.tenant == tenant, _c.kind == kind, _c.subject == subject)
+    return [Act(row.action, row.principal) for row in conn.execute(query.where(_c.action.in_(actions)).order_by(_c.number))]
