@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from keyclave.store.columns import principal_name
+
 revision = "0010"
 down_revision = "0009"
 branch_labels = None
@@ -30,9 +32,9 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("tenant", sa.String(length=40), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("subject", sa.String(length=300), nullable=False),
+        sa.Column("subject", principal_name(300), nullable=False),
         sa.Column("action", sa.String(length=40), nullable=False),
-        sa.Column("principal", sa.String(length=256), nullable=False),
+        sa.Column("principal", principal_name(256), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("event", sa.String(length=64), nullable=True),
         sa.ForeignKeyConstraint(["tenant"], ["tenants.id"], name=op.f("fk_acts_tenant")),
