@@ -16,6 +16,7 @@ import pytest
 
 from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import Refused, Sealed
+from keyclave.operations.elevation.upkeep import keep_elevations
 from keyclave.operations.people import ceremonies, cli_login
 from keyclave.store import moments
 from keyclave.store.moments import Moment
@@ -474,3 +475,52 @@ def test_a_row_is_taken_and_changed_only_as_it_was_read(pair: Pair) -> None:
     assert store.read(lambda conn: moments.find_moment(conn, "device", bytes(32), now + 10)) is None
     assert store.write(lambda conn: moments.take_moment(conn, read))
     assert not store.write(lambda conn: moments.take_moment(conn, read))
+
+
+# ---- what goes by the clock ------------------------------------------------------------------------------------------------------
+def ended_elevation(pair: Pair, who: Visitor) -> str:
+    """Keep an elevation whose time is over and which nobody has written down as ended."""
+    from keyclave.identity.elevation import Elevation, Eligibility
+    from keyclave.store.access import elevations
+
+    now, number = pair.clock.now(), next(_number)
+    me = pair.one.get("/v1/whoami", who.login()).json()
+    eligibility = Eligibility(
+        id=f"eli_{number}", tenant=me["tenant"], principal=who.name, role="operator", created_at=now - 9, created_by="c",
+        expires_at=now + 9,
+    )  # fmt: skip
+    elevation = Elevation(
+        id=f"elv_{number}", tenant=me["tenant"], principal=who.name, credential=me["credential"], role="operator", duty="operator",
+        eligibility=eligibility.id, reason="r", started_at=now - 8, ends_at=now - 1,
+    )  # fmt: skip
+    pair.one.store.write(lambda conn: elevations.insert_eligibility(conn, eligibility))
+    pair.one.store.write(lambda conn: elevations.insert_elevation(conn, elevation))
+    return elevation.id
+
+
+def ends_in_the_log(pair: Pair, elevation: str) -> int:
+    entries = pair.one.store.read_entries(0, 1 << 20)
+    return sum(b'"elevation-end"' in entry and elevation.encode() in entry for entry in entries)
+
+
+def test_what_goes_by_the_clock_is_written_down_by_one_node(pair: Pair, somebody: Visitor) -> None:
+    elevation = ended_elevation(pair, somebody)
+    found = [keep_elevations(node.desk) for node in (pair.one, pair.other, pair.one)]  # before either commits
+    assert found == [1, 0, 0]
+    for node in (pair.one, pair.other):
+        node.store.flush()
+        assert keep_elevations(node.desk) == 0
+    assert ends_in_the_log(pair, elevation) == 1
+
+
+def test_what_a_node_claimed_and_did_not_do_another_does(pair: Pair, somebody: Visitor) -> None:
+    elevation = ended_elevation(pair, somebody)
+    assert keep_elevations(pair.one.desk) == 1
+    pair.one.store._queue.clear()  # it dies between its claim and its commit
+    pair.one.restart()
+    assert keep_elevations(pair.other.desk) == 0
+    pair.clock.pass_by(61)
+    assert keep_elevations(pair.other.desk) == 1
+    pair.other.store.flush()
+    assert keep_elevations(pair.one.desk) == 0
+    assert ends_in_the_log(pair, elevation) == 1

@@ -68,6 +68,10 @@ class Store(Protocol):
         """Run `fn` on a snapshot, from any thread."""
         ...
 
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        """Run `fn` in a transaction of its own, for what leaves no event. It may run more than once."""
+        ...
+
     def enqueue(self, unit: Unit) -> int:
         """Take a unit into the next group; return the number its first event will have, unless another writer is faster.
 

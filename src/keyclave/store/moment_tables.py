@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from keyclave.store.columns import metadata, one_of
 
-KINDS = ("device", "failure", "import")
+KINDS = ("claim", "device", "failure", "import")
 
 moments = Table(
     "moments",

@@ -81,6 +81,12 @@ def count_waiting(conn: Connection, kind: str, now: int, owner: str | None = Non
     return int(conn.execute(query if owner is None else query.where(_c.owner == owner)).scalar_one())
 
 
+def claim(conn: Connection, name: bytes, node: str, now: int, lasts: int) -> bool:
+    """Claim something that one of several nodes is to do; False while another's claim lasts, `lasts` microseconds at most."""
+    conn.execute(delete(moments).where(_c.kind == "claim", _c.name == name, _c.expires_at <= now))
+    return keep_moment(conn, Moment(kind="claim", name=name, owner=node[:64], made_at=now, expires_at=now + lasts))
+
+
 # ---- failures in a row ----------------------------------------------------------------------------------------------------
 def count_failed(conn: Connection, name: bytes, owner: str, at: int, quiet: int) -> None:
     """Count a failure under `name`, one more than the last unless that is `quiet` microseconds ago."""

@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
+from keyclave.core.canonical import canonical
 from keyclave.core.clock import MICROSECONDS
+from keyclave.crypto.digest import sha256
 from keyclave.identity.caller import Caller, Credential, Standing
 from keyclave.identity.elevation import Elevation
 from keyclave.identity.peer import Peer
@@ -20,20 +22,35 @@ from keyclave.operations.elevation.alarms import alarm_keepers
 from keyclave.operations.elevation.elevate import CLOCK
 from keyclave.operations.forms import Answer
 from keyclave.store.access import elevations as rows
+from keyclave.store.moments import claim
 
 _AT_ONCE = 100
+_CLAIM = 60 * MICROSECONDS  # for one group commit; after it what was claimed is not found any more
 
 
 def keep_elevations(desk: Desk) -> int:
     """Write down what has ended and alarm of what is overdue; return how many events that will be."""
     now = desk.clock.now()
     over, late = desk.store.read(lambda conn: (rows.over(conn, now, _AT_ONCE), rows.overdue(conn, now, _AT_ONCE)))
+    over = _mine(desk, "ended", over, now)
     for elevation in over:
         _ended(desk, elevation)
-    due = [elevation for elevation in late if now >= _next_alarm(desk, elevation)]
+    due = _mine(desk, "overdue", [elevation for elevation in late if now >= _next_alarm(desk, elevation)], now)
     for elevation in due:
         _alarm(desk, elevation)
     return len(over) + len(due)
+
+
+def _mine(desk: Desk, what: str, found: list[Elevation], now: int) -> list[Elevation]:
+    """Return which of them this node is to write down: the clock strikes at every node, and each would leave its own event.
+
+    A node that claims one and dies leaves it to whoever looks after the claim is over.
+    """
+    if not found or not desk.store.shared:
+        return found
+    names = [sha256(canonical("keyclave/claim/1", what, elevation.id)) for elevation in found]
+    claimed = desk.store.write(lambda conn: [claim(conn, name, desk.store.node, now, _CLAIM) for name in names])
+    return [elevation for elevation, mine in zip(found, claimed, strict=True) if mine]
 
 
 def _next_alarm(desk: Desk, elevation: Elevation) -> int:

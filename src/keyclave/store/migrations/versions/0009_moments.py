@@ -22,7 +22,7 @@ def upgrade() -> None:
         sa.Column("held", sa.LargeBinary(), nullable=False),
         sa.Column("made_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("kind IN ('device', 'failure', 'import')", name=op.f("ck_moments_kind")),
+        sa.CheckConstraint("kind IN ('claim', 'device', 'failure', 'import')", name=op.f("ck_moments_kind")),
         sa.CheckConstraint("length(name) = 32", name=op.f("ck_moments_name")),
         sa.CheckConstraint("code IS NULL OR length(code) = 32", name=op.f("ck_moments_code")),
         sa.CheckConstraint("length(held) <= 16384", name=op.f("ck_moments_held")),
