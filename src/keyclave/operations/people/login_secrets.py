@@ -2,7 +2,9 @@
 
 Two counts go on. Failures of a name at a network delay that network alone, at every node. Failures in a row of one
 authenticator are counted with it: at a hundred it is disabled (SP 800-63B-4 section 3.2.2), though not its person, whose passkey
-goes on. A name that does not exist costs the same work, leaves the same event and gets the same answer.
+goes on. Strangers cannot bring that about: after fifty failures only networks are heard from which the person came in before, so
+whoever guesses elsewhere locks nobody out. Recovery codes are too long to be guessed, so of them nothing is counted. A name that
+does not exist costs the same work, leaves the same event and gets the same answer.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from keyclave.core.errors import Broken, Sealed
+from keyclave.identity.lockout import KNOWN, network_of
 from keyclave.identity.one_time_codes import matching_step
 from keyclave.identity.peer import Peer
 from keyclave.operations.attempt import Attempt, Reply
@@ -21,7 +24,7 @@ from keyclave.operations.people.enrol_recovery import code_digest
 from keyclave.operations.people.enrol_totp import Code
 from keyclave.operations.people.enrolment import Ceremony, open_secret
 from keyclave.operations.people.login import Principal, TenantRef, admit, begin_attempt, not_in, submit
-from keyclave.store.access import people
+from keyclave.store.access import people, sessions
 from keyclave.store.access.people import Authenticator
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 KIND = "login-code"
 FAILURES = 100
+STRANGERS = 50  # failures in a row after which only places are heard where the person has been
 RecoveryText = Password
 
 
@@ -67,8 +71,8 @@ def password(desk: Desk, peer: Peer, request: PasswordLogin, reply: Reply) -> No
     """Check a password, on a thread for passwords."""
     if desk.vault.sealed:  # hashes are sealed with the tenant's key; said before anything is looked up
         raise Sealed
-    desk.people.claim(request.tenant, request.principal, peer.address)
-    found = _live(desk, request.tenant, request.principal, "password")
+    tenant, found = _claimed(desk, peer, request.tenant, request.principal, "password")
+    heard = found is not None and not desk.store.read(lambda conn: _is_strange(conn, found, peer.address, desk.clock.now()))
     kept = None if found is None else open_secret(desk, found)
     attempt = begin_attempt(desk, peer, found.tenant if found else "", found.principal if found else "", reply)
 
@@ -77,12 +81,12 @@ def password(desk: Desk, peer: Peer, request: PasswordLogin, reply: Reply) -> No
             attempt.error = Broken("the login failed", "see the server's log")
             desk.log.complain(fault)
             desk.enqueue(attempt)
-        elif right and found is not None:
-            named = {"tenant": found.tenant, "principal": found.principal, "subject": found.id, "held": request.tenant}
+        elif right and heard and found is not None:
+            named = {"tenant": found.tenant, "principal": found.principal, "subject": found.id}
             attempt.answer = CodeAsked(ceremony=desk.people.ceremonies.begin(KIND, attempt.at, **named))
             reply(attempt)  # half a login is no event: the second half will be
         else:
-            _fail(desk, attempt, found, (request.tenant, request.principal))
+            _fail(desk, attempt, found, (tenant, request.principal))
 
     desk.people.passwords.verify(request.password, kept, desk.on_loop, checked)
 
@@ -91,23 +95,22 @@ def code(desk: Desk, peer: Peer, request: CodeLogin, reply: Reply) -> None:
     """Check a one-time code: within its drift, and later than every code of this generator that counted before."""
     now = desk.clock.now()
     said = desk.people.ceremonies.read(request.ceremony, KIND, now)
-    desk.people.claim(said.held, said.principal, peer.address)
-    found = _live(desk, said.tenant, said.principal, "totp")
+    _, found = _claimed(desk, peer, said.tenant, said.principal, "totp")
     step = None if found is None else matching_step(open_secret(desk, found), request.code, now)
     attempt = begin_attempt(desk, peer, said.tenant, said.principal, reply)
-    if found is None or step is None:
-        _fail(desk, attempt, found, (said.held, said.principal))
+    if found is None or step is None or desk.store.read(lambda conn: _is_strange(conn, found, peer.address, now)):
+        _fail(desk, attempt, found, (said.tenant, said.principal))
         return
 
     def change(transaction: Connection) -> object:
         if not people.count_use(transaction, found.id, step, now):  # this code, or a later one, counted already
-            _count(transaction, attempt, found, (said.held, said.principal))
+            _count(transaction, attempt, found, (said.tenant, said.principal))
             return None
         desk.people.ceremonies.spend(transaction, request.ceremony, said, now)
         if not people.count_use(transaction, said.subject, 0, now):
             raise not_in()  # the password was replaced or revoked meanwhile
         answer = admit(desk, transaction, attempt, aal=2, how="totp", authenticator=found.id)
-        desk.people.proved(transaction, attempt, said.held, said.principal)
+        desk.people.proved(transaction, attempt, said.tenant, said.principal)
         return answer
 
     submit(desk, attempt, change)
@@ -115,35 +118,46 @@ def code(desk: Desk, peer: Peer, request: CodeLogin, reply: Reply) -> None:
 
 def recovery(desk: Desk, peer: Peer, request: RecoveryLogin, reply: Reply) -> None:
     """Use a recovery code up; the event is an alarm, for whoever lost the codes should see it."""
-    desk.people.claim(request.tenant, request.principal, peer.address)
-    found = _live(desk, request.tenant, request.principal, "recovery")
+    tenant, found = _claimed(desk, peer, request.tenant, request.principal, "recovery")
     digest = code_digest("" if found is None else found.id, request.code)
     attempt = begin_attempt(desk, peer, found.tenant if found else "", found.principal if found else "", reply)
 
     def change(transaction: Connection) -> object:
         if found is None or not people.take_recovery_code(transaction, found.id, digest, attempt.at):
-            _count(transaction, attempt, found, (request.tenant, request.principal))
+            _count(transaction, attempt, None, (tenant, request.principal))
+            attempt.detail = None if found is None else {"authenticator": found.id}
             return None
         attempt.detail = {"alarm": "recovery"}
         answer = admit(desk, transaction, attempt, aal=1, how="recovery", authenticator=found.id, enrolling=True)
-        desk.people.proved(transaction, attempt, request.tenant, request.principal)
+        desk.people.proved(transaction, attempt, tenant, request.principal)
         return answer
 
     submit(desk, attempt, change)
 
 
-def _live(desk: Desk, tenant: str, principal: str, kind: str) -> Authenticator | None:
-    """Return somebody's authenticator of a kind; None for who has none, is disabled or does not exist."""
+def _claimed(desk: Desk, peer: Peer, tenant: str, principal: str, kind: str) -> tuple[str, Authenticator | None]:
+    """Let a try begin, and return the tenant's id with somebody's authenticator of a kind; None for who has none, is disabled or
+    does not exist.
+
+    The try is counted under the tenant's id, however the tenant was called: else each of its names would be tries of its own.
+    """
+    named = desk.store.read(lambda conn: people.find_tenant(conn, tenant)) or ""
+    desk.people.claim(named, principal, peer.address)
 
     def read(conn: Connection) -> Authenticator | None:
-        found = people.find_tenant(conn, tenant)
-        if found is None:
-            return None
-        person = people.read_person(conn, found, principal)
-        authenticator = people.live_authenticator(conn, found, principal, kind)
+        person = people.read_person(conn, named, principal)
+        authenticator = people.live_authenticator(conn, named, principal, kind)
         return None if person is None or person.disabled_at is not None else authenticator
 
-    return desk.store.read(read)
+    return named, desk.store.read(read)
+
+
+def _is_strange(conn: Connection, one: Authenticator, address: str, now: int) -> bool:
+    """Tell whether strangers have failed too often at an authenticator, and this is a place where its person has not been."""
+    if one.failures < STRANGERS:
+        return False
+    here = network_of(address)
+    return all(network_of(place) != here for place in sessions.places_of(conn, one.tenant, one.principal, now - KNOWN))
 
 
 def _fail(desk: Desk, attempt: Attempt, found: Authenticator | None, name: tuple[str, str]) -> None:
@@ -152,11 +166,15 @@ def _fail(desk: Desk, attempt: Attempt, found: Authenticator | None, name: tuple
 
 
 def _count(transaction: Connection, attempt: Attempt, found: Authenticator | None, name: tuple[str, str]) -> None:
-    """Count a failure: of a name (tenant and principal as they were given) at this network; and of an authenticator, which is
-    disabled at the hundredth in a row."""
+    """Count a failure: of a name (tenant and principal) at this network; and of an authenticator, which is disabled at the
+    hundredth in a row. Of strangers half as many are counted."""
     attempt.error = not_in()
     attempt.desk.people.failed(transaction, *name, attempt.peer.address, attempt.at)
     if found is None:
+        return
+    now = people.read_authenticator(transaction, found.tenant, found.id) or found  # those who came with it counted meanwhile
+    if _is_strange(transaction, now, attempt.peer.address, attempt.at):
+        attempt.detail = {"authenticator": found.id, "place": "strange"}
         return
     detail: dict[str, str | int] = {"authenticator": found.id}
     if people.count_failure(transaction, found.id) >= FAILURES:

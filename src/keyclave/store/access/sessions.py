@@ -88,6 +88,13 @@ def read_seen(conn: Connection, session: str) -> int:
     return conn.execute(select(c.seen_at).where(c.id == session, c.revoked_at.is_(None))).scalar_one_or_none() or 0
 
 
+def places_of(conn: Connection, tenant: str, principal: str, since: int) -> set[str]:
+    """Return the addresses from which a principal opened sessions since a time."""
+    c = sessions.c
+    query = select(c.source).distinct().where(c.tenant == tenant, c.principal == principal, c.created_at >= since)
+    return set(conn.execute(query).scalars())
+
+
 def replace_token(conn: Connection, session: Session, digest: bytes) -> bool:
     """Write a session that was stepped up, under its new token; False where it is revoked meanwhile."""
     c = sessions.c
