@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 BODY = 8 * 1024 * 1024  # bytes of a request body
+EARLY = 64 * 1024  # bytes of a request body that are taken before it is known who sends it
 PIECES = 16_384  # in which a body may come
 HEAD = 32 * 1024  # bytes of request line and headers
 PLAINTEXT = 64 * 1024  # bytes of one plaintext; larger data takes a data key

@@ -8,8 +8,9 @@ class leans on its internals.
 A client that goes on asking for the same sends the same head each time, byte for byte. The last one of a connection is remembered
 with what was read in it, and a request that begins with it and is as long goes on without the parser.
 
-Hardening: heads and bodies have limits that hold before anything is buffered beyond them; connections that dawdle are closed by
-a sweep (`sweep`), not by a timer each; `Expect: 100-continue` is answered; whatever cannot be parsed closes the connection.
+Hardening: heads and bodies have limits that hold before anything is buffered beyond them, and of a body no more than the first 64
+KiB are kept for a caller who is not known; connections that dawdle are closed by a sweep (`sweep`), not by a timer each;
+`Expect: 100-continue` is answered; whatever cannot be parsed closes the connection.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ class FastLane(HttpToolsProtocol):
         self.body_bytes = self.pieces = 0
         self.peer = Peer("")
         self.refusing = False
+        self.vouched = False  # whether it was looked up who sends the large body at hand
         self.whole: bytes | None = None  # what may be a whole request, and no more
         self.length = 0  # of what came last at the beginning of a request
         self.known: _Known | None = None
@@ -170,6 +172,7 @@ class FastLane(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self.body_bytes = self.pieces = 0
+        self.vouched = False
 
     def on_headers_complete(self) -> None:
         """The head is complete: choose the way."""
@@ -210,6 +213,8 @@ class FastLane(HttpToolsProtocol):
         if self.body_bytes > limits.BODY:
             self.refuse(TooLarge(f"the request is larger than {limits.BODY} bytes", "send fewer items, or use a data key"))
             return
+        if self.body_bytes > limits.EARLY and not self.vouched and not self._vouch():
+            return
         cycle: Any = self.cycle
         if cycle.__class__ is _Cycle:
             if not cycle.body:
@@ -220,6 +225,23 @@ class FastLane(HttpToolsProtocol):
                 cycle.body += body
         else:
             super().on_body(body)
+
+    def _vouch(self) -> bool:
+        """Look up who sends a large body before more of it is kept: nobody makes the server hold megabytes without a credential.
+
+        What it says is no decision: the whole request is looked at again once it is there.
+        """
+        self.vouched = True
+        try:
+            self.gateway.caller(read_head(self.headers, b""), self.peer if self.proxies is None else self.asking())
+        except KeyclaveError as error:
+            self.refuse(error)
+            return False
+        except Exception as fault:  # must not reach the parser, as in `_submit`
+            logger.error("a request failed", exc_info=fault)
+            self.refuse(Broken("the request failed", "see the server's log"))
+            return False
+        return True
 
     def on_message_complete(self) -> None:
         """The request is complete."""
@@ -300,7 +322,8 @@ class FastLane(HttpToolsProtocol):
         if not self.transport.is_closing():
             if current is None or current.response_complete or current.__class__ is _Cycle or not current.response_started:
                 status, body = problem(error)
-                self.transport.write(self._head(status, CONTENT_TYPE, len(body), (), keep_alive=False) + body)
+                more = [(b"www-authenticate", b'Bearer realm="keyclave"')] if status == 401 else []
+                self.transport.write(self._head(status, CONTENT_TYPE, len(body), more, keep_alive=False) + body)
             self.transport.close()
         if current is not None:  # whoever works on it finds nobody to answer
             current.disconnected = True

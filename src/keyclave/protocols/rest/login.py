@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from keyclave.core import limits
 from keyclave.core.errors import KeyclaveError, LimitReached, Refused, Unauthenticated
 from keyclave.identity.peer import Peer, Plane
 from keyclave.operations.attempt import Attempt, Reply
@@ -29,7 +30,7 @@ Guard = Callable[[Callable[[Request], Any]], Callable[[Request], Any]]
 Body = Callable[[Request], Any]
 
 _NO_STORE = {"cache-control": "no-store"}
-_BODY = 128 * 1024  # bytes: a passkey's answer with its certificates is much smaller
+_BODY = limits.EARLY  # a passkey's answer with its certificates is much smaller
 
 
 class Way(NamedTuple):

@@ -1,0 +1,52 @@
+"""Nobody makes the server hold a large body who has not said who they are: 64 KiB are read, then the credential is looked at."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.live import Live
+from tests.store.raw_http import Closed, Raw
+
+pytestmark = pytest.mark.requirement("R15", "R34")
+DECLARED = 8 * 1024 * 1024
+SENT = 256 * 1024
+PATHS = ("/v1/keys/x/encrypt", "/v1/keys", "/v1/unseal", "/v1/login/password", "/v1/nothing")
+DEAD = "Authorization: Bearer kct_" + "A" * 43 + "\r\n"
+
+
+def head(path: str, more: str, *, chunked: bool = False) -> bytes:
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {DECLARED}"
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{more}{framing}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("more", ["", DEAD], ids=["nobody", "dead token"])
+@pytest.mark.parametrize("path", PATHS)
+def test_a_large_body_of_nobody_is_refused_long_before_its_end(live: Live, path: str, more: str) -> None:
+    with Raw(live) as raw:
+        raw.send(head(path, more) + b"x" * SENT)
+        said = raw.read()  # a small part was sent, and the answer is there
+        assert (said.status, said.json["code"]) == (401, "unauthenticated")
+        assert said.headers["connection"] == "close"
+        with pytest.raises(Closed):
+            raw.read()
+
+
+def test_nor_in_pieces_nor_behind_another_request(live: Live) -> None:
+    piece = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
+    with Raw(live) as raw:
+        raw.send(head("/v1/keys", "", chunked=True) + piece * 16)
+        assert raw.read().status == 401
+    with Raw(live) as raw:
+        raw.send(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n" + head("/v1/keys/x/encrypt", "") + b"x" * SENT)
+        assert raw.read().status in (200, 401)  # whichever the connection was closed for first
+
+
+def test_whoever_is_known_sends_as_much_as_before(live: Live) -> None:
+    live.create_key("large-bodies")
+    token = live.token(["encrypt"], ["large-bodies"])
+    for size in (60_000, 3_000_000):
+        answer = live.post("/v1/keys/large-bodies/encrypt", token, {"plaintext": "A" * size})
+        assert answer.status_code in (200, 413), answer.text
+        assert answer.json().get("code") in (None, "too_large")
+    small = live.post("/v1/login/password", body={"principal": "x", "password": "y" * 200, "tenant": ""})
+    assert small.json()["code"] == "unauthenticated"
