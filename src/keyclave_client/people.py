@@ -48,9 +48,13 @@ class People:
         """Return one person."""
         return decode(views.Person, self._get(f"/v1/people/{_quoted(principal)}"))
 
-    def disable_person(self, principal: str, reason: str = "") -> views.Person:
-        """Disable a person: when this returns, nothing of theirs is taken any more."""
-        return decode(views.Person, self._do(f"/v1/people/{_quoted(principal)}/disable", {"reason": reason}))
+    def disable_person(self, principal: str, reason: str = "", *, anyway: bool = False) -> views.Person:
+        """Disable a person: when this returns, nothing of theirs is taken any more.
+
+        `anyway`: even where too few people are left to approve anything.
+        """
+        body = {"reason": reason, **({"anyway": True} if anyway else {})}
+        return decode(views.Person, self._do(f"/v1/people/{_quoted(principal)}/disable", body))
 
     def enable_person(self, principal: str, reason: str = "") -> views.Person:
         """Enable a person again; sessions that ended stay ended."""
@@ -79,9 +83,13 @@ class People:
         body = {"ceremony": begun.ceremony, "public_key": public_key, "proof": proof, "label": label}
         return decode(views.Authenticator, self._do("/v1/authenticators/key", body))
 
-    def revoke_authenticator(self, authenticator: str, reason: str = "") -> views.Authenticator:
-        """Revoke an authenticator; the sessions it opened end with it."""
-        return decode(views.Authenticator, self._do(f"/v1/authenticators/{_quoted(authenticator)}/revoke", {"reason": reason}))
+    def revoke_authenticator(self, authenticator: str, reason: str = "", *, anyway: bool = False) -> views.Authenticator:
+        """Revoke an authenticator; the sessions it opened end with it.
+
+        `anyway`: even where too few people are left to approve anything.
+        """
+        body = {"reason": reason, **({"anyway": True} if anyway else {})}
+        return decode(views.Authenticator, self._do(f"/v1/authenticators/{_quoted(authenticator)}/revoke", body))
 
     def make_recovery_codes(self) -> views.RecoveryCodes:
         """Make a new set of recovery codes; they are in this answer and nowhere else, and an older set opens nothing."""

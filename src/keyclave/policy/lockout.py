@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from keyclave.identity.roles import Role
+from keyclave.policy.decision import ApprovalRule
 from keyclave.policy.duties import DUTIES
 from keyclave.policy.engine import Compiled
 from keyclave.policy.reach import TENANT, Subject, right, that_matter
@@ -29,6 +30,8 @@ def way_back(compiled: Compiled, tenant: str, holders: Sequence[Holder]) -> str:
     What only some circumstances permit (a network, a purpose) is tried in each of them: one that permits is enough.
     """
     rule = compiled.rules.approval(APPLY)
+    if rule is not None and _plainly(compiled, tenant, rule, holders):
+        return ""
     proposers = [one for one in holders if _can(compiled, tenant, _asking(compiled), one)]
     if not proposers:
         return "nobody could change the policy again: let a custodian or operator who is enrolled do policy-apply"
@@ -44,6 +47,19 @@ def way_back(compiled: Compiled, tenant: str, holders: Sequence[Holder]) -> str:
         f"a change of the policy needs {rule.count} of {', '.join(rule.roles)} to approve it beside whoever asks, and there "
         f"would be {most} who can: ask for fewer, name more roles, or have more people enrol what signs"
     )
+
+
+def _plainly(compiled: Compiled, tenant: str, rule: ApprovalRule, holders: Sequence[Holder]) -> bool:
+    """Tell whether the first few people show that the way back is open: in a large house not everybody need be asked about."""
+    least = max(1, compiled.rules.assurance.sensitive)
+    approvers, proposed = 0, False
+    for one in holders:
+        proposed = proposed or _can(compiled, tenant, _asking(compiled), one)
+        if one.signs >= least and _holds(compiled, one, rule.roles) and _can(compiled, tenant, _approving(compiled), one):
+            approvers += 1
+        if proposed and approvers > rule.count:
+            return True
+    return False
 
 
 def _holds(compiled: Compiled, holder: Holder, roles: tuple[str, ...]) -> bool:

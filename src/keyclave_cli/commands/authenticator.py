@@ -83,12 +83,13 @@ def read_passphrase(pem: bytes, file: Path | None) -> bytes | None:
 @authenticator.command()
 @click.argument("authenticator_id", metavar="AUTHENTICATOR")
 @click.option("--reason", default="", help="Why; it is recorded.")
+@click.option("--anyway", is_flag=True, help="Even where too few people are left to approve anything.")
 @click.pass_context
-def revoke(ctx: click.Context, authenticator_id: str, reason: str) -> None:
+def revoke(ctx: click.Context, authenticator_id: str, reason: str, anyway: bool) -> None:
     """Revoke an authenticator. The sessions it opened end with it; what it signed stays signed."""
     options = ctx.ensure_object(Session)
     with options.client() as client:
-        gone = client.revoke_authenticator(authenticator_id, reason)
+        gone = client.revoke_authenticator(authenticator_id, reason, anyway=anyway)
     if options.json:
         output.write_json(gone)
     else:

@@ -146,12 +146,13 @@ def show(ctx: click.Context, principal: str) -> None:
 @person.command()
 @click.argument("principal")
 @click.option("--reason", default="", help="Why; it is recorded.")
+@click.option("--anyway", is_flag=True, help="Even where too few people are left to approve anything.")
 @click.pass_context
-def disable(ctx: click.Context, principal: str, reason: str) -> None:
+def disable(ctx: click.Context, principal: str, reason: str, anyway: bool) -> None:
     """Disable a person. When this returns, no session, credential or passkey of theirs is taken."""
     options = ctx.ensure_object(Session)
     with options.client() as client:
-        _write(options, client.disable_person(principal, reason))
+        _write(options, client.disable_person(principal, reason, anyway=anyway))
 
 
 @person.command()

@@ -32,6 +32,7 @@ def examine(session: Session, connection: Connection) -> Iterator[Finding]:
         yield _root(said)
         yield from _credential(client, said, connection)
         yield _record(client)
+        yield from _way_back(client, said, connection)
     yield from _disk(session)
 
 
@@ -88,6 +89,22 @@ def _credential(client: Client, said: Status, connection: Connection) -> Iterato
         yield warn("credential", f"{who}, expires in {span}", "ask an operator or custodian for a new one in time")
     else:
         yield ok("credential", f"{who}, valid for {span}")
+
+
+def _way_back(client: Client, said: Status, connection: Connection) -> Iterator[Finding]:
+    """Tell whether enough people are left to change the policy, which is what every other repair begins with."""
+    if connection.token is None or said.sealed:
+        return
+    try:
+        closed = client.plan_policy(client.policy()["files"], reach=False)["refused"]
+    except Exception as error:
+        if describe(error) is None:
+            raise
+        return  # not everybody may ask: those who keep the policy are told
+    if closed:
+        yield warn("approvers", "nothing that waits for approval can be done now", closed)
+    else:
+        yield ok("approvers", "enough people can approve a change of the policy")
 
 
 def _record(client: Client) -> Finding:

@@ -16,6 +16,7 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.forms import Answer, Reason, Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.people.enrolment import AuthenticatorView, view
+from keyclave.operations.people.way_back import taking
 from keyclave.store.access import people, sessions
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ class AuthenticatorPage(Answer, kw_only=True):
 
 
 class RevokeAuthenticator(Request, kw_only=True):
-    """Why."""
+    """Why. `anyway`: even where too few people are left to approve anything."""
 
     reason: Reason = ""
+    anyway: bool = False
 
 
 def list_authenticators(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query: AuthenticatorQuery) -> AuthenticatorPage:
@@ -75,7 +77,14 @@ def revoke(
     attempt.detail = {"authenticator": ref, "kind": found.kind, "principal": found.principal}
 
     def change(transaction: Connection) -> AuthenticatorView:
-        people.revoke_authenticator(transaction, ref, attempt.at, "revoked")
+        person = people.read_person(transaction, found.tenant, found.principal)
+        if person is None:
+            raise Unknown("no such authenticator", "see `keyclave authenticator list`")
+
+        def take() -> None:
+            people.revoke_authenticator(transaction, ref, attempt.at, "revoked")
+
+        taking(desk, transaction, attempt, person, take, anyway=request.anyway)
         sessions.revoke_sessions(transaction, found.tenant, found.principal, attempt.at, how=ref)
         now = people.read_authenticator(transaction, found.tenant, ref)
         return view(found if now is None else now)

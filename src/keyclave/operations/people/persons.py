@@ -22,6 +22,7 @@ from keyclave.operations.forms import Answer, Reason, Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.people.invitations import RoleName
 from keyclave.operations.people.role_rules import check_roles
+from keyclave.operations.people.way_back import taking
 from keyclave.store.access import people, sessions
 from keyclave.store.access.people import Person
 
@@ -60,6 +61,12 @@ class StandingRequest(Request, kw_only=True):
     reason: Reason = ""
 
 
+class DisableRequest(StandingRequest, kw_only=True):
+    """Why. `anyway`: even where too few people are left to approve anything."""
+
+    anyway: bool = False
+
+
 class RolesRequest(Request, kw_only=True):
     """Roles to give and to take away, beside the duty."""
 
@@ -86,13 +93,16 @@ def read_person(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _query: No
     return desk.store.read(lambda conn: _view(conn, found))
 
 
-def disable(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: StandingRequest) -> Callable[[Connection], PersonView]:
+def disable(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: DisableRequest) -> Callable[[Connection], PersonView]:
     """Disable: every session ends, no credential or authenticator of theirs is taken until somebody enables them."""
     found = _find(desk, attempt)
     _prepare(attempt, found, request.reason)
 
     def change(transaction: Connection) -> PersonView:
-        people.set_disabled(transaction, found.tenant, found.name, found.disabled_at or attempt.at)
+        def take() -> None:
+            people.set_disabled(transaction, found.tenant, found.name, found.disabled_at or attempt.at)
+
+        taking(desk, transaction, attempt, found, take, anyway=request.anyway)
         sessions.revoke_sessions(transaction, found.tenant, found.name, attempt.at)
         return _view(transaction, msgspec.structs.replace(found, disabled_at=found.disabled_at or attempt.at))
 
@@ -129,8 +139,11 @@ def change_roles(
     attempt.detail = dict(sorted(attempt.detail.items()))
 
     def change(transaction: Connection) -> PersonView:
-        for role in request.take:
-            people.end_membership(transaction, found.tenant, found.name, role, attempt.at)
+        def take() -> None:
+            for role in request.take:
+                people.end_membership(transaction, found.tenant, found.name, role, attempt.at)
+
+        taking(desk, transaction, attempt, found, take, anyway=False)
         held = {one.role for one in people.read_memberships(transaction, found.tenant, found.name)}
         if request.give:
             check_roles(desk, found.tenant, found.role, frozenset(held | set(request.give)))

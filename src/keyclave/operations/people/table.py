@@ -100,7 +100,7 @@ STANDING: list[Operation] = [
           invitations.list_invitations, "List invitations."),
     _read("person-list", "/v1/people", persons.PersonQuery, persons.PersonPage, persons.list_people, "List people."),
     _read("person-read", _PERSON, None, persons.PersonView, persons.read_person, "Describe a person."),
-    _change("person-disable", f"{_PERSON}/disable", persons.StandingRequest, persons.PersonView, persons.disable,
+    _change("person-disable", f"{_PERSON}/disable", persons.DisableRequest, persons.PersonView, persons.disable,
             "Disable a person: every session and credential of theirs ends at once."),
     _change("person-enable", f"{_PERSON}/enable", persons.StandingRequest, persons.PersonView, persons.enable,
             "Enable a person again."),

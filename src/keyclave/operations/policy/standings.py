@@ -35,12 +35,21 @@ class Tenancy(msgspec.Struct, frozen=True, kw_only=True):
 
     def holders(self) -> list[Holder]:
         """Return the people who are not disabled and have some way in, with the most that they can prove."""
-        found = []
-        for row in self.principals:
-            if row.person and not row.disabled and (row.credentials or row.authenticators):
-                signs = max((aal for kind, aal in row.authenticators if kind in SIGNING), default=0)
-                found.append(Holder(subject=subject_of(row), aal=best_aal(row), signs=signs))
-        return found
+        return _holders(self.principals)
+
+
+def holders_of(conn: Connection, tenant: str, at: int) -> list[Holder]:
+    """Return the people of a tenant who are not disabled and have some way in, as they stand within a transaction."""
+    return _holders(reviews.read_principals(conn, tenant, at))
+
+
+def _holders(principals: list[PrincipalRow]) -> list[Holder]:
+    found = []
+    for row in principals:
+        if row.person and not row.disabled and (row.credentials or row.authenticators):
+            signs = max((aal for kind, aal in row.authenticators if kind in SIGNING), default=0)
+            found.append(Holder(subject=subject_of(row), aal=best_aal(row), signs=signs))
+    return found
 
 
 def tenancy(desk: Desk, attempt: Attempt) -> Tenancy:
