@@ -310,6 +310,7 @@ def _networks(peer: Peer, revision: Compiled) -> frozenset[str]:
             address = ipaddress.ip_address(peer.address)
         except ValueError:
             return _NO_NETWORKS
+        address = getattr(address, "ipv4_mapped", None) or address  # one machine, one answer: a forbid holds in both spellings
         known = peer.networks[revision] = frozenset(
             name for name, blocks in revision.networks for block in blocks if address in block
         )

@@ -83,6 +83,7 @@ class Attempt:
     reason = ""
     ref = ""
     replayed = False
+    revision: object = None  # of the policy, by which it was judged
     request: Any = None
     row: Operation | None = None  # what it performs; None for what is only recorded
     reservations: list[tuple[str, int]] | None = None

@@ -94,15 +94,13 @@ class Callers:
 
     def _load(self, digest: bytes) -> Caller:
         self._drop(digest)
+        if len(self._by_digest) >= _CAPACITY:  # before it is read: what is read notes when its session is idle
+            for held in list(self._by_digest):
+                self._drop(held)
         now = self._clock.now()
         caller = self._store.read(lambda conn: self._read(conn, digest, now))
         if caller is None or now >= caller.expires_at:
             raise nobody()
-        if len(self._by_digest) >= _CAPACITY:
-            self._by_digest.clear()
-            self._digest_of.clear()
-            self._of_principal.clear()
-            self._idle.clear()
         caller.digest = digest
         self._by_digest[digest] = caller
         self._digest_of[caller.id] = digest

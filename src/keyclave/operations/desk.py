@@ -104,14 +104,16 @@ class Desk:
         attempt.request, attempt.ref, attempt.row = request, ref, op
         try:
             self._check_live(attempt)
-            revision = self.access.revisions.of(attempt.caller.tenant)
+            revision = attempt.revision = self.access.revisions.of(attempt.caller.tenant)
             if op.batch:
                 attempt.size = len(request.items)
             if revision.principal_rate is not None and attempt.meter is None:
                 self.meters.admit_caller(attempt, revision.principal_rate)
-            if attempt.idempotency is not None and self.replay(attempt):
-                self.enqueue(attempt)
-                return
+            if attempt.idempotency is not None:
+                self.access.check_duty(attempt, op)  # an answer that is kept is for whoever could have asked for it now
+                if self.replay(attempt):
+                    self.enqueue(attempt)
+                    return
             key = self.admit(op, attempt, ref)
             if not attempt.meters:
                 if revision.key_rate is not None and op.plane is Plane.DATA and key is not None:
@@ -210,8 +212,8 @@ class Desk:
     def _worked(self, op: Operation, attempt: Attempt, key: LoadedKey | None) -> None:
         """Back on the loop: the caller, the root and the key are asked again before anything leaves.
 
-        Meanwhile the credential may have been revoked, the server sealed, the key suspended. A change is held to the key's
-        revision by the store; a use of a key that has changed is done over.
+        Meanwhile the credential may have been revoked, the policy changed, the server sealed, the key suspended. A change is
+        held to the key's revision by the store; a use of a key that has changed is done over.
         """
         try:
             caller = attempt.caller
@@ -220,7 +222,8 @@ class Desk:
                 attempt.caller = self.callers.again(attempt.caller, attempt.peer)
             if op.needs_root and self.vault.sealed:
                 raise Sealed
-            if attempt.caller is not caller and attempt.error is None:
+            changed = attempt.caller is not caller or self.access.revisions.of(caller.tenant) is not attempt.revision
+            if changed and attempt.error is None:
                 if not op.changes:
                     self.do_again(op, attempt, attempt.ref)
                     return

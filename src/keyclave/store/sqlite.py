@@ -87,7 +87,7 @@ class SqliteStore:
             raise Broken(f"{path} cannot be opened: {reason}", "restore a backup; keep the file as evidence") from None
 
     def _connect_all(self) -> None:
-        self._engine = create_engine("sqlite://", creator=lambda: _connect(self._path), poolclass=NullPool)
+        self._engine = create_engine("sqlite://", creator=lambda: _connect(self._path), poolclass=NullPool, hide_parameters=True)
         self._writer = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._raw: sqlite3.Connection = self._writer.connection.driver_connection  # type: ignore[assignment]
         self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()

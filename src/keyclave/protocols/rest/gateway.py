@@ -21,6 +21,7 @@ from keyclave.operations.desk import Desk, encode_answer, request_digest
 from keyclave.operations.key_view import KeyView
 from keyclave.operations.operation import Operation
 from keyclave.operations.people.sessions import SessionAnswer
+from keyclave.policy.duties import OWN_CREDENTIALS
 from keyclave.protocols.rest.cookies import move_to_cookie, no_cookie, token_in
 from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem, retry_after
 from keyclave.protocols.rest.same_site import check_site
@@ -29,6 +30,7 @@ JSON = b"application/json"
 
 Respond = Callable[[int, bytes, bytes, list[tuple[bytes, bytes]]], None]  # status, content type, body, further headers
 
+_OF_CREDENTIALS = OWN_CREDENTIALS | {"step-up"}
 _BEARER = b"bearer "
 _LONGEST_KEY = 128
 _TOKENS_AT_ONCE = 2_000  # dead credentials from one address; tokens cannot be guessed, so this only spares work
@@ -159,6 +161,10 @@ class Gateway:
         try:
             request = self._request(op, body)
             _conditions(head, attempt)
+            if attempt.by_cookie and head.idempotency_key is not None and issubclass(op.answer, SessionAnswer):
+                raise Malformed(
+                    "a page keeps no token under an idempotency key", "leave Idempotency-Key out: it counts once anyway"
+                )
             if op.changes:
                 _options(op, ref, head, body, attempt)
             elif head.dry_run:
@@ -208,7 +214,9 @@ def _options(op: Operation, ref: str, head: Head, body: bytes | bytearray | Mapp
         if not key or len(key) > _LONGEST_KEY or not key.isascii() or not key.decode("latin-1").isprintable():
             raise Malformed("the idempotency key is not 1 to 128 printable characters", "use a UUID")
         if not head.dry_run:  # a rehearsal uses no key up
-            attempt.idempotency = (key.decode(), request_digest(op.name, ref, bytes(body)))  # type: ignore[arg-type]
+            # an answer with a secret for one credential is not for another of the same principal, narrower perhaps or stolen
+            about = attempt.caller.id if op.name in _OF_CREDENTIALS else ref
+            attempt.idempotency = (key.decode(), request_digest(op.name, about, bytes(body)))  # type: ignore[arg-type]
 
 
 def _reply(op: Operation, attempt: Attempt, respond: Respond) -> None:
