@@ -212,6 +212,24 @@ def test_a_proposed_policy_is_tried_on_the_calls_of_the_last_days(house: House) 
     assert {one["effect"] for one in perhaps["groups"]} == {"perhaps-refused"}
 
 
+def test_a_simulation_says_what_it_could_not_judge_and_why(house: House) -> None:
+    live = house.live
+    live.create_key("trial-3")
+    app = live.token(["decrypt"], ["other"])
+    for _ in range(3):  # refused without a word of the key, in the record too
+        assert live.post("/v1/keys/trial-3/encrypt", app, {"plaintext": "AAAA"}).status_code == 404
+    assert live.get("/v1/whoami", app).status_code == 200
+    found = house.ask("simulate", {"files": house.files(), "days": 1})
+    why = {one["operation"]: (one["calls"], one["why"]) for one in found["unjudged"]}
+    assert why["encrypt"][0] >= 3 and "names no key" in why["encrypt"][1]
+    assert "no policy is asked" in why["authenticator-enrol"][1]
+    assert [one["calls"] for one in found["unjudged"]] == sorted((one["calls"] for one in found["unjudged"]), reverse=True)
+    foreign = live.post("/v1/tenants", "custodian", {"name": "simulated-elsewhere"}).json()["credentials"]
+    theirs = next(one["token"] for one in foreign if one["role"] == "operator")
+    alone = live.post("/v1/policy/simulate", theirs, {"files": house.files(), "days": 1}).json()
+    assert "encrypt" not in {one["operation"] for one in alone["unjudged"]}  # what others do is not for them to know
+
+
 def test_a_simulation_compares_contexts_that_the_log_keeps_as_hashes(house: House) -> None:
     live = house.live
     live.create_key("trial-2", tags={"trial": "two"})

@@ -117,6 +117,8 @@ def simulate(ctx: click.Context, directory: Path, days: int) -> None:
     if found["more"]:
         output.note(f"  and {found['more']} more groups: see --json")
     output.note(f"  {found['judged']:,} of {found['events']:,} events since {found['since']} were judged")
+    for one in found.get("unjudged", ()):
+        output.note(f"  not judged: {one['calls']:,} of {one['operation']}: {one['why']}")
     if not found["complete"]:
         output.note("  older events of these days were left out: there are too many")
 

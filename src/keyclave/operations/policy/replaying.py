@@ -29,6 +29,9 @@ _REFUSALS = frozenset(("refused", "unknown", "assurance_required", "step_up_requ
 _GIVEN = frozenset(("scope", "grant", "own-grants", "break-glass", BUILT_IN))
 _KNOWN = frozenset(("granted", "how", "networks", "purpose"))
 _REMEMBERED = 200_000
+UNASKED = "no policy is asked about it: everybody does this for themselves, or the server does"
+NOBODY = "it was not known who asked"
+KEYLESS = "the record names no key: it was refused without telling whether there is such a key, which a new policy may change"
 _ROLES = frozenset(role.value for role in Role)
 _LEVELS = {"": (1,), "mtls": (1,), "totp": (2,), "passkey": (2, 3)}
 """Assurance levels that a method of proof can give; any, where it is not here."""
@@ -60,13 +63,17 @@ class Replay:
             if kind.context and any(policy.context for one in (before, after) for policy in one.concerning(action))
         }
 
-    def judge(self, event: Event) -> Replayed | None:
-        """Return what becomes of an event under the proposed bundle; None for one that policy never judged."""
+    def judge(self, event: Event) -> Replayed | str:
+        """Return what becomes of an event under the proposed bundle, or why that cannot be said; of other tenants nothing is."""
         kind = self._before.kinds.get(event.op)
-        if kind is None or kind.own or event.tenant != self._tenant or not event.role or event.role not in _ROLES:
-            return None
+        if event.tenant != self._tenant:
+            return ""
+        if kind is None or kind.own:
+            return UNASKED
+        if not event.role or event.role not in _ROLES:
+            return NOBODY
         if kind.on_key and event.key not in self._targets:
-            return None  # it named a key that does not exist
+            return KEYLESS
         granted = self._granted(event)
         asked: tuple[object, ...] = (
             event.actor, event.role, event.op, event.key, event.how, event.source, event.purpose, granted,

@@ -54,9 +54,17 @@ class CallGroup(msgspec.Struct, kw_only=True):
     last: str
 
 
+class Unjudged(msgspec.Struct, kw_only=True):
+    """Calls of the tenant that could not be judged, and why."""
+
+    operation: str
+    why: str
+    calls: int
+
+
 class SimulateAnswer(Answer, kw_only=True, omit_defaults=False):
     """`events` were read, `judged` of them judged; `complete`: every event of these days is among them. `groups`: the most
-    frequent first; `more` groups are not shown."""
+    frequent first; `more` groups are not shown. `unjudged`: calls of which nothing can be said, the most frequent first."""
 
     since: str
     events: int
@@ -67,6 +75,7 @@ class SimulateAnswer(Answer, kw_only=True, omit_defaults=False):
     perhaps: int
     groups: list[CallGroup]
     more: int
+    unjudged: list[Unjudged]
 
 
 def simulate(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: SimulateRequest) -> SimulateAnswer:
@@ -81,16 +90,23 @@ def simulate(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: Simu
     replay = Replay(desk, attempt, revisions.of(attempt.caller.tenant), proposed)
     groups: Groups = {}
     judged = 0
+    unjudged = Counter[tuple[str, str]]()
     for at in range(begin, end, _CHUNK):
         for entry in desk.log.entries(at, min(_CHUNK, end - at)):
             event = decode(entry)
             found = replay.judge(event)
-            judged += found is not None
-            if found is not None and found.effect:
+            if isinstance(found, str):
+                unjudged[event.op, found] += event.count if found else 0
+                continue
+            judged += 1
+            if found.effect:
                 _count(groups, (found.effect, event.actor, event.op, found.key, found.policies), event)
     attempt.count = max(1, judged)
     attempt.detail = {"days": request.days, "proposed": proposed.digest.hex()}
-    return _answer(groups, to_text(since), end - begin, judged, complete=complete)
+    answer = _answer(groups, to_text(since), end - begin, judged, complete=complete)
+    left = sorted(((number, *what) for what, number in unjudged.items() if number), key=lambda one: (-one[0], *one[1:]))
+    answer.unjudged = [Unjudged(operation=operation, why=why, calls=number) for number, operation, why in left]
+    return answer
 
 
 def first_since(log: Log, since: int) -> int:
@@ -137,4 +153,5 @@ def _answer(groups: Groups, since: str, events: int, judged: int, *, complete: b
         perhaps=totals["perhaps"],
         groups=shown,
         more=len(ordered) - len(shown),
+        unjudged=[],
     )
