@@ -67,6 +67,7 @@ class ApprovalCheck:
         for number, signature in enumerate(bundle["signatures"], 1):
             self._signed(bundle, request, digest, signature, f"signature {number}")
         self._counted(bundle, request, self._ended(bundle, request, digest))
+        self._limits(bundle)
         if self._dated:
             report.facts["time"] = min(self._dated)
             report.checks["signatures"] += f", dated from {show_time(min(self._dated))}"
@@ -233,6 +234,19 @@ class ApprovalCheck:
         ref = item.get("ref", "")
         if ref.startswith("key_") and logged.event.get("key", ref) != ref:
             self.report.add(Fault("items", "key_differs", f"{what} was done on {logged.event.get('key')}, not on {ref}"))
+
+    def _limits(self, bundle: dict[str, Any]) -> None:
+        """Say what no bundle shows: that something did not happen between two events; and what was taken from the bundle itself."""
+        places = [index for index, _, _ in self.approvers]
+        if places:
+            until = "the execution" if bundle["status"] == "executed" else "now"
+            self.report.unproved.append(
+                f"that until {until} no approver was disabled or lost the role, and no authenticator was revoked: the server looked "
+                f"at it; to look again, search an exported log for person-disable, person-roles and authenticator-revoke after "
+                f"event {min(places)}"
+            )
+        if any(one["kind"] == "passkey" for one in bundle["signatures"]) and not (self._rp_id and self._origins):
+            self.report.unproved.append("for whom passkeys signed: the bundle says it itself; give --rp-id and --origin")
 
     def _counted(self, bundle: dict[str, Any], request: dict[str, Any], end: int | None) -> None:
         rule = request["rule"]

@@ -33,6 +33,7 @@ class Report:
     checks: dict[str, str] = field(default_factory=dict)  # name of a check -> what it covered
     faults: list[Fault] = field(default_factory=list)
     facts: dict[str, object] = field(default_factory=dict)
+    unproved: list[str] = field(default_factory=list)  # what whoever reads the verdict might believe, and was not shown
     fault_count: int = 0
 
     @property
@@ -46,7 +47,8 @@ class Report:
         self.faults.extend(faults[: max(0, _MOST_KEPT - len(self.faults))])
 
     def to_json(self) -> str:
-        """Return a JSON object: good, subject, facts, checks (name, good, covered), faults (check, code, detail), fault_count."""
+        """Return a JSON object: good, subject, facts, checks (name, good, covered), faults (check, code, detail), fault_count,
+        and not_proved where there is any."""
         failed = {fault.check for fault in self.faults}
         document = {
             "good": self.good,
@@ -55,6 +57,7 @@ class Report:
             "checks": [{"name": name, "good": name not in failed, "covered": text} for name, text in self.checks.items()],
             "faults": [{"check": f.check, "code": f.code, "detail": f.detail} for f in self.faults],
             "fault_count": self.fault_count,
+            **({"not_proved": self.unproved} if self.unproved else {}),
         }
         return json.dumps(document, indent=2, ensure_ascii=False)
 
@@ -66,6 +69,7 @@ class Report:
         for name, covered in self.checks.items():
             mark = f"{red}✗{plain}" if name in failed else f"{green}✓{plain}"
             lines.append(f"  {mark} {name:<11} {dim}{_printable(covered)}{plain}")
+        lines += [f"  - not proved  {_printable(text)}" for text in self.unproved]
         lines += [f"  {red}fault{plain}  {_printable(fault.detail)}" for fault in self.faults[:_MOST_SHOWN]]
         if self.fault_count > _MOST_SHOWN:
             lines.append(f"  … and {self.fault_count - _MOST_SHOWN:,} more faults (--json lists them)")

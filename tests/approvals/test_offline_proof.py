@@ -167,3 +167,19 @@ def test_what_is_no_base64url_is_refused(text: Any) -> None:
     with pytest.raises(ValueError, match="base64url"):
         base64url(text)
     assert base64url(base64.urlsafe_b64encode(b"\x01\x02").decode().rstrip("=")) == b"\x01\x02"
+
+
+def test_the_verdict_says_what_it_did_not_prove(ward: Ward, executed: dict[str, Any], trust: Trust) -> None:
+    """That something did not happen is in no bundle: whoever reads the verdict is told, on the screen and in JSON."""
+    report = verify_approval(json.dumps(executed).encode(), "bundle", trust)
+    (said,) = report.unproved
+    assert "until the execution no approver was disabled" in said and "authenticator-revoke" in said
+    first = min(one["receipt"]["index"] for one in executed["signatures"])
+    assert said.endswith(f"after event {first}")
+    assert "- not proved  that until" in report.to_text(color=False)
+    assert json.loads(report.to_json())["not_proved"] == [said] and report.good
+    passkey = copy.deepcopy(executed)
+    passkey["signatures"][0]["kind"] = "passkey"
+    assert any("give --rp-id" in one for one in verify_approval(json.dumps(passkey).encode(), "bundle", trust).unproved)
+    told = verify_approval(json.dumps(passkey).encode(), "bundle", trust, rp_id="localhost", origins=("https://localhost",))
+    assert not any("give --rp-id" in one for one in told.unproved)
