@@ -236,14 +236,14 @@ class ApprovalCheck:
             self.report.add(Fault("items", "key_differs", f"{what} was done on {logged.event.get('key')}, not on {ref}"))
 
     def _limits(self, bundle: dict[str, Any]) -> None:
-        """Say what no bundle shows: that something did not happen between two events; and what was taken from the bundle itself."""
+        """Say what no bundle shows, that something did not happen between two events, and what it says of itself."""
         places = [index for index, _, _ in self.approvers]
         if places:
             until = "the execution" if bundle["status"] == "executed" else "now"
             self.report.unproved.append(
-                f"that until {until} no approver was disabled or lost the role, and no authenticator was revoked: the server looked "
-                f"at it; to look again, search an exported log for person-disable, person-roles and authenticator-revoke after "
-                f"event {min(places)}"
+                f"that until {until} no approver was disabled or lost the role, and no authenticator was revoked: the server "
+                "looked at it; to look again, search an exported log for person-disable, person-roles and authenticator-revoke "
+                f"after event {min(places)}"
             )
         if any(one["kind"] == "passkey" for one in bundle["signatures"]) and not (self._rp_id and self._origins):
             self.report.unproved.append("for whom passkeys signed: the bundle says it itself; give --rp-id and --origin")
