@@ -19,7 +19,6 @@ from keyclave.core.errors import Refused, Sealed
 from keyclave.operations.elevation.upkeep import keep_elevations
 from keyclave.operations.people import ceremonies, cli_login
 from keyclave.store import moments
-from keyclave.store.moments import Moment
 from tests.authenticator import Passkey
 from tests.nodes import Node, Pair, open_pair
 from tests.protocols.every import wrapped_for
@@ -437,44 +436,6 @@ def test_what_is_over_is_tidied_away_and_what_is_not_stays(pair: Pair, somebody:
     changes = pair.one.store._raw.execute("PRAGMA data_version").fetchone()
     keep_tidy(pair.other.store, pair.clock.now())
     assert pair.one.store._raw.execute("PRAGMA data_version").fetchone() == changes  # nothing to tidy: nothing written
-
-
-def test_counts_of_failures_are_bounded_by_who_is_over_soonest(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moments, "FAILURES", 10)
-    now = pair.clock.now()
-
-    def fail(number: int) -> None:
-        name = sha256(b"%d" % number).digest()
-        pair.one.store.write(lambda conn: moments.count_failed(conn, name, "network", now + number, 1000))
-
-    for number in range(25):
-        fail(number)
-    assert pair.one.store.read(lambda conn: moments.is_untidy(conn, now))
-    assert pair.one.store.write(lambda conn: moments.tidy_moments(conn, now)) == 15
-    found = [
-        pair.one.store.read(lambda conn: moments.read_failed(conn, sha256(b"%d" % number).digest(), now))  # noqa: B023 - at once
-        for number in range(25)
-    ]
-    assert found == [(0, 0)] * 15 + [(1, now + number) for number in range(15, 25)]
-    pair.one.store.write(lambda conn: moments.tidy_moments(conn, now + MICROSECONDS))
-
-
-def test_a_row_is_taken_and_changed_only_as_it_was_read(pair: Pair) -> None:
-    now = pair.clock.now()
-    moment = Moment(kind="device", name=bytes(32), code=bytes(32), owner="o", held=b"a", made_at=now, expires_at=now + 10)
-    store = pair.one.store
-    assert store.write(lambda conn: moments.keep_moment(conn, moment))
-    twice = Moment(kind="device", name=b"n" * 32, code=bytes(32), owner="o", made_at=now, expires_at=now + 10)
-    assert not store.write(lambda conn: moments.keep_moment(conn, twice))  # its code is taken
-    assert store.write(lambda conn: moments.replace_held(conn, moment, b"b"))
-    assert not store.write(lambda conn: moments.replace_held(conn, moment, b"c"))
-    assert not store.write(lambda conn: moments.take_moment(conn, moment))
-    read = store.read(lambda conn: moments.find_code(conn, "device", bytes(32), now))
-    assert read is not None
-    assert read.held == b"b"
-    assert store.read(lambda conn: moments.find_moment(conn, "device", bytes(32), now + 10)) is None
-    assert store.write(lambda conn: moments.take_moment(conn, read))
-    assert not store.write(lambda conn: moments.take_moment(conn, read))
 
 
 # ---- what goes by the clock ------------------------------------------------------------------------------------------------------
