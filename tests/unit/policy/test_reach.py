@@ -258,6 +258,8 @@ CUST, OPER, AUDI = Role.CUSTODIAN, Role.OPERATOR, Role.AUDITOR
         ("passkeys", [("c", CUST, 1, 3), ("o", OPER, 1, 3)], False),  # nobody can prove enough
         ("passkeys", [("c", CUST, 3, 3), ("o", OPER, 2, 3)], True),
         ("passkeys", [("c", CUST, 3, 0), ("o", OPER, 2, 1)], False),  # what they would sign with proves too little
+        ("passkeys", [("c", CUST, 3, 3), ("o", OPER, 2, 2)], False),  # a synced passkey approves no change of the policy
+        ("passkeys", [("c", CUST, 2, 2), ("o", AUDI, 3, 3)], False),  # nor asks for one
         ("tokens", [], False),
     ],
 )

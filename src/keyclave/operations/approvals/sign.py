@@ -76,7 +76,7 @@ def begin(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: BeginSi
 
     def read(conn: Connection) -> tuple[Evidence, Authenticator]:
         evidence = gather(desk, conn, find(conn, attempt.caller.tenant, attempt.ref))
-        found = _choose(conn, attempt, request.authenticator)
+        found = _choose(conn, attempt, request.authenticator, evidence)
         _check_may_sign(desk, conn, attempt, evidence, found)
         return evidence, found
 
@@ -110,7 +110,7 @@ def sign(
 
     def check(conn: Connection) -> tuple[Evidence, Authenticator, frozenset[str]]:
         evidence = gather(desk, conn, find(conn, attempt.caller.tenant, attempt.ref))
-        found = _choose(conn, attempt, statement.authenticator)
+        found = _choose(conn, attempt, statement.authenticator, evidence)
         roles = _check_may_sign(desk, conn, attempt, evidence, found)
         check_statement(statement, _expected(attempt, evidence, found))
         return evidence, found, roles
@@ -175,7 +175,8 @@ def _verify(desk: Desk, found: Authenticator, request: SignRequest, proof: dict[
     )
 
 
-def _choose(conn: Connection, attempt: Attempt, named: str) -> Authenticator:
+def _choose(conn: Connection, attempt: Attempt, named: str, evidence: Evidence) -> Authenticator:
+    """Return the authenticator that is named; or the newest, of those that are sure enough if there is one."""
     caller = attempt.caller
     if named:
         one = people.read_authenticator(conn, caller.tenant, named)
@@ -187,7 +188,8 @@ def _choose(conn: Connection, attempt: Attempt, named: str) -> Authenticator:
         raise AssuranceRequired(
             "you have no authenticator that can sign an approval", "enrol a passkey, or a key: codes and passwords do not sign"
         )
-    return found[-1]
+    least = max(rule.assurance for rule in evidence.rules)
+    return next((one for one in reversed(found) if one.aal >= least), found[-1])
 
 
 def _check_may_sign(desk: Desk, conn: Connection, attempt: Attempt, evidence: Evidence, found: Authenticator) -> frozenset[str]:

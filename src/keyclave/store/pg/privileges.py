@@ -53,6 +53,7 @@ def grant(conn: Connection) -> None:
     conn.exec_driver_sql(f"GRANT SELECT ON {VERSION_TABLE} TO {ROLE}")
     for table in metadata.sorted_tables:
         conn.exec_driver_sql(f"GRANT {permitted(table.name)} ON {table.name} TO {ROLE}")
+    conn.exec_driver_sql(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {ROLE}")
 
 
 def sort_by_bytes(conn: Connection) -> None:
