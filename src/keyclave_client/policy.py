@@ -91,7 +91,7 @@ class Policies:
         query, found = {"operation": operation, "key": key, "limit": "1000"}, dict[str, Any]()
         while True:
             got = self._policy_object(Request("GET", "/v1/who-can", query=query, repeatable=True))
-            for name in ("can", "could"):
+            for name in ("can", "could", "barred"):
                 got[name] = [*found.get(name, []), *part(got, name)]
             found = got
             if not got.get("next"):

@@ -213,3 +213,26 @@ def test_validation_names_the_rule_and_of_two_acts_at_once_the_second_is_refused
         with ThreadPoolExecutor(2) as crowd:
             done = list(crowd.map(act, ("suspend", "compromise")))
         assert sorted(done) == [200, 409]
+
+
+def test_explanations_and_reviews_show_who_is_held_off_and_why(live: Live) -> None:
+    live.create_key("asked-about")
+    assert live.post("/v1/keys/asked-about/deactivate", "operator", {"reason": "over"}).status_code == 200
+    scheduled = {"version": 1, "days": 30, "reason": "end of retention"}
+    asked = {"principal": "first-custodian", "operation": "destroy", "key": "asked-about"}
+    before = live.post("/v1/policy/explain", "auditor", asked).json()
+    assert (before["allowed"], before["apart"][0]["first"], before["apart"][0]["side"]) == (
+        True,
+        ["schedule-destruction"],
+        "then",
+    )
+    assert live.post("/v1/keys/asked-about/schedule-destruction", "custodian", scheduled).status_code == 200
+    after = live.post("/v1/policy/explain", "auditor", asked).json()
+    assert (after["allowed"], after["why"]) == (False, "who scheduled a destruction does not perform it")
+    found = live.get("/v1/who-can", "auditor", params={"operation": "destroy", "key": "asked-about"}).json()
+    assert "first-custodian" not in [one["principal"] for one in (*found["can"], *found["could"])]
+    assert [one["principal"] for one in found["barred"]] == ["first-custodian"]
+    assert live.post("/v1/keys/asked-about/cancel-destruction", "operator", {"version": 1}).status_code == 200
+    found = live.get("/v1/who-can", "auditor", params={"operation": "destroy", "key": "asked-about"}).json()
+    assert "first-custodian" in [one["principal"] for one in found["can"]]
+    assert found["barred"] == []

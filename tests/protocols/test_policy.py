@@ -154,7 +154,7 @@ def test_changing_the_policy_waits_for_another_though_no_rule_says_so(house: Hou
     found = house.ask(
         "explain", {"files": {**files, "rules.toml": rules}, "principal": "first-custodian", "operation": "policy-apply"}
     )
-    assert found["approval"] == {"count": 1, "roles": ["custodian", "operator", "auditor"], "hours": 24}
+    assert found["approval"] == {"count": 1, "roles": ["custodian", "operator", "auditor"], "hours": 24, "assurance": 1}
 
 
 def test_explain_says_why(house: House) -> None:

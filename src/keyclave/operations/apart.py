@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from keyclave.core.errors import SelfConflict
 from keyclave.identity.elevation import BREAK_GLASS
-from keyclave.policy.apart import Apart, stands_first, watched
+from keyclave.policy.apart import Act, Apart, stands_first, watched
 from keyclave.store import records
 from keyclave.store.access import elevations, invitations
 from keyclave.store.access.acts import insert_acts, read_acts
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from keyclave.operations.operation import Operation
     from keyclave.policy.engine import Compiled
 
+ELSE = "another person does it: nobody is on both sides of a rule that keeps duties apart"
 _SCHEDULED = ("destroy", "cancel-destruction")
 OVER: dict[str, frozenset[str]] = {
     **dict.fromkeys(("key-create", "key-import"), frozenset(("key", "key-version"))),
@@ -98,7 +99,7 @@ def check_doer(conn: Connection, revision: Compiled, deed: Deed) -> None:
     """Refuse whoever did, on the same thing, what a rule keeps apart from this."""
     rule = barred(conn, _naming(revision.apart_then, deed.names), things(conn, deed), deed.tenant, deed.doer)
     if rule is not None:
-        raise SelfConflict(reason(rule), "another person does it: nobody is on both sides of a rule that keeps duties apart")
+        raise SelfConflict(reason(rule), ELSE)
 
 
 def approver_barred(conn: Connection, revision: Compiled, deeds: Iterable[Deed], approval: str, approver: str) -> str:
@@ -117,12 +118,32 @@ def barred(
     conn: Connection, rules: Iterable[Apart], found: Mapping[str, tuple[str, ...]], tenant: str, principal: str
 ) -> Apart | None:
     """Return the rule whose first side somebody is on, over one of these things; None if there is none."""
-    for rule in rules:
-        for subject in found.get(rule.over, ()):
-            acts = read_acts(conn, tenant, rule.over, subject, watched((rule,)))
-            if stands_first(rule, acts, subject, principal):
-                return rule
-    return None
+    return first_barring(histories(conn, rules, found, tenant), principal)
+
+
+def histories(
+    conn: Connection, rules: Iterable[Apart], found: Mapping[str, tuple[str, ...]], tenant: str
+) -> list[tuple[Apart, str, list[Act]]]:
+    """Return each rule with each thing that it is over, and what was done on that."""
+    return [
+        (rule, subject, read_acts(conn, tenant, rule.over, subject, watched((rule,))))
+        for rule in rules
+        for subject in found.get(rule.over, ())
+    ]
+
+
+def first_barring(read: Iterable[tuple[Apart, str, list[Act]]], principal: str) -> Apart | None:
+    """Return the first of these rules that keeps somebody from what comes after."""
+    return next((rule for rule, subject, acts in read if stands_first(rule, acts, subject, principal)), None)
+
+
+def histories_on_key(
+    conn: Connection, revision: Compiled, tenant: str, operation: str, key: str
+) -> list[tuple[Apart, str, list[Act]]]:
+    """Return what is read to say who is kept from an operation on a key, for questions about the policy."""
+    deed = Deed(tenant=tenant, doer="", op=operation, names=(operation,), key=key)
+    rules = revision.apart_then.get(operation, ())
+    return histories(conn, rules, things(conn, deed), tenant) if rules else []
 
 
 def reason(rule: Apart) -> str:

@@ -59,6 +59,9 @@ def explain(
     fresh = f"{found['fresh_seconds'] // 60} minutes" if found["fresh_seconds"] else None
     level = found["assurance"] if found["assurance"] > 1 else None
     output.write_fields([("Approvers", waits), ("Assurance level", level), ("Proof no older than", fresh)])
+    for one in found["apart"]:
+        does = "does it" if one["side"] == "then" else "approves it"
+        output.say(f"\nnobody {does} who did {', '.join(one['first'])} on the same {one['over']}: {one['why']}")
     for one in found["decided_by"]:
         output.say(f"\n{one['file'] or 'built in'}: {one['text']}")
     if found["hint"]:

@@ -17,7 +17,8 @@ from keyclave_cli.session import Session
 def who_can(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     """Show who may do an operation on a key, and by what.
 
-    Whoever could after taking a role on for a while is listed apart, as "could".
+    Whoever could after taking a role on for a while is listed apart, as "could"; whoever is kept from it by what
+    they did on the key before, as "barred".
 
     \b
     keyclave who-can patient-records decrypt
@@ -33,6 +34,7 @@ def who_can(ctx: click.Context, arguments: tuple[str, ...]) -> None:
         output.write_json(found)
         return
     rows = [_row("can", one) for one in found["can"]] + [_row("could", one) for one in found["could"]]
+    rows += [_barred(one) for one in found["barred"]]
     output.write_table(("", "Principal", "Duty", "By", "When", "Context", "Until"), rows, empty="nobody")
     if found["sealed"]:
         output.note(
@@ -46,3 +48,7 @@ def who_can(ctx: click.Context, arguments: tuple[str, ...]) -> None:
 def _row(how: str, one: dict[str, Any]) -> tuple[object, ...]:
     context = " or ".join(", ".join(f"{name}={'|'.join(values)}" for name, values in each.items()) for each in one["context"])
     return how, one["principal"], one["duty"], ", ".join(one["by"]), one["when"], context or None, one["until"]
+
+
+def _barred(one: dict[str, Any]) -> tuple[object, ...]:
+    return "barred", one["principal"], None, one["why"], None, None, None

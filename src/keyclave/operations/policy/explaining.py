@@ -12,7 +12,7 @@ from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.policy.forms import Files, bundle_of
 from keyclave.operations.policy.supposing import Judgement, Supposition, judge
 from keyclave.policy.cedar import BUILT_IN, text_of
-from keyclave.policy.decision import Alternative
+from keyclave.policy.decision import Alternative, ApprovalRule
 from keyclave.policy.engine import Compiled
 
 if TYPE_CHECKING:
@@ -47,11 +47,22 @@ class ShownRight(msgspec.Struct, kw_only=True):
 
 
 class ShownApproval(msgspec.Struct, kw_only=True):
-    """Who must approve."""
+    """Who must approve, and the assurance level of what they sign with."""
 
     count: int
     roles: list[str]
     hours: int
+    assurance: int
+
+
+class ShownApart(msgspec.Struct, kw_only=True):
+    """A rule that keeps duties apart and concerns the operation. `side`: whoever did one of `first` on the same thing does not do
+    it ("then"), or does not approve it ("approve")."""
+
+    side: str
+    first: list[str]
+    over: str
+    why: str
 
 
 class ExplainAnswer(Answer, kw_only=True, omit_defaults=False):
@@ -66,6 +77,7 @@ class ExplainAnswer(Answer, kw_only=True, omit_defaults=False):
     rights: list[ShownRight]
     right: str
     approval: ShownApproval | None
+    apart: list[ShownApart]
     assurance: int
     fresh_seconds: int
     credential: str
@@ -98,14 +110,30 @@ def answer(revision: Compiled, operation: str, found: Judgement) -> ExplainAnswe
         considered=[policy.id for policy in revision.concerning(operation)][:_MOST],
         rights=[_right(one) for one in (decision.alternatives if decision is not None else ())],
         right="" if found.right is None else found.right.grant or found.right.policy,
-        approval=None
-        if approval is None
-        else ShownApproval(count=approval.count, roles=list(approval.roles), hours=approval.hours),
+        approval=shown_approval(approval),
+        apart=shown_apart(revision, operation),
         assurance=needed if approval is None else max(needed, approval.assurance),
         fresh_seconds=rules.fresh_seconds(operation),
         credential=found.caller.id,
         attributes=_attributes(found),
     )
+
+
+def shown_approval(rule: ApprovalRule | None) -> ShownApproval | None:
+    """Return who must approve, as it is shown."""
+    if rule is None:
+        return None
+    return ShownApproval(count=rule.count, roles=list(rule.roles), hours=rule.hours, assurance=rule.assurance)
+
+
+def shown_apart(revision: Compiled, operation: str) -> list[ShownApart]:
+    """Return the rules that keep people from an operation, or from approving it, for what they did before."""
+    sides = (("then", revision.apart_then), ("approve", revision.apart_approve))
+    return [
+        ShownApart(side=side, first=list(rule.first), over=rule.over, why=rule.why)
+        for side, rules in sides
+        for rule in rules.get(operation, ())
+    ]
 
 
 def _why(found: Judgement, names: tuple[str, ...]) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection
 
-from keyclave.core.errors import KeyclaveError, Malformed, Unknown
+from keyclave.core.errors import KeyclaveError, Malformed, SelfConflict, Unknown
 from keyclave.identity.caller import Caller, Credential, Standing
 from keyclave.identity.grants import PURPOSES
 from keyclave.identity.peer import Peer, Plane
@@ -20,12 +20,14 @@ from keyclave.identity.roles import Role
 from keyclave.identity.scope import Scope
 from keyclave.keys.model import Cryptoperiod, Key
 from keyclave.operations.access import FRESH, check_assurance
+from keyclave.operations.apart import ELSE, first_barring, histories_on_key, reason
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.forms import Context, Request
 from keyclave.operations.keyring import unknown_key
 from keyclave.operations.policy.forms import OperationName, Principal, Ref
 from keyclave.operations.policy.standings import best_aal, workload_row
 from keyclave.operations.standing import stand
+from keyclave.policy.apart import Apart
 from keyclave.policy.decision import Alternative, Decision
 from keyclave.policy.duties import check_duty
 from keyclave.policy.engine import Compiled, Question
@@ -118,7 +120,16 @@ def judge(desk: Desk, attempt: Attempt, revision: Compiled, supposition: Supposi
         raise Malformed("this is no purpose of use", f"known: {', '.join(PURPOSES)}")
     key = _key(desk, attempt, supposition, on_key=revision.kinds[supposition.operation].on_key)
     found = [_judge_one(desk, attempt, revision, supposition, caller, key) for caller in _callers(desk, attempt, supposition)]
-    return next((one for one in found if one.refused is None), found[0])
+    best = next((one for one in found if one.refused is None), found[0])
+    if best.refused is None and best.caller.standing.person and key is not None:
+        barring = desk.store.read(lambda conn: _barring(conn, revision, best.caller, supposition.operation, key))
+        return best if barring is None else msgspec.structs.replace(best, refused=SelfConflict(reason(barring), ELSE))
+    return best
+
+
+def _barring(conn: Connection, revision: Compiled, caller: Caller, operation: str, key: Key) -> Apart | None:
+    """Return the rule that keeps somebody from an act on a key for what they did on it before."""
+    return first_barring(histories_on_key(conn, revision, caller.tenant, operation, key.id), caller.principal)
 
 
 def _judge_one(desk: Desk, attempt: Attempt, revision: Compiled, said: Supposition, caller: Caller, key: Key | None) -> Judgement:

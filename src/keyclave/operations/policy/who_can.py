@@ -11,10 +11,11 @@ from keyclave.core import limits
 from keyclave.core.clock import to_text
 from keyclave.core.errors import Malformed
 from keyclave.identity.roles import Role
+from keyclave.operations.apart import first_barring, histories_on_key, reason
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.forms import Answer
 from keyclave.operations.keyring import LoadedKey
-from keyclave.operations.policy.explaining import ShownApproval
+from keyclave.operations.policy.explaining import ShownApart, ShownApproval, shown_apart, shown_approval
 from keyclave.operations.policy.forms import OperationName, Ref
 from keyclave.operations.policy.holding import Candidate, candidates
 from keyclave.operations.policy.supposing import readable_key
@@ -54,15 +55,25 @@ class Who(msgspec.Struct, kw_only=True):
     until: str | None
 
 
+class Barred(msgspec.Struct, kw_only=True):
+    """Somebody whom a rule that keeps duties apart holds off, and why."""
+
+    principal: str
+    why: str
+
+
 class WhoAnswer(Answer, kw_only=True, omit_defaults=False):
-    """`can` now; `could` after taking on a role for a while; `sealed`: people who may break the glass, who are not named here."""
+    """`can` now; `could` after taking on a role for a while; `barred`: who would be among them, but for what they did on
+    the key before; `sealed`: people who may break the glass, who are not named here."""
 
     operation: str
     key: str
     can: list[Who]
     could: list[Who]
+    barred: list[Barred]
     sealed: int
     approval: ShownApproval | None
+    apart: list[ShownApart]
     next: str | None
 
 
@@ -83,7 +94,12 @@ def who_can(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query: WhoQuer
     names = sorted({one.subject.name for one in found.all if one.subject.name > query.cursor})
     can: list[Who] = []
     could: list[Who] = []
+    barred: dict[str, Barred] = {}
     shown: set[str] = set()
+    tenant = attempt.caller.tenant
+    read = (
+        desk.store.read(lambda conn: histories_on_key(conn, revision, tenant, query.operation, target.id)) if kind.on_key else []
+    )
     following = None
     by_name: dict[str, list[Candidate]] = {}
     for one in found.all:
@@ -97,15 +113,25 @@ def who_can(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query: WhoQuer
             following = max(shown)
             break
         shown.add(name)
+        barring = first_barring(read, name)
+        if barring is not None:
+            barred[name] = Barred(principal=name, why=reason(barring))
+            continue
         for one, who in entries:
             if who is not None:
                 (could if one.eligible else can).append(who)
     attempt.key_id, attempt.count = target.id, max(1, len(shown))
     attempt.detail = {"operation": query.operation}
-    rule = revision.rules.approval(query.operation)
-    approval = None if rule is None else ShownApproval(count=rule.count, roles=list(rule.roles), hours=rule.hours)
     return WhoAnswer(
-        operation=query.operation, key=label, can=can, could=could, sealed=found.sealed, approval=approval, next=following
+        operation=query.operation,
+        key=label,
+        can=can,
+        could=could,
+        barred=list(barred.values()),
+        sealed=found.sealed,
+        approval=shown_approval(revision.rules.approval(query.operation)),
+        apart=shown_apart(revision, query.operation),
+        next=following,
     )
 
 
