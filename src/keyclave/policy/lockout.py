@@ -51,7 +51,7 @@ def way_back(compiled: Compiled, tenant: str, holders: Sequence[Holder]) -> str:
 
 def _plainly(compiled: Compiled, tenant: str, rule: ApprovalRule, holders: Sequence[Holder]) -> bool:
     """Tell whether the first few people show that the way back is open: in a large house not everybody need be asked about."""
-    least = max(1, compiled.rules.assurance.sensitive)
+    least = max(1, rule.assurance)
     approvers, proposed = 0, False
     for one in holders:
         proposed = proposed or _can(compiled, tenant, _asking(compiled), one)
