@@ -15,6 +15,7 @@ from drill.wire import Wire
 from tests.live import Live, launch
 
 CLIENTS = 8
+LATER = {"version": 1, "days": 30, "reason": "r"}
 SCOPE = {"operations": ["encrypt"], "keys": ["*"]}
 
 
@@ -91,7 +92,11 @@ def test_a_replay_says_that_it_is_one_and_is_the_first_answer(server: Live) -> N
 
 @pytest.mark.parametrize(
     ("path", "body"),
-    [("/v1/keys", {"name": "other", "owner": "o"}), ("/v1/keys/bound/rotate", {}), ("/v1/credentials/crd_x/revoke", {})],
+    [
+        ("/v1/keys", {"name": "other", "owner": "o"}),
+        ("/v1/keys/bound/schedule-destruction", LATER),
+        ("/v1/credentials/crd_x/revoke", {}),
+    ],
     ids=["another body", "another operation", "another thing"],
 )
 def test_a_key_is_bound_to_its_request(server: Live, path: str, body: dict[str, Any]) -> None:
