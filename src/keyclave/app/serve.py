@@ -8,6 +8,7 @@ import gc
 import logging
 import resource
 import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ import uvloop
 from keyclave.app.config import Config, check_listener, load
 from keyclave.app.listeners import Listener, follow, listener, tls_context
 from keyclave.app.outside import Outside
+from keyclave.app.settling import settle
 from keyclave.app.wiring import build, keep_seen, keep_tidy, loop_hooks, mark_time
 from keyclave.console import application as console
 from keyclave.core.clock import MICROSECONDS
@@ -42,6 +44,7 @@ _MARK_SECONDS = 60
 _SEEN_SECONDS = 30  # between two writes of when sessions were last used
 _NOTICEABLE = 1.0  # seconds: less is the ordinary slewing of a clock
 _WORKERS = 4
+_SWITCH = 0.001  # seconds a worker keeps the interpreter while the loop wants it; a request asks for it a dozen times
 
 
 def serve(home: Path, host: str | None, port: int | None) -> None:
@@ -56,6 +59,7 @@ def serve(home: Path, host: str | None, port: int | None) -> None:
     named = {"host": host or config.listen.host, "port": config.listen.port if port is None else port}
     config = msgspec.structs.replace(config, listen=msgspec.structs.replace(config.listen, **named))
     check_listener(home, config.listen)
+    sys.setswitchinterval(_SWITCH)
     uvloop.run(_serve(config, home))
 
 
@@ -80,14 +84,15 @@ async def _serve(config: Config, home: Path) -> None:
         outside.read_files()
         clockwork = asyncio.create_task(_by_the_clock(config, desk, store, refusals, listeners))
         following = asyncio.create_task(outside.follow())
-        gc.collect()
         gc.enable()
         gc.freeze()  # what start-up made lives as long as the process: the collector need not look at it again
+        settling = asyncio.create_task(_settle(listeners))
         try:
             await _until_one_ends(listeners)
         finally:
             clockwork.cancel()
             following.cancel()
+            settling.cancel()
             try:
                 store.flush()
                 close_house(desk)
@@ -171,6 +176,14 @@ async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, refusals
             next_tidy = now + _TIDY_SECONDS
             await loop.run_in_executor(None, store.tidy)
             store.rewind()
+
+
+async def _settle(listeners: list[Listener]) -> None:
+    """Once every listener answers, import on another thread what they left out; the collector need not look at that either."""
+    for one in listeners:
+        await one.up.wait()
+    await asyncio.get_running_loop().run_in_executor(None, settle)
+    gc.freeze()
 
 
 def _stop(desk: Desk, listeners: list[Listener]) -> None:

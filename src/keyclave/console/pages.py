@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -14,6 +14,9 @@ from starlette.responses import HTMLResponse, Response
 from keyclave.console.files import Files
 from keyclave.console.headers import NOT_KEPT, headers_for
 from keyclave.core.clock import Clock, to_text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 SCRIPTS = ("ask.mjs", "passkeys.mjs", "speak.mjs", "clock.mjs", "console.mjs")  # each after those it imports
 _MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -40,15 +43,23 @@ class Pages:
     def __init__(self, clock: Clock, rp_id: str) -> None:
         self.files = Files()
         self._clock = clock
-        self._environment = Environment(
+        self._rp_id = rp_id
+
+    @cached_property
+    def _environment(self) -> Environment:
+        """Made with the first page: a server starts without (see `keyclave.app.settling`)."""
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+
+        made = Environment(
             loader=PackageLoader("keyclave.console"),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(moment=moment, pretty=pretty)
-        self._environment.globals.update(files=self.files, rp_id=rp_id, scripts=SCRIPTS)
+        made.filters.update(moment=moment, pretty=pretty)
+        made.globals.update(files=self.files, rp_id=self._rp_id, scripts=SCRIPTS)
+        return made
 
     def page(
         self, request: Request, template: str, status: int = 200, me: Mapping[str, Any] | None = None, **said: Any

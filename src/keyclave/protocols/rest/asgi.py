@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -39,7 +40,10 @@ _IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
 def application(gateway: Gateway, operations: list[Operation], plane: Plane = Plane.BOTH) -> Starlette:
     """Return the ASGI application of a listener. Where keys are only used, what only managing needs is not there at all."""
     desk = gateway.desk
-    api = msgspec.json.format(msgspec.json.encode(document(operations)), indent=2)
+
+    @cache
+    def api() -> bytes:
+        return msgspec.json.format(msgspec.json.encode(document(operations)), indent=2)
 
     async def health(_request: Request) -> Response:
         status = "broken" if desk.module.fault() else "sealed" if desk.vault.sealed else "ok"
@@ -49,7 +53,8 @@ def application(gateway: Gateway, operations: list[Operation], plane: Plane = Pl
         return _json(unseal.status(desk))
 
     async def openapi(_request: Request) -> Response:
-        return Response(api, media_type="application/json", headers={"cache-control": "no-cache"})
+        text = await asyncio.to_thread(api)  # printing it takes too long for the loop, and for starting
+        return Response(text, media_type="application/json", headers={"cache-control": "no-cache"})
 
     async def offer(request: Request) -> Response:
         body = msgspec.json.decode(await _body(request), type=unseal.UnsealRequest)
