@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import rfc8785
 
-from keyclave.core.errors import Broken, Malformed
+from keyclave.core.canonical_json import canonical_json
+from keyclave.core.errors import Broken
 from keyclave.crypto.digest import sha256
 
 FORMAT = "keyclave/approval-request/1"
@@ -64,16 +64,6 @@ class ApprovalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     def digest(self) -> bytes:
         """Return the SHA-256 of its canonical form: what approvers sign."""
         return sha256(self.canonical())
-
-
-def canonical_json(value: Any) -> bytes:
-    """Return RFC 8785 JSON. Malformed for what has no canonical form (whole numbers from 2^53 on)."""
-    try:
-        return rfc8785.dumps(value)
-    except rfc8785.CanonicalizationError:
-        raise Malformed(
-            "the request holds what canonical JSON cannot say", "use whole numbers below 2^53 and plain text"
-        ) from None
 
 
 def same_act(one: Item, other: Item) -> bool:

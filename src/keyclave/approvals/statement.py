@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from keyclave.approvals.request import canonical_json
+from keyclave.core.canonical_json import canonical_json
 from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import Malformed, Refused
 from keyclave.crypto.digest import sha256

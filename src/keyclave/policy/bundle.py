@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import rfc8785
 from msgspec import Meta
 
+from keyclave.core.canonical_json import canonical_json
 from keyclave.core.errors import Malformed, TooLarge
 from keyclave.crypto.digest import sha256
 
@@ -38,7 +38,7 @@ class Bundle(msgspec.Struct, frozen=True):
 
     def digest(self) -> bytes:
         """Return the SHA-256 of the canonical form: what is signed, approved, logged and compared."""
-        return sha256(rfc8785.dumps({"files": dict(self.files), "format": "keyclave/policy/1"}))
+        return sha256(canonical_json({"files": dict(self.files), "format": "keyclave/policy/1"}))
 
 
 def checked_bundle(files: dict[str, str]) -> Bundle:
