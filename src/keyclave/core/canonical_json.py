@@ -39,7 +39,7 @@ def _simple(value: Any) -> bool:
     if kind is str or kind is bool or value is None:
         return True
     if kind is int:
-        return -_EXACT <= value <= _EXACT
+        return bool(-_EXACT <= value <= _EXACT)
     if kind is dict:
         return all(type(name) is str and name.isascii() and _simple(part) for name, part in value.items())
     return kind in (list, tuple) and all(map(_simple, value))

@@ -50,7 +50,7 @@ def checked_bundle(files: dict[str, str]) -> Bundle:
     for name, text in files.items():
         if name != RULES and not _NAME.fullmatch(name):
             raise Malformed(f"{name!r} is no file of a bundle", f"a bundle is {RULES} and files named like wards.cedar")
-        if "\0" in text or "\r" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        if "\0" in text or "\r" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
             raise Malformed(f"{name} is not plain text", "save it as UTF-8 with Unix line ends")
     return Bundle(files=dict(sorted(files.items())))
 
