@@ -27,7 +27,7 @@ def canonical_json(value: Any) -> bytes:
             except UnicodeEncodeError:
                 pass  # the library says what is wrong
         return rfc8785.dumps(value)
-    except rfc8785.CanonicalizationError:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError):
         raise Malformed(
             "the request holds what canonical JSON cannot say", "use whole numbers below 2^53 and plain text"
         ) from None
