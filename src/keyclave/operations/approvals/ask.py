@@ -16,7 +16,7 @@ from keyclave.approvals.counting import ends_at, needed
 from keyclave.approvals.request import FORMAT, ApprovalRequest, Item, Rule
 from keyclave.core.errors import LimitReached, Malformed, Refused, TooLarge
 from keyclave.core.ids import RAW, to_id
-from keyclave.core.limits import NAME, REASON
+from keyclave.core.limits import NAME, PRINTABLE, REASON
 from keyclave.crypto.digest import sha256
 from keyclave.operations.apart import check_doer
 from keyclave.operations.approvals.evidence import deeds_of, gather, rule_of
@@ -24,7 +24,7 @@ from keyclave.operations.approvals.hold import nobody_can
 from keyclave.operations.approvals.room import plain
 from keyclave.operations.approvals.view import ApprovalView, view
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.forms import Reason, Request
+from keyclave.operations.forms import Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.people.enrolment import seal_bytes
 from keyclave.policy.decision import ApprovalRule
@@ -55,7 +55,7 @@ class AskRequest(Request, kw_only=True):
     """One act (`ref`, `request`, `if_match`), or several as `items`; `reason` is what approvers read first."""
 
     operation: Annotated[str, Meta(max_length=40)]
-    reason: Annotated[str, Meta(min_length=1, max_length=REASON)] | Reason
+    reason: Annotated[str, Meta(min_length=1, max_length=REASON, pattern=PRINTABLE)]
     ref: _Ref = ""
     request: _Body = None
     if_match: _Revision = None
@@ -64,8 +64,6 @@ class AskRequest(Request, kw_only=True):
 
 def ask(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: AskRequest) -> Callable[[Connection], ApprovalView]:
     """Keep a request for approval."""
-    if not request.reason:
-        raise Malformed("a request for approval needs a reason", "say why: it is the first thing that approvers read")
     op = desk.approvals.operation(request.operation)
     asked = request.items or (AskedItem(ref=request.ref, request=request.request, if_match=request.if_match),)
     if request.items and (request.ref or request.request is not None or request.if_match is not None):
