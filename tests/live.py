@@ -39,6 +39,7 @@ class Live:
     tokens: dict[str, str]
     process: subprocess.Popen[bytes]
     http: httpx.Client
+    workers: int = 1
     _issued: int = field(default=0)
     approvers: Approvers = field(init=False, repr=False)
     further: list[str] = field(default_factory=list)  # tokens of custodians and operators who were made later
@@ -146,7 +147,7 @@ class Live:
 
     def restart(self, *, unseal: bool = True) -> None:
         """Start the process again on the same home."""
-        self.process = start(self.home, self.port)
+        self.process = start(self.home, self.port, self.workers)
         wait_until_up(self.url, self.ca_file, self.process)
         if unseal:
             self.unseal()
@@ -172,10 +173,11 @@ def init(home: Path, port: int, *arguments: str) -> dict[str, Any]:
     return dict(json.loads(made.read_text()))
 
 
-def start(home: Path, port: int) -> subprocess.Popen[bytes]:
+def start(home: Path, port: int, workers: int = 1) -> subprocess.Popen[bytes]:
     """Start the server process; what it says goes to server.log beside the home."""
     with (home.parent / f"{home.name}.server.log").open("ab") as log:
         command = [sys.executable, "-m", "keyclave.app", "serve", "--home", str(home), "--port", str(port)]
+        command += ["--workers", str(workers)] if workers != 1 else []
         return subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
@@ -195,7 +197,12 @@ def wait_until_up(url: str, ca_file: str, process: subprocess.Popen[bytes]) -> N
 
 
 def launch(
-    folder: Path, *arguments: str, settings: str = "", unseal: bool = True, configure: Callable[[str], str] | None = None
+    folder: Path,
+    *arguments: str,
+    settings: str = "",
+    unseal: bool = True,
+    configure: Callable[[str], str] | None = None,
+    workers: int = 1,
 ) -> Live:
     """Make a home below `folder`, start its server and unseal it. `settings` is appended to keyclave.toml's [log] table;
     `configure` returns what is to stand in the file instead of what the ceremony wrote."""
@@ -207,7 +214,7 @@ def launch(
     if configure:
         path = home / "keyclave.toml"
         path.write_text(configure(path.read_text()))
-    process = start(home, port)
+    process = start(home, port, workers)
     live = Live(
         home=home,
         port=port,
@@ -218,6 +225,7 @@ def launch(
         tokens=made["credentials"],
         process=process,
         http=httpx.Client(base_url=made["url"], verify=ssl.create_default_context(cafile=made["ca_file"]), timeout=30),
+        workers=workers,
     )
     try:
         wait_until_up(live.url, live.ca_file, process)

@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     serve.add_argument("--home", type=Path, default=Path("keyclave-home"))
     serve.add_argument("--host")
     serve.add_argument("--port", type=int)
+    serve.add_argument("--workers", type=int, metavar="N", help="processes that serve, to use as many cores [1]")
+    serve.add_argument("--part", help=argparse.SUPPRESS)  # what the supervisor gives a worker
     share = programs.add_parser("open-share", help="open a protected share file and print the share")
     share.add_argument("file", type=Path)
     share.add_argument("--key", type=Path, help="the custodian's private key (PEM); otherwise a passphrase is asked for")
@@ -57,10 +59,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(chosen: argparse.Namespace) -> int:
     if chosen.program == "serve":
         gc.disable()  # nothing made while starting is garbage; `serve` freezes it and turns the collector on
-        from keyclave.app.serve import serve
+        from keyclave.app.serve import serve, serve_part
 
-        serve(chosen.home.resolve(), chosen.host, chosen.port)
-        return 0
+        if chosen.part is not None:
+            serve_part(chosen.home.resolve(), chosen.host, chosen.port, chosen.part)
+            return 0
+        return serve(chosen.home.resolve(), chosen.host, chosen.port, chosen.workers)
     if chosen.program == "open-share":
         from keyclave.app.hand_over import open_share
 

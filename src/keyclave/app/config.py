@@ -22,6 +22,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the server listens. `tls = false` only on loopback, and only for measuring.
 
+    `workers` is how many processes serve both listeners (said in `[listen]`); more than one use the cores of one machine.
     `client_certificates`: off, optional or required; left out, it is optional where keys are used and off where they are only
     managed. `trusted_proxies`: networks whose machines may say for whom they ask, when their certificate names one of
     `proxy_names`, or by their address alone with `proxy_by_address = true`.
@@ -38,6 +39,7 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proxy_names: tuple[str, ...] = ()
     proxy_by_address: bool = False
     proxy_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,6 +133,8 @@ def load(home: Path) -> Config:
         raise Malformed(f"{path}: {fault}", "correct it, or compare with docs/configuration.md") from None
     if not config.development and config.policy.destruction_days < 1:
         raise Malformed(f"{path}: destruction_days is 0", "a waiting period of at least a day, outside development")
+    if config.data is not None and config.data.workers != 1:
+        raise Malformed(f"{path}: workers in [data]", "say it in [listen]: the workers serve both")
     for listen in (config.listen, config.data):
         if listen is not None:
             check_listener(path, listen)

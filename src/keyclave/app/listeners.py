@@ -44,6 +44,8 @@ class Listener(uvicorn.Server):
         await super().startup(sockets)
         self.up.set()
 
+    inherited: list[socket.socket] | None = None  # what a worker listens on: its supervisor has bound it
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Take no signal."""

@@ -8,6 +8,7 @@ import gc
 import logging
 import resource
 import signal
+import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +21,14 @@ import uvloop
 from keyclave.app.config import Config, check_listener, load
 from keyclave.app.listeners import Listener, follow, listener, tls_context
 from keyclave.app.outside import Outside
+from keyclave.app.part import Part, decode
 from keyclave.app.settling import settle
+from keyclave.app.sibling import Sibling
 from keyclave.app.wiring import build, keep_seen, keep_tidy, loop_hooks, mark_time
 from keyclave.console import application as console
 from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import Unavailable
-from keyclave.crypto.arena import lock_down
+from keyclave.crypto.locked_memory import end_with_parent, lock_down
 from keyclave.identity.peer import Plane
 from keyclave.operations.desk import Desk
 from keyclave.operations.elevation.upkeep import keep_elevations
@@ -47,20 +50,45 @@ _WORKERS = 4
 _SWITCH = 0.001  # seconds a worker keeps the interpreter while the loop wants it; a request asks for it a dozen times
 
 
-def serve(home: Path, host: str | None, port: int | None) -> None:
-    """Serve until a signal says to stop."""
+def serve(home: Path, host: str | None, port: int | None, workers: int | None = None) -> int:
+    """Serve until a signal says to stop; return the exit code."""
+    config = _prepare(home, host, port, workers)
+    lock = _only_server(home)
+    if config.listen.workers > 1:
+        from keyclave.app.supervise import supervise
+
+        named = [*(() if host is None else ("--host", host)), *(() if port is None else ("--port", str(port)))]
+        return supervise(config, home, lock, named)
+    uvloop.run(_serve(config, home))
+    lock.close()
+    return 0
+
+
+def serve_part(home: Path, host: str | None, port: int | None, given: str) -> None:
+    """Serve as one of several workers: `given` is what the supervisor says of this one."""
+    part = decode(given)
+    end_with_parent(part.parent)
+    config = _prepare(home, host, port, part.count)
+    uvloop.run(_serve(config, home, part))
+
+
+def _prepare(home: Path, host: str | None, port: int | None, workers: int | None) -> Config:
+    """Lock the process down; return the configuration with what the command line says in its stead."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     config = load(home)
     lock_down()
-    alone = _only_server(home)  # noqa: F841 - held for the life of the process
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    named = {"host": host or config.listen.host, "port": config.listen.port if port is None else port}
+    named = {
+        "host": host or config.listen.host,
+        "port": config.listen.port if port is None else port,
+        "workers": workers or config.listen.workers,
+    }
     config = msgspec.structs.replace(config, listen=msgspec.structs.replace(config.listen, **named))
     check_listener(home, config.listen)
     sys.setswitchinterval(_SWITCH)
-    uvloop.run(_serve(config, home))
+    return config
 
 
 def _only_server(home: Path) -> IO[bytes]:
@@ -73,15 +101,19 @@ def _only_server(home: Path) -> IO[bytes]:
     return file
 
 
-async def _serve(config: Config, home: Path) -> None:
+async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
     later, on_loop = loop_hooks()
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="keyclave") as workers:
-        desk, store = build(config, home, workers=workers, later=later, on_loop=on_loop)
+        shared = part is not None
+        first = part is None or part.first
+        desk, store = build(config, home, workers=workers, later=later, on_loop=on_loop, shared=shared, first=first)
         refusals = Refusals(desk)
         listeners = _listeners(config, home, desk, refusals)
         _on_signals(listeners)
         outside = Outside(config, home, desk)
         outside.read_files()
+        if part is not None:
+            await _join(part, desk, store, listeners)
         clockwork = asyncio.create_task(_by_the_clock(config, desk, store, refusals, listeners))
         following = asyncio.create_task(outside.follow())
         gc.enable()
@@ -98,6 +130,14 @@ async def _serve(config: Config, home: Path) -> None:
                 close_house(desk)
             finally:
                 store.close()
+
+
+async def _join(part: Part, desk: Desk, store: SqliteStore, listeners: list[Listener]) -> None:
+    """Become one of the workers; return when the others say that this one may serve."""
+    for one, descriptor in zip(listeners, part.sockets, strict=True):
+        one.inherited = [socket.socket(fileno=descriptor)]
+    sibling = Sibling(socket.socket(fileno=part.channel), lambda: _end(listeners))
+    await sibling.join(desk, store)
 
 
 def _listeners(config: Config, home: Path, desk: Desk, refusals: Refusals) -> list[Listener]:
@@ -132,7 +172,7 @@ def _end(listeners: list[Listener], number: int = 0) -> None:
 
 async def _until_one_ends(listeners: list[Listener]) -> None:
     """Serve until a listener ends, then end the others: half a server would look like a whole one."""
-    tasks = [asyncio.create_task(one.serve()) for one in listeners]
+    tasks = [asyncio.create_task(one.serve(one.inherited)) for one in listeners]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -60,10 +60,11 @@ def build(
     later: Callable[[Callable[[], None]], object] | None = None,
     on_loop: Callable[..., object] | None = None,
     shared: bool = False,
+    first: bool = True,
 ) -> tuple[Desk, SqliteStore]:
     """Wire a desk over the home's database. Without a loop (`later`, `on_loop`) the caller flushes.
 
-    `shared` says that other processes serve the same home.
+    `shared` says that other processes serve the same home; `first`, that none did before: then a development root opens itself.
     """
     module = new_module()
     store = SqliteStore(home / config.database, later=later, shared=shared)
@@ -91,7 +92,7 @@ def build(
     store.apply = desk.apply_changes
     own = desk.people.relying.origins[0]
     desk.people.houses = sign_on_houses(config.oidc, own, home, module, clock, development=config.development)
-    if config.development:
+    if config.development and first:
         _open_development_root(desk, home)
     return desk, store
 

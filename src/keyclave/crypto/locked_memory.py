@@ -11,10 +11,12 @@ import ctypes
 import mmap
 import os
 import resource
+import signal
 
 from keyclave.core.errors import Broken, Unavailable
 
 _SYS_MEMFD_SECRET = 447  # the same number on every architecture of Linux since 5.14
+_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _MADV_DONTFORK = 10
 _MADV_DONTDUMP = 16
@@ -26,6 +28,14 @@ def lock_down() -> None:
     if _libc().prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise Broken("the process cannot be made undumpable", "see the kernel's settings for prctl")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the process `parent`, which started it, ends (prctl(2), PR_SET_PDEATHSIG)."""
+    if _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise Broken("the process cannot be bound to the one that started it", "see the kernel's settings for prctl")
+    if os.getppid() != parent:  # it had ended already
+        raise Broken("the process that started this one has gone", "start the server again")
 
 
 class Mapping:

@@ -175,7 +175,7 @@ class Attempt:
 
     def touched(self) -> Names:
         """Return what a change has made void in every memory; nothing, if it was refused, rehearsed or done before."""
-        if not self.changes or self.error is not None or self.replayed or self.dry_run:
+        if self.error is not None or self.replayed or self.dry_run:
             return []
         return [(self.caller.tenant, name) for name in (*self.touches, *self.drops)]
 

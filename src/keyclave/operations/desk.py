@@ -37,6 +37,7 @@ from keyclave.operations.log import Log
 from keyclave.operations.operation import Operation
 from keyclave.operations.people.room import People
 from keyclave.operations.revisions import POLICY, Revisions
+from keyclave.operations.siblings import Alone, Siblings
 from keyclave.operations.vault import Vault
 from keyclave.operations.workloads.settings import WorkloadSettings
 from keyclave.store import records
@@ -44,6 +45,8 @@ from keyclave.store.interface import Names, Store
 
 TENANT_KEYS = "tenant-keys:"
 """What an attempt touches that makes a tenant; no principal or key is called so."""
+SEAL = "seal:"
+"""What sealing touches: every other process and node lets go of its keys, and whatever rests on one is begun again."""
 encode_answer = msgspec.json.Encoder().encode
 
 
@@ -89,6 +92,7 @@ class Desk:
         self.workers = workers
         self.on_loop = on_loop
         self.meters = Meters()
+        self.siblings: Siblings = Alone(vault)
         self._pending: dict[str, int] = {}
 
     def _house_key(self) -> Slot:
@@ -249,6 +253,8 @@ class Desk:
         for tenant, name in names:
             if name == POLICY:
                 self.access.revisions.forget(tenant)
+            elif name == SEAL:
+                self.let_go()
             elif name == TENANT_KEYS and not self.vault.sealed:
                 self.keyring.unseal(self.vault.root)
             self.keyring.forget(tenant, name)
@@ -259,7 +265,7 @@ class Desk:
         caller = attempt.caller
         rests_on = {POLICY, caller.id, caller.principal, attempt.key_id, attempt.other_key, attempt.ref, *attempt.touches}
         rests_on.update(inner.key_id for inner in attempt.inner)
-        if not any(name in rests_on for tenant, name in names if tenant == caller.tenant):
+        if not any(name == SEAL or (tenant == caller.tenant and name in rests_on) for tenant, name in names):
             return False
         if attempt.changes:
             self._no_longer_pending(attempt)
@@ -352,6 +358,13 @@ class Desk:
     def begin(self, op: Operation, caller: Caller, peer: Peer, reply: Reply) -> Attempt:
         """Open an attempt."""
         return Attempt(self, op.name, caller, peer, reply)
+
+    def let_go(self) -> None:
+        """Wipe everything secret."""
+        self.log.let_go()
+        self.keyring.seal()
+        self.contexts.forget()
+        self.vault.seal()
 
 
 def _unanswered(_attempt: Attempt) -> None:

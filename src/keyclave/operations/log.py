@@ -173,7 +173,11 @@ class Log:
         except Unavailable as fault:
             logger.warning("sealed without a last checkpoint: %s", fault.detail)
         finally:
-            self._signer = None
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of the signing keys at once."""
+        self._signer = None
 
     def complain(self, fault: BaseException) -> None:
         """Write an unexpected fault to the process's own log."""

@@ -11,10 +11,12 @@ from keyclave.identity.caller import Caller, Credential
 from keyclave.identity.peer import Peer
 from keyclave.identity.roles import Role
 from keyclave.operations.attempt import Attempt, Reply
-from keyclave.operations.desk import Desk
+from keyclave.operations.desk import SEAL, Desk
 from keyclave.operations.forms import Answer, Empty, Request
 from keyclave.operations.keyring import LoadedKey
+from keyclave.operations.siblings import Taken
 from keyclave.operations.tenants import check_home
+from keyclave.operations.vault import already_open
 from keyclave.store import records
 
 LOG_SEED = "log.seed"
@@ -82,26 +84,45 @@ class Status(Answer, kw_only=True):
 def offer_share(desk: Desk, peer: Peer, request: UnsealRequest, reply: Reply) -> None:
     """Take a share from whoever brings it: the share is the authority. Every one that is looked at is an event.
 
-    What is refused without a look is raised: an event for each would let anybody write the log full.
+    What is refused without a look is answered without one: an event for each would let anybody write the log full.
     """
-    vault = desk.vault
-    vault.expect_share()
+    if not desk.vault.sealed:
+        raise already_open()
     if len(request.share) > _LONGEST:
         raise TooLarge("a share is not that long", "send the text of one share")
+    desk.siblings.offer(request.share, lambda taken: _taken(desk, peer, taken, reply))
+
+
+def _taken(desk: Desk, peer: Peer, taken: Taken, reply: Reply) -> None:
+    """The share was collected; with the last one the root's key is here, and the house is opened."""
 
     def answer(attempt: Attempt) -> None:
-        if not attempt.event and not vault.sealed:  # nothing happens without its record: an opening that left none is undone
+        if desk.vault.sealed or taken.root is None:
+            reply(attempt)
+        elif not attempt.event:  # nothing happens without its record: an opening that left none is undone
             close_house(desk)
-        reply(attempt)
+            reply(attempt)
+        else:
+            desk.siblings.open_others(lambda: reply(attempt))
 
     attempt = Attempt(desk, "unseal", _somebody(), peer, answer)
+    if not taken.looked_at:
+        attempt.error = taken.error
+        reply(attempt)
+        return
+    threshold = desk.vault.threshold
     try:
-        if vault.offer(request.share):
+        if taken.error is not None:
+            raise taken.error
+        if taken.root is not None:
+            if not desk.vault.sealed:  # somebody else's last share was faster
+                raise already_open()
+            desk.vault.take_root(taken.root)
             open_house(desk)
-        attempt.answer = UnsealAnswer(sealed=vault.sealed, threshold=vault.threshold, received=vault.received)
+        attempt.answer = UnsealAnswer(sealed=desk.vault.sealed, threshold=threshold, received=taken.received)
     except KeyclaveError as error:
         attempt.error = error
-    attempt.detail = {"received": vault.received, "sealed": int(vault.sealed), "threshold": vault.threshold}
+    attempt.detail = {"received": taken.received, "sealed": int(desk.vault.sealed), "threshold": threshold}
     desk.enqueue(attempt)
 
 
@@ -125,20 +146,24 @@ def open_house(desk: Desk) -> None:
 
 
 def seal(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty) -> SealAnswer:
-    """Wipe every key from memory. The event of this is signed into a checkpoint after the next unsealing."""
+    """Wipe every key from memory. The event of this is signed into a checkpoint after the next unsealing.
+
+    Whoever else serves this home wipes theirs before this is answered; what they do meanwhile is not kept (SEAL is a change).
+    """
     check_home(desk, attempt.caller)
     close_house(desk)
+    reply = attempt.reply
+    attempt.reply = lambda done: desk.siblings.close_others(lambda: reply(done))
+    attempt.touches = (SEAL,)
     return SealAnswer(sealed=True)
 
 
 def close_house(desk: Desk) -> None:
-    """Let go of everything secret."""
+    """Let go of everything secret, after a last checkpoint."""
     try:
         desk.log.seal()
     finally:  # a full disk keeps the last checkpoint from being signed, not the keys from being wiped
-        desk.keyring.seal()
-        desk.contexts.forget()
-        desk.vault.seal()
+        desk.let_go()
 
 
 def status(desk: Desk) -> Status:
@@ -150,7 +175,7 @@ def status(desk: Desk) -> Status:
         development=desk.development,
         people=_people(desk),
         root=desk.vault.root.kind,
-        unseal=Progress(threshold=desk.vault.threshold, received=desk.vault.received),
+        unseal=Progress(threshold=desk.vault.threshold, received=desk.siblings.received),
         module=ModuleView(name=info.name, version=info.version, fips=info.fips, certificate=info.certificate),
         log=LogView(origin=desk.log.origin, size=desk.log.size),
     )

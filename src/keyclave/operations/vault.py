@@ -59,7 +59,7 @@ class Vault:
     def expect_share(self) -> None:
         """Refuse a share at a time when none is taken."""
         if not self.sealed:
-            raise WrongState("the server is unsealed already", "nothing to do")
+            raise already_open()
         now = self._clock.now()
         if now < self._not_before:
             wait = -(-(self._not_before - now) // MICROSECONDS)
@@ -100,9 +100,23 @@ class Vault:
         """Open the root with the recovery key itself (the development file; the ceremony's own test)."""
         self._root.open(recovery, self._sealed_root)
 
+    def give_root(self) -> Slot:
+        """Return a copy of the root's key, for another process of the same home."""
+        return self._root.give()
+
+    def take_root(self, key: Slot) -> None:
+        """Take the root's key from another process of the same home. Shares that wait are wiped: they are not needed."""
+        self.seal()
+        self._root.take(key)
+
     def seal(self) -> None:
         """Wipe the root key and the shares that wait."""
         for share in self._shares:
             share.wipe()
         self._shares = []
         self._root.seal()
+
+
+def already_open() -> WrongState:
+    """Return the answer to a share that is not needed."""
+    return WrongState("the server is unsealed already", "nothing to do")

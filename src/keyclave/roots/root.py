@@ -37,6 +37,14 @@ class SealableRoot(Root, Protocol):
         """Take the root key out of its wrapping; a recovery key that is not the one raises `Undecipherable`."""
         ...
 
+    def give(self) -> Slot:
+        """Return a copy of what opens the root in another process; `Sealed` while it holds no key."""
+        ...
+
+    def take(self, key: Slot) -> None:
+        """Be open by what `give` returned in another process; `key` belongs to the root from now on."""
+        ...
+
     def seal(self) -> None:
         """Wipe the key."""
         ...

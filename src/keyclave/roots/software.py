@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from keyclave.core.canonical import canonical
 from keyclave.core.errors import Broken, Sealed
-from keyclave.crypto.arena import Slot
+from keyclave.crypto.arena import Slot, slot_from
 from keyclave.crypto.module import CryptoModule
 
 KEY_BYTES = 32
@@ -33,6 +33,17 @@ class SoftwareRoot:
     def open(self, recovery: Slot, sealed_root: bytes) -> None:
         """Take the root key out of its wrapping; a recovery key that is not the one raises `Undecipherable`."""
         self._key = self._module.open_slot(recovery, sealed_root, _AT_REST)
+
+    def give(self) -> Slot:
+        """Return a copy of the key."""
+        return slot_from(self._held().view())
+
+    def take(self, key: Slot) -> None:
+        """Hold a key that another process gave."""
+        if len(key) != KEY_BYTES:
+            raise Broken("what was handed over is not a root key", "restart the server and unseal it")
+        self.seal()
+        self._key = key
 
     def seal(self) -> None:
         """Wipe the key."""

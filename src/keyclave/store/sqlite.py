@@ -172,11 +172,14 @@ class SqliteStore:
                 self._commit(group)
         finally:
             self._flushing = False
+        if self._begin_again():
+            self.flush()
+
+    def _begin_again(self) -> bool:
         left_out, self._left_out = self._left_out, []
         for unit in left_out:
             unit.again()
-        if left_out:
-            self.flush()
+        return bool(left_out)
 
     def _commit(self, group: list[Unit]) -> None:
         entries: list[bytes] = []
@@ -215,15 +218,32 @@ class SqliteStore:
 
     def _meet_others(self, group: list[Unit]) -> list[Unit]:
         """Inside the transaction, before it wrote anything: number from the log's end, and leave out what others made void."""
+        group = self._apply_changes(group)
+        self._next = self._head() + sum(u.events for u in group) + sum(u.events for u in self._queue)
+        return group
+
+    def _apply_changes(self, units: list[Unit]) -> list[Unit]:
+        """Apply what others have changed; return the units that do not rest on it."""
         n, names = read_changes(self._writer, self._applied)
         if names:
             self.apply(names)
-            asked = [(unit, unit.void(names)) for unit in group]
+            asked = [(unit, unit.void(names)) for unit in units]
             self._left_out += [unit for unit, void in asked if void]
-            group = [unit for unit, void in asked if not void]
+            units = [unit for unit, void in asked if not void]
         self._applied = n
-        self._next = self._head() + sum(u.events for u in group) + sum(u.events for u in self._queue)
-        return group
+        return units
+
+    def meet_others(self) -> None:
+        """Apply now what others have changed, not only before the next commit. Only from the thread that flushes."""
+        if not self.shared or self._flushing:
+            return
+        try:
+            queue = self._apply_changes(self._queue)
+        except DATABASE_FAULTS as fault:
+            raise _unavailable(fault) from fault
+        self._next -= sum(u.events for u in self._queue) - sum(u.events for u in queue)
+        self._queue = queue
+        self._begin_again()
 
     def _tell_others(self, group: list[Unit]) -> int:
         """Keep, in the same transaction, what the group changed: the others drop it from memory before their next commit."""

@@ -1,0 +1,90 @@
+"""The other processes that serve the same home on this machine: they are sealed and unsealed with this one.
+
+Custodians' shares may come to different processes, so one of them collects. Whoever brought the last share gets the root's key
+from it, records the unsealing, and only then are the others opened. Sealing is answered when no process holds a key any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from keyclave.core.errors import KeyclaveError, LimitReached, WrongState
+from keyclave.crypto.arena import Slot
+from keyclave.operations.vault import Vault
+
+
+class Taken:
+    """What became of a share: refused (looked at or not), kept with `received` others, or the last one, which gave the root."""
+
+    __slots__ = ("error", "looked_at", "received", "root")
+
+    def __init__(
+        self, received: int, *, error: KeyclaveError | None = None, looked_at: bool = True, root: Slot | None = None
+    ) -> None:
+        self.received = received
+        self.error = error
+        self.looked_at = looked_at
+        self.root = root
+
+
+class Siblings(Protocol):
+    """What unsealing and sealing ask of the other processes. Each answer comes on the loop, perhaps at once."""
+
+    @property
+    def received(self) -> int:
+        """How many shares wait for the rest."""
+        ...
+
+    def offer(self, share: str, then: Callable[[Taken], None]) -> None:
+        """Give a share to whoever collects them."""
+        ...
+
+    def open_others(self, then: Callable[[], None]) -> None:
+        """This process is open, and that is recorded: open the others."""
+        ...
+
+    def close_others(self, then: Callable[[], None]) -> None:
+        """Have every other process let go of its keys. `then` is called when none holds any."""
+        ...
+
+
+class Alone:
+    """One process serves the home."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    @property
+    def received(self) -> int:
+        """How many shares wait for the rest."""
+        return self._vault.received
+
+    def offer(self, share: str, then: Callable[[Taken], None]) -> None:
+        """Collect a share."""
+        then(collect(self._vault, share))
+
+    def open_others(self, then: Callable[[], None]) -> None:
+        """There are none."""
+        then()
+
+    def close_others(self, then: Callable[[], None]) -> None:
+        """There are none."""
+        then()
+
+
+def collect(vault: Vault, share: str) -> Taken:
+    """Give a share to the vault. With the last one the root's key comes back, and the vault is as before: sealed and empty."""
+    try:
+        vault.expect_share()
+    except (LimitReached, WrongState) as refusal:
+        return Taken(vault.received, error=refusal, looked_at=False)
+    try:
+        if not vault.offer(share):
+            return Taken(vault.received)
+        return Taken(0, root=vault.give_root())
+    except KeyclaveError as error:
+        return Taken(vault.received, error=error)
+    finally:
+        if not vault.sealed:
+            vault.seal()
