@@ -23,7 +23,7 @@ import httpx
 from tests.approving import Approver, Approvers
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent / "src")}
-START_SECONDS = 20
+START_SECONDS = 40
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keyclave.audit.event import Event, decode
-from keyclave.store.sqlite import SqliteStore
+from keyclave.store.sqlite import GROUP, SqliteStore
 from tests.store.inside import Inside, two_inside
 from tests.store.units import Note, kept, new_store, no_gaps, remember, remembered
 
@@ -213,3 +213,46 @@ def test_receipts_and_checkpoints_serve_what_the_other_has_kept(pair: tuple[Insi
     assert one.desk.log.root_at(one.desk.log.size) == other.desk.log.root_at(one.desk.log.size)
     sizes = one.desk.log.sizes(0, 100)
     assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.requirement("P4", "R24")
+def test_what_waits_for_a_later_group_is_left_out_with_the_first(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    one, other = stores
+    first, later = [Note(f"free-{i}") for i in range(GROUP)], Note("rests", rests_on=("key",))
+    for note in (*first, later):
+        other.enqueue(note)
+    one.enqueue(Note("suspend", act=remember("state", b"suspended"), touches=("key",)))
+    one.flush()
+    other.flush()
+    assert (later.told, later.began_again) == ([], 1)
+    assert all(note.told == [None] for note in first)
+    assert no_gaps(one)
+
+
+def test_a_writer_meets_the_others_without_keeping_anything(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    one, other = stores
+    applied: list[list[tuple[str, str]]] = []
+    other.apply = applied.append
+    rests, free = Note("rests", rests_on=("key",)), Note("free")
+    other.enqueue(rests)
+    other.enqueue(free)
+    one.enqueue(Note("suspend", act=remember("state", b"suspended"), touches=("key",)))
+    one.flush()
+    other.meet_others()
+    assert (applied, rests.began_again, free.told) == ([[("t", "key")]], 1, [])
+    other.flush()
+    assert (len(applied), rests.told, free.told) == (1, [], [None])
+    assert no_gaps(one)
+
+
+def test_what_others_keep_between_opening_and_following_is_followed_once(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    one, other = stores
+    one.enqueue(Note("early"))
+    one.flush()  # the other was opened before this
+    seen = [bytes(entry) for entry in other.read_entries(0, 10)]  # as the log reads what is there
+    other.followed_by(lambda _first, entries: seen.extend(map(bytes, entries)), len(seen))
+    one.enqueue(Note("late"))
+    one.flush()
+    other.enqueue(Note("own"))
+    other.flush()
+    assert [entry.decode() for entry in seen] == kept(one)

@@ -71,7 +71,7 @@ def build(
     clock = SystemClock(_latest_time(store))
     vault = _vault(store, module, clock, development=config.development)
     log = Log(store, clock, config.log.origin, _vkeys(store))
-    store.follow = log.take
+    store.followed_by(log.take, log.size)
     desk = Desk(
         store=store,
         module=module,

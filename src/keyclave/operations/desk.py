@@ -265,7 +265,8 @@ class Desk:
         caller = attempt.caller
         rests_on = {POLICY, caller.id, caller.principal, attempt.key_id, attempt.other_key, attempt.ref, *attempt.touches}
         rests_on.update(inner.key_id for inner in attempt.inner)
-        if not any(name == SEAL or (tenant == caller.tenant and name in rests_on) for tenant, name in names):
+        everywhere = {SEAL, TENANT_KEYS} if isinstance(attempt.error, Sealed) else {SEAL}  # a new tenant's keys are here by now
+        if not any(name in everywhere or (tenant == caller.tenant and name in rests_on) for tenant, name in names):
             return False
         if attempt.changes:
             self._no_longer_pending(attempt)

@@ -222,27 +222,31 @@ class SqliteStore:
         self._next = self._head() + sum(u.events for u in group) + sum(u.events for u in self._queue)
         return group
 
-    def _apply_changes(self, units: list[Unit]) -> list[Unit]:
-        """Apply what others have changed; return the units that do not rest on it."""
+    def _apply_changes(self, group: list[Unit]) -> list[Unit]:
+        """Apply what others have changed; leave out whatever waits and rests on it. Return what is left of `group`."""
         n, names = read_changes(self._writer, self._applied)
         if names:
             self.apply(names)
-            asked = [(unit, unit.void(names)) for unit in units]
-            self._left_out += [unit for unit, void in asked if void]
-            units = [unit for unit, void in asked if not void]
+            group = self._leave_out(group, names)
+            self._queue = self._leave_out(self._queue, names)  # later groups are not asked about these again
         self._applied = n
-        return units
+        return group
+
+    def _leave_out(self, units: list[Unit], names: Names) -> list[Unit]:
+        asked = [(unit, unit.void(names)) for unit in units]
+        self._left_out += [unit for unit, void in asked if void]
+        return [unit for unit, void in asked if not void]
 
     def meet_others(self) -> None:
         """Apply now what others have changed, not only before the next commit. Only from the thread that flushes."""
         if not self.shared or self._flushing:
             return
+        waited = sum(u.events for u in self._queue)
         try:
-            queue = self._apply_changes(self._queue)
+            self._apply_changes([])
         except DATABASE_FAULTS as fault:
             raise _unavailable(fault) from fault
-        self._next -= sum(u.events for u in self._queue) - sum(u.events for u in queue)
-        self._queue = queue
+        self._next -= waited - sum(u.events for u in self._queue)
         self._begin_again()
 
     def _tell_others(self, group: list[Unit]) -> int:
@@ -299,6 +303,10 @@ class SqliteStore:
         self._follow_to(head)  # a commit failed, but persisted
         self._next = head + sum(u.events for u in waiting) + sum(u.events for u in self._queue)
         self._unsure = False
+
+    def followed_by(self, follow: Callable[[int, list[bytes]], None], size: int) -> None:
+        """Hand what is kept on to `follow` from event `size` on: others may have kept some since this store was opened."""
+        self.follow, self._followed = follow, size
 
     def catch_up(self) -> None:
         """Follow what other processes have kept. Only from the thread that flushes."""

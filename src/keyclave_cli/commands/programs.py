@@ -51,6 +51,6 @@ def serve(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     """Run the server.
 
     It starts sealed and waits for `keyclave unseal`. `keyclave serve --help` lists its options, among them --home,
-    --host and --port.
+    --host, --port and --workers.
     """
     _become("serve", list(arguments), ctx.ensure_object(Session).local_home())
