@@ -23,6 +23,7 @@ from tests.workers.crowd import PLAIN, WAIT_SECONDS, Crowd, Pinned, events, pinn
 def served(folder: Path, *arguments: str) -> Iterator[Live]:
     live = launch(folder, *arguments, workers=2)
     try:
+        wait_for(lambda: said(live).count("Started server process") == 2, "both workers to serve")
         yield live
     finally:
         live.stop()
