@@ -72,7 +72,8 @@ def memory_of(process: int) -> tuple[list[bytes], list[str]]:
 
 def look_at(how: str, repository: Path) -> Seen:
     read, write = os.pipe()
-    environment = {"PYTHONPATH": str(repository / "src"), "PATH": os.environ["PATH"]}
+    # as the server's programs give it to themselves: binding a function at its first call leaves registers on the stack
+    environment = {"PYTHONPATH": str(repository / "src"), "PATH": os.environ["PATH"], "LD_BIND_NOW": "1"}
     with subprocess.Popen(
         [sys.executable, str(USER), how, str(write)], pass_fds=[write], stdin=subprocess.PIPE, env=environment
     ) as process:
@@ -101,7 +102,7 @@ def test_no_key_is_left_in_memory_after_use(repository: Path) -> None:
 @pytest.mark.requirement("P7")
 def test_the_search_finds_keys_that_are_held_as_bytes(repository: Path) -> None:
     seen = look_at("kept", repository)
-    assert seen.found() >= DATA_KEYS  # none is missed; of the others one may linger too
+    assert seen.found() == DATA_KEYS  # those, and none of those derived from them
 
 
 @pytest.mark.requirement("P7")

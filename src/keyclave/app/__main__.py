@@ -48,12 +48,25 @@ def main(arguments: list[str] | None = None) -> int:
     share.add_argument("file", type=Path)
     share.add_argument("--key", type=Path, help="the custodian's private key (PEM); otherwise a passphrase is asked for")
     chosen = parser.parse_args(arguments)
+    if arguments is None:
+        _bind_now()
     os.umask(0o077)
     try:
         return _run(chosen)
     except KeyclaveError as error:
         sys.stderr.write(f"keyclave: {error.detail}\n" + (f"  → {error.hint}\n" if error.hint else ""))
         return 1
+
+
+def _bind_now() -> None:
+    """Begin again with every library call bound at the start (ld.so(8), LD_BIND_NOW), unless that is so already.
+
+    Otherwise the first call of a function goes through the dynamic linker, which saves the vector registers on the stack and
+    leaves them there; a key that was copied a moment ago may be in them.
+    """
+    if not os.environ.get("LD_BIND_NOW"):
+        command = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(command[0], command, {**os.environ, "LD_BIND_NOW": "1"})  # noqa: S606 - this program itself, no shell
 
 
 def _run(chosen: argparse.Namespace) -> int:

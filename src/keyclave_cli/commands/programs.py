@@ -24,7 +24,8 @@ def _become(program: str, arguments: list[str], home: str | None) -> None:
         given[:0] = ["--home", home]
     sys.stdout.flush()
     command = [*interpreter(), program, *given]
-    os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell
+    # they ask the dynamic linker for this: given now, they need not begin twice
+    os.execve(command[0], command, {**os.environ, "LD_BIND_NOW": "1"})  # noqa: S606 - our own interpreter, no shell
 
 
 @click.command(context_settings=_PASSED_ON, options_metavar="")
