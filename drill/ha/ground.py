@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from drill.ha.backup import Backup
 from drill.ha.disk import SmallDisk, can_mount_files
 from drill.ha.members import LOOPBACK, Member, Ports, etcd_program, guard_program, patroni_program, patroni_settings, primaries
 from drill.ha.papers import Authority
@@ -60,6 +61,8 @@ class Ground:
         numbers = iter(free_ports(4 * len(NAMES)))
         places = {name: Ports(next(numbers), next(numbers), next(numbers), next(numbers)) for name in NAMES}
         documented = self.programs.read_yaml(ROOT / "deploy/patroni/patroni.yml")
+        documented_etcd = self.programs.read_yaml(ROOT / "deploy/etcd/etcd.yml")
+        self.backup = Backup(ROOT / "deploy/backup/pgbackrest.conf", self.folder, self.database)
         for name in NAMES:
             folder = self.database.folder(self.folder / name)
             papers = self.authority.issue(folder / "tls", name, self.database)
@@ -67,10 +70,11 @@ class Ground:
             settings = patroni_settings(
                 documented, name, places, folder, data, papers, self.programs.postgres, self.passwords
             )  # fmt: skip
-            etcd = etcd_program(name, places, folder, papers, self.database)
+            etcd = etcd_program(documented_etcd, name, places, folder, papers, self.database)
             patroni = patroni_program(name, self.programs.patroni, settings, folder, self.database)
             guard = guard_program(name, places[name], folder, data, papers, self.database)
             self.members[name] = Member(name, places[name], folder, data, papers, etcd, patroni, guard)
+            self.backup.configure(self.members[name])
 
     def _disk_of(self, name: str, folder: Path) -> Path:
         if name != SMALL or not can_mount_files():
@@ -89,6 +93,7 @@ class Ground:
         first, *others = self.members.values()
         first.patroni.start()  # alone at first, so that it is known who holds the small disk
         wait_for("the first member is primary", lambda: self.primary() == first.name, 90)
+        self.backup.run(first, self.passwords["superuser"], "stanza-create")
         for member in others:
             member.patroni.start()
         self.wait_healthy()

@@ -86,21 +86,22 @@ class Member:
         self.lost = False
 
 
-def etcd_program(member: str, places: dict[str, Ports], folder: Path, papers: Papers, account: Account) -> Program:
-    """Return the etcd of one member. All connections are TLS with a certificate on both ends."""
+def etcd_program(
+    documented: dict[str, Any], member: str, places: dict[str, Ports], folder: Path, papers: Papers, account: Account
+) -> Program:
+    """Write the documented settings with this place's own put in, and return the etcd of one member."""
     ports = places[member]
-    cluster = ",".join(f"{name}=https://{LOOPBACK}:{other.etcd_peer}" for name, other in places.items())
     client, peer = f"https://{LOOPBACK}:{ports.etcd}", f"https://{LOOPBACK}:{ports.etcd_peer}"
-    command = ["etcd", "--name", member, "--data-dir", str(account.folder(folder / "etcd"))]
-    command += ["--listen-client-urls", client, "--advertise-client-urls", client]
-    command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-    command += ["--initial-cluster", cluster, "--initial-cluster-state", "new", "--initial-cluster-token", "keyclave"]
-    command += ["--heartbeat-interval", "100", "--election-timeout", "1000"]
-    for kind in ("", "peer-"):
-        command += [f"--{kind}cert-file", str(papers.certificate), f"--{kind}key-file", str(papers.key)]
-        command += [f"--{kind}trusted-ca-file", str(papers.ca), f"--{kind}client-cert-auth"]
-    command += ["--logger", "zap", "--log-level", "warn"]
-    return Program(f"etcd of {member}", command, account, folder / "etcd.log")
+    tls = {"cert-file": str(papers.certificate), "key-file": str(papers.key), "trusted-ca-file": str(papers.ca)}
+    settings: dict[str, Any] = json.loads(json.dumps(documented))
+    settings |= {"name": member, "data-dir": str(account.folder(folder / "etcd"))}
+    settings |= {"listen-client-urls": client, "advertise-client-urls": client}
+    settings |= {"listen-peer-urls": peer, "initial-advertise-peer-urls": peer}
+    settings["initial-cluster"] = ",".join(f"{name}=https://{LOOPBACK}:{other.etcd_peer}" for name, other in places.items())
+    for side in ("client-transport-security", "peer-transport-security"):
+        settings[side] |= tls
+    path = account.file(folder / "etcd.yml", json.dumps(settings, indent=1))
+    return Program(f"etcd of {member}", ["etcd", "--config-file", str(path)], account, folder / "etcd.log")
 
 
 def patroni_settings(
@@ -133,6 +134,12 @@ def patroni_settings(
         "max_wal_size": "128MB",
         "wal_keep_size": "64MB",
     }
+    backup = f"pgbackrest --config={folder}/pgbackrest.conf --stanza=keyclave"
+    documented_command = settings["bootstrap"]["dcs"]["postgresql"]["parameters"]["archive_command"]
+    archive = documented_command.replace("pgbackrest --stanza=keyclave", backup)
+    postgresql["parameters"]["archive_command"] = archive  # here, where each member has settings of its own on one machine
+    recovery = postgresql["recovery_conf"]
+    recovery["restore_command"] = recovery["restore_command"].replace("pgbackrest --stanza=keyclave", backup)
     postgresql["pg_hba"] = [
         line.replace("10.20.0.0/24", "127.0.0.1/32").replace("10.20.0.0/16", "127.0.0.1/32") for line in postgresql["pg_hba"]
     ]

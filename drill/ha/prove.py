@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+
+import psycopg
 
 from drill.ha.ground import SMALL, Ground
+from drill.ha.places import free_ports
 from drill.ha.process import wait_for
 from drill.ha.writer import Writer
 
 _ROWS = 200  # that must be written before and after each event
 
 
-def prove_ground(ground: Ground) -> Iterator[dict[str, object]]:
+def prove_ground(ground: Ground, only: Sequence[str] | None = None) -> Iterator[dict[str, object]]:
     """Hold the drills of the database alone; yield the row of each."""
     events: list[tuple[str, Callable[[str], None]]] = [
         ("db_switchover", lambda old: _ignore(ground.switch_over())),
@@ -24,7 +27,10 @@ def prove_ground(ground: Ground) -> Iterator[dict[str, object]]:
     if ground.disk is not None:
         events.append(("db_disk_full", lambda old: _fill(ground)))
     for name, event in events:
-        yield _held(ground, name, event)
+        if not only or name in only:
+            yield _held(ground, name, event)
+    if not only or "db_restore_moment" in only:
+        yield _restored(ground)
 
 
 def _ignore(_: object) -> None:
@@ -71,3 +77,49 @@ def _held(ground: Ground, name: str, event: Callable[[str], None]) -> dict[str, 
         "write_p99_ms": round(1000 * latencies[int(len(latencies) * 0.99)], 2),
         "ok": not lost and not twice,
     }
+
+
+def _restored(ground: Ground) -> dict[str, object]:
+    """A backup, rows after it, a moment, the table dropped: the moment is read back with every row acknowledged before it."""
+    ground.wait_healthy()
+    primary = ground.members[ground.primary() or ""]
+    password = ground.passwords["superuser"]
+    ground.backup.run(primary, password, "--type=full", "backup")
+    writer = Writer(ground.dsn())
+    writer.start()
+    wait_for("the writer writes", lambda: writer.count > _ROWS)
+    written = writer.stop()
+    with psycopg.connect(ground.dsn(), autocommit=True) as connection:
+        row = connection.execute("SELECT clock_timestamp()::text").fetchone()
+        assert row is not None
+        connection.execute("SELECT pg_sleep(0.01)")  # the drop is later than the moment, by the database's own clock
+        connection.execute("DROP TABLE drill_rows")
+        connection.execute("SELECT pg_switch_wal()")
+    began = time.monotonic()
+    (port,) = free_ports(1)
+    server, folder = ground.backup.restore(primary, password, row[0], ground.programs.postgres, port)
+    server.start()
+    dsn = f"host={folder} port={port} user=postgres password={password} dbname=postgres"
+    try:
+        present = wait_for("the restored database serves", lambda: _rows(dsn), 120)
+    finally:
+        server.end()
+    lost = set(written.acknowledged) - present
+    return {
+        "drill": "db_restore_moment",
+        "acknowledged": len(written.acknowledged),
+        "lost": len(lost),
+        "duplicates": 0,
+        "seconds_to_serve": round(time.monotonic() - began, 2),
+        "ok": not lost,
+    }
+
+
+def _rows(dsn: str) -> set[int] | None:
+    try:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            if connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,):
+                return None
+            return {row[0] for row in connection.execute("SELECT n FROM drill_rows")}
+    except psycopg.OperationalError:
+        return None

@@ -23,13 +23,14 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description="Hurt a cluster on purpose and count what it loses.")
     parser.add_argument("--ground", action="store_true", help="only the database, with a plain writer")
+    parser.add_argument("--only", action="append", help="only this drill; may be given several times")
     parser.add_argument("--keep", action="store_true", help="leave the folder of the run, with all logs, behind")
     chosen = parser.parse_args()
     began = time.monotonic()
     with Ground(keep=chosen.keep) as ground:
         print(f"ground up after {time.monotonic() - began:.1f} s in {ground.folder}", flush=True)
         rows = []
-        for row in prove_ground(ground):
+        for row in prove_ground(ground, chosen.only):
             rows.append(row)
             print(json.dumps(row), flush=True)
     return 0 if all(row["ok"] for row in rows) else 1
