@@ -183,7 +183,8 @@ class Ground:
         status, raw = self._ask(self.members[old], "/switchover", body)
         if status != 200:
             raise RuntimeError(f"Patroni refused the switch: {status} {raw.decode(errors='replace')}")
-        return str(wait_for("another primary after the switch", lambda: self._other_than(old), 60))
+        found = wait_for("another primary after the switch", lambda: self._other_than(old), 60)
+        return str(found)
 
     def _other_than(self, name: str) -> str | None:
         now = self.primary()
