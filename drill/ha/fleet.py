@@ -1,6 +1,6 @@
 """Three servers on the ground's database: real processes of an account of their own, each hurt in its own way.
 
-The second reaches the database through a wire that can be cut, the third lives under a clock that can be moved (libfaketime).
+The second reaches the database through a wire that can be cut, the third lives under a clock that can be moved (drill/set_clock.py).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from keyclave_client.errors import KeyclaveError
 
 OWNER, APP, DATABASE = "keyclave_owner", "keyclave_app", "keyclave"
 LEASE_SECONDS = 1.0
-_FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+_TOOLS = ("drill/ha/forwarder.py", "drill/set_clock.py")  # what runs as the account of the servers, besides the servers
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Node:
         """Set its machine's clock off by so many seconds."""
         assert self.clock is not None
         part = self.clock.with_suffix(".part")
-        part.write_text(f"{seconds:+d}")
+        part.write_text(str(seconds))
         part.chmod(0o644)
         part.replace(self.clock)
 
@@ -105,19 +105,20 @@ class Fleet:
         shutil.copytree(ROOT / "src", self._source, ignore=shutil.ignore_patterns("__pycache__"))
         for path in (self._source, *self._source.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
-        shutil.copy(ROOT / "drill/ha/forwarder.py", folder / "forwarder.py")
-        (folder / "forwarder.py").chmod(0o644)
+        for tool in _TOOLS:
+            copy = Path(shutil.copy(ROOT / tool, folder))
+            copy.chmod(0o644)
         direct = [ground.members[name].ports.postgres for name in NAMES]
         ports = free_ports(3 + len(direct))
         first = self._hold_ceremony(folder, ports[0], direct)
+        for number in (2, 3):
+            home = account.folder(folder / f"node{number}") / "home"
+            subprocess.run(["cp", "-a", str(first), str(home)], check=True)
         for number, port in enumerate(ports[:3], 1):
             home = folder / f"node{number}" / "home"
-            if number > 1:
-                account.folder(home.parent)
-                subprocess.run(["cp", "-a", str(first), str(home)], check=True)
             wire = self._wire(folder, dict(zip(ports[3:], direct, strict=True))) if number == 2 else None
             self._configure(home, port, ports[3:] if wire else direct)
-            clock = account.file(home.parent / "clock", "+0", 0o644) if number == 3 else None
+            clock = account.file(home.parent / "clock", "0", 0o644) if number == 3 else None
             self.nodes.append(self._node(f"node{number}", port, home, wire, clock))
 
     def run(self, *words: str, secret: str = "") -> str:
@@ -164,11 +165,9 @@ class Fleet:
         return wire
 
     def _node(self, name: str, port: int, home: Path, wire: Program | None, clock: Path | None) -> Node:
-        command = [str(self.ground.programs.node), "-m", "keyclave.app", "serve", "--home", str(home)]
+        how = ["-m", "keyclave.app"] if clock is None else [str(home.parents[1] / "set_clock.py"), str(clock)]
+        command = [str(self.ground.programs.node), *how, "serve", "--home", str(home)]
         environment = {"PYTHONPATH": str(self._source)}
-        if clock is not None:
-            environment |= {"LD_PRELOAD": _FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
-            environment |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         program = Program(name, command, self.ground.nodes, home.parent / "server.log", environment)
         return Node(name, f"https://{LOOPBACK}:{port}", home, program, wire, clock)
 
@@ -180,12 +179,12 @@ class Fleet:
     def start(self, node: Node) -> None:
         """Start a node and give it the custodians' shares."""
         node.program.start()
-        wait_for(f"{node.name} answers", lambda: self._answers(node), 60)
+        wait_for(f"{node.name} answers; it said {node.program.said(300)!r}", lambda: self._answers(node), 90, 0.5)
         self.unseal(node)
 
     def _answers(self, node: Node) -> bool:
         if not node.program.runs:
-            raise RuntimeError(f"{node.name} ended: {node.program.said()}")
+            node.program.start()  # what ended for want of a database is started again, as its unit says
         return self.health(node) != ""
 
     def unseal(self, node: Node) -> None:
