@@ -1,8 +1,8 @@
 """The server's own programs with another clock: `python drill/set_clock.py FILE serve --home …`.
 
-The machine's wall clock, as this process sees it through `time.time` and `time.time_ns`, is off by the whole seconds that FILE says, read anew
-each time. The monotonic clock is left alone, as it is when somebody sets a machine's clock. Nothing else is changed, so no other
-program and no right to set clocks is needed.
+The machine's wall clock, as this process sees it through `time.time` and `time.time_ns`, is off by the whole seconds that FILE says,
+read anew each time. The monotonic clock is left alone, as it is when somebody sets a machine's clock. Nothing else is changed, so
+no other program and no right to set clocks is needed.
 """
 
 from __future__ import annotations
