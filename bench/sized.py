@@ -40,7 +40,7 @@ def measure_store() -> dict[str, float]:
             live.stop()
         lengths = _leaves(LogDirectory(Path(folder) / "log"), size)
     stored = (used - empty) / _USES
-    return {"leaf": sum(lengths) / len(lengths), "stored": stored, "key": (keyed - used) / _KEYS - stored}
+    return {"leaf": sum(lengths) / len(lengths), "sqlite": stored, "key": (keyed - used) / _KEYS - stored}
 
 
 def _size(home: Path) -> int:
