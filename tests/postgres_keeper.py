@@ -23,7 +23,6 @@ listen_addresses = '127.0.0.1'
 unix_socket_directories = '{folder}'
 max_connections = 200
 shared_buffers = 64MB
-fsync = {fsync}
 full_page_writes = off
 wal_level = minimal
 max_wal_senders = 0
@@ -64,7 +63,7 @@ def run(folder: Path, *command: str) -> None:
         raise RuntimeError(f"{command[0]}: {done.stderr}")
 
 
-def make(folder: Path, port: int, *, fsync: str = "off") -> None:
+def make(folder: Path, port: int) -> None:
     """Make the data directory, its certificate and its settings."""
     papers = development_certificates(("localhost", "127.0.0.1"))
     for name, content in (("ca.pem", papers.ca), ("server.pem", papers.server), ("server.key", papers.server_key)):
@@ -91,7 +90,7 @@ def make(folder: Path, port: int, *, fsync: str = "off") -> None:
         "C.UTF-8",
     )
     with (data / "postgresql.conf").open("a") as settings:
-        settings.write(SETTINGS.format(folder=folder, fsync=fsync) + f"port = {port}\n")
+        settings.write(SETTINGS.format(folder=folder) + f"port = {port}\n")
     (data / "pg_hba.conf").write_text(ACCESS)
 
 

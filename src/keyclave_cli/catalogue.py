@@ -21,6 +21,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
     "Server": (
         Entry("init", "programs:init", "Hold the ceremony that makes a server's home."),
         Entry("serve", "programs:serve", "Run the server."),
+        Entry("migrate", "programs:migrate", "Bring the server's database to the newest schema."),
         Entry("unseal", "sealing:unseal", "Give custodians' shares until the server is open."),
         Entry("seal", "sealing:seal", "Make the server forget its root key."),
         Entry("status", "status:status", "Show how the server is, on one screen."),

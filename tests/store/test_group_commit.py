@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from keyclave.core.errors import Broken, Conflict, KeyclaveError, WrongState
-from keyclave.store.sqlite import GROUP, SqliteStore
+from keyclave.store.sqlite import SqliteStore
 from tests.store.units import Note, kept, new_store, no_gaps, remember, remembered, segments, wired
 
 
@@ -34,44 +34,6 @@ def test_every_connection_syncs_fully(store: SqliteStore) -> None:
             for name in ("synchronous", "journal_mode", "foreign_keys", "secure_delete")
         }
         assert settings == {"synchronous": 2, "journal_mode": "wal", "foreign_keys": 1, "secure_delete": 1}
-
-
-def test_a_group_is_one_segment_in_the_order_of_arrival(store: SqliteStore) -> None:
-    units = [Note(f"u{i}", events=1 + i % 3) for i in range(50)]
-    told = [store.enqueue(unit) for unit in units]
-    store.flush()
-    assert [unit.first for unit in units] == told
-    assert segments(store) == [(0, sum(unit.events for unit in units))]
-    assert kept(store) == [f"{u.first + i} {u.name} ok" for u in units for i in range(u.events)]
-    assert no_gaps(store)
-
-
-def test_a_crowd_beyond_one_group_is_committed_in_several(store: SqliteStore) -> None:
-    units = [Note(f"u{i}") for i in range(2 * GROUP + 7)]
-    for unit in units:
-        store.enqueue(unit)
-    store.flush()
-    assert [count for _, count in segments(store)] == [GROUP, GROUP, 7]
-    assert all(unit.told == [None] for unit in units)
-    assert no_gaps(store)
-
-
-def test_what_arrives_while_answers_leave_gets_the_next_numbers(store: SqliteStore) -> None:
-    class Chain(Note):
-        def done(self, failure: Exception | None) -> None:
-            super().done(failure)
-            if len(later) < 5:
-                later.append(Note(f"later{len(later)}"))
-                store.enqueue(later[-1])
-                store.flush()  # must not commit inside the group that is being answered
-
-    later: list[Note] = []
-    for i in range(3):
-        store.enqueue(Chain(f"c{i}"))
-    store.flush()
-    assert [n.told for n in later] == [[None]] * 3
-    assert [line.split()[1] for line in kept(store)] == ["c0", "c1", "c2", "later0", "later1", "later2"]
-    assert no_gaps(store)
 
 
 def test_one_whose_answer_fails_does_not_keep_the_others_from_theirs(store: SqliteStore) -> None:
@@ -200,16 +162,6 @@ def test_a_refused_change_is_undone_alone_and_leaves_its_refusal(
     assert kept(store) == ["0 before ok", "1 refused refused", "2 after ok"]
 
 
-def test_a_real_constraint_is_a_conflict_for_its_unit_alone(store: SqliteStore) -> None:
-    one, two = Note("one", act=remember("same", b"1")), Note("two", act=remember("same", b"2"))
-    store.enqueue(one)
-    store.enqueue(two)
-    store.flush()
-    assert remembered(store, "same") == b"1"
-    assert isinstance(two.refusal, Conflict)
-    assert kept(store) == ["0 one ok", "1 two refused"]
-
-
 def test_a_unit_that_leaves_another_number_of_events_than_it_said_fails_before_it_is_kept(store: SqliteStore) -> None:
     """Its neighbours have been told numbers that would not be theirs."""
 
@@ -227,31 +179,6 @@ def test_a_unit_that_leaves_another_number_of_events_than_it_said_fails_before_i
 
 
 # ---- reading back ---------------------------------------------------------------------------------------------------------
-def test_entries_are_read_back_from_any_place_over_any_number_of_segments(store: SqliteStore) -> None:
-    for size in (1, 2, 3, 5, 8, 13):
-        for i in range(size):
-            store.enqueue(Note(f"s{size}-{i}"))
-        store.flush()
-    everything = kept(store)
-    assert len(everything) == 32
-    for first in range(34):
-        for count in (0, 1, 2, 7, 40):
-            read = [bytes(e).decode() for e in store.read_entries(first, count)]
-            assert read == everything[first : first + count], (first, count)
-
-
-def test_an_entry_may_be_as_long_as_a_bundle_allows_and_hold_any_bytes(store: SqliteStore) -> None:
-    class Long(Note):
-        def _leaves(self, outcome: str, first: int) -> list[bytes]:
-            return [bytes(range(256)) * 255 + bytes(255)]
-
-    store.enqueue(Long("long"))
-    store.enqueue(Note("next"))
-    store.flush()
-    long, following = store.read_entries(0, 2)
-    assert (len(long), long[:256], following) == (65_535, bytes(range(256)), b"1 next ok")
-
-
 def test_a_store_that_is_opened_again_goes_on_where_it_ended(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     for i in range(3):

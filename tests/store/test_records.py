@@ -17,7 +17,7 @@ from keyclave.keys.model import Cryptoperiod, Key, Rotation, Version, WrappedMat
 from keyclave.keys.states import State
 from keyclave.keys.transitions import Move, moved
 from keyclave.store import records
-from keyclave.store.sqlite import SqliteStore
+from tests.store.units import AnyStore
 
 T = TypeVar("T")
 ID = "key_" + "a" * 26
@@ -25,10 +25,10 @@ TENANT = "ten_" + "b" * 26
 
 
 @pytest.fixture
-def store(store: SqliteStore) -> Iterator[SqliteStore]:
+def store(any_store: AnyStore) -> Iterator[AnyStore]:
     sealed = {"operational": b"o", "archive": b"a", "context": b"c"}
-    store.write(lambda conn: records.insert_tenant(conn, TENANT, "home", sealed, 1, home=True))
-    yield store
+    any_store.write(lambda conn: records.insert_tenant(conn, TENANT, "home", sealed, 1, home=True))
+    yield any_store
 
 
 def a_key(name: str = "mrn", ident: str = ID, **more: Any) -> Key:
@@ -46,30 +46,30 @@ def material(number: int = 1, sealed: bytes = b"sealed", ident: str = ID) -> Wra
     return WrappedMaterial(key=ident, number=number, sealed=sealed, archived=False)
 
 
-def kept(store: SqliteStore, key: Key) -> Key:
+def kept(store: AnyStore, key: Key) -> Key:
     store.write(lambda conn: records.insert_key(conn, key, material(ident=key.id)))
     return key
 
 
-def read(store: SqliteStore, fn: Callable[..., T], *arguments: Any) -> T:
+def read(store: AnyStore, fn: Callable[..., T], *arguments: Any) -> T:
     return store.read(lambda conn: fn(conn, *arguments))
 
 
 @pytest.mark.requirement("R13")
-def test_a_key_is_read_as_it_was_written_by_id_and_by_name(store: SqliteStore) -> None:
+def test_a_key_is_read_as_it_was_written_by_id_and_by_name(store: AnyStore) -> None:
     key = kept(store, a_key())
     assert read(store, records.read_key, TENANT, ID) == read(store, records.read_key, TENANT, "mrn") == key
     assert read(store, records.read_material, ID, 1) == (material(), 0)
 
 
-def test_another_tenant_finds_nothing(store: SqliteStore) -> None:
+def test_another_tenant_finds_nothing(store: AnyStore) -> None:
     kept(store, a_key())
     for ref in (ID, "mrn"):
         assert read(store, records.read_key, "ten_other", ref) is None
     assert read(store, records.list_keys, "ten_other", "", 10, None, None) == []
 
 
-def test_a_taken_name_is_a_conflict_and_leaves_nothing(store: SqliteStore) -> None:
+def test_a_taken_name_is_a_conflict_and_leaves_nothing(store: AnyStore) -> None:
     kept(store, a_key())
     with pytest.raises(Conflict, match="exists"):
         kept(store, a_key(ident="key_" + "c" * 26))
@@ -77,7 +77,7 @@ def test_a_taken_name_is_a_conflict_and_leaves_nothing(store: SqliteStore) -> No
 
 
 @pytest.mark.requirement("R23")
-def test_whoever_changes_an_outdated_key_is_told_and_changes_nothing(store: SqliteStore) -> None:
+def test_whoever_changes_an_outdated_key_is_told_and_changes_nothing(store: AnyStore) -> None:
     before = kept(store, a_key())
     first = msgspec.structs.replace(before, owner="oncology")
     second = msgspec.structs.replace(before, owner="radiology", tags={"z": "9"})
@@ -88,13 +88,13 @@ def test_whoever_changes_an_outdated_key_is_told_and_changes_nothing(store: Sqli
     assert read(store, records.read_key, TENANT, "mrn") == changed
 
 
-def test_a_key_that_is_not_there_is_stale_too(store: SqliteStore) -> None:
+def test_a_key_that_is_not_there_is_stale_too(store: AnyStore) -> None:
     with pytest.raises(StaleRevision):
         store.write(lambda conn: records.update_key(conn, a_key(), a_key(owner="x")))
 
 
 @pytest.mark.requirement("R24")
-def test_a_rotation_moves_the_primary_mark_in_one_change(store: SqliteStore) -> None:
+def test_a_rotation_moves_the_primary_mark_in_one_change(store: AnyStore) -> None:
     before = kept(store, a_key())
     old = moved(before.versions[0], Move.SUPERSEDE, 20)
     new = Version(number=2, state=State.ACTIVE, origin="generated", kcv="ff", created_at=20, activated_at=20)
@@ -118,7 +118,7 @@ def test_a_rotation_moves_the_primary_mark_in_one_change(store: SqliteStore) -> 
 
 
 @pytest.mark.requirement("R23")
-def test_destroying_removes_the_material_and_leaves_the_rest(store: SqliteStore) -> None:
+def test_destroying_removes_the_material_and_leaves_the_rest(store: AnyStore) -> None:
     before = kept(store, a_key())
     off = moved(before.versions[0], Move.DEACTIVATE, 20)
     now = store.write(
@@ -132,7 +132,7 @@ def test_destroying_removes_the_material_and_leaves_the_rest(store: SqliteStore)
     assert (found.versions[0].kcv, found.versions[0].destroyed_at, found.name) == ("0a1b2c", 30, "mrn")
 
 
-def test_archived_material_is_told_from_operational(store: SqliteStore) -> None:
+def test_archived_material_is_told_from_operational(store: AnyStore) -> None:
     before = kept(store, a_key())
     off = moved(before.versions[0], Move.DEACTIVATE, 20)
     stored = moved(off, Move.ARCHIVE, 21)
@@ -144,14 +144,14 @@ def test_archived_material_is_told_from_operational(store: SqliteStore) -> None:
 
 
 @pytest.mark.requirement("R12")
-def test_uses_are_accounted_for_version_by_version(store: SqliteStore) -> None:
+def test_uses_are_accounted_for_version_by_version(store: AnyStore) -> None:
     kept(store, a_key())
     for _ in range(3):
         store.write(lambda conn: records.reserve_uses(conn, ID, 1, 65_536))
     assert read(store, records.read_material, ID, 1) == (material(), 3 * 65_536)
 
 
-def test_lists_are_in_the_order_of_names_page_by_page(store: SqliteStore) -> None:
+def test_lists_are_in_the_order_of_names_page_by_page(store: AnyStore) -> None:
     names = ["a", "ab", "abc", "b", "b_", "b%", "Z"]
     for number, name in enumerate(names):
         kept(store, a_key(name, "key_" + f"{number:a>26}"))
@@ -166,7 +166,7 @@ def test_lists_are_in_the_order_of_names_page_by_page(store: SqliteStore) -> Non
 
 
 @pytest.mark.requirement("R10")
-def test_a_credential_is_found_by_its_digest_and_once_revoked_stays_so(store: SqliteStore) -> None:
+def test_a_credential_is_found_by_its_digest_and_once_revoked_stays_so(store: AnyStore) -> None:
     scope = Scope(operations=("encrypt",), keys=("mrn",), context={"purpose": ("treatment",)})
     credential = Credential(
         id="crd_1",
@@ -190,7 +190,7 @@ def test_a_credential_is_found_by_its_digest_and_once_revoked_stays_so(store: Sq
     assert found.revoked_at == 50
 
 
-def test_an_idempotent_answer_is_kept_for_a_day(store: SqliteStore) -> None:
+def test_an_idempotent_answer_is_kept_for_a_day(store: AnyStore) -> None:
     day = records.IDEMPOTENCY_KEPT
     store.write(lambda conn: records.keep_idempotent(conn, TENANT, "p", "k1", b"r", b"answer", 0))
     store.write(lambda conn: records.keep_idempotent(conn, TENANT, "p", "k2", b"r", b"answer", day))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
-from keyclave.store import sqlite
+from keyclave.store import node_tables, places, records, schema, sqlite
+from keyclave.store.pg.address import read_address
+from keyclave.store.postgres import PostgresStore
 from keyclave.store.sqlite import SqliteStore
+from tests.postgres import Database
 
-Change = Callable[[Connection], None]
+Change = Callable[[Connection], object]
+AnyStore = SqliteStore | PostgresStore
 
 FULL = "database or disk is full"
 
@@ -118,19 +123,37 @@ def wired(store: SqliteStore) -> Wire:
     return wire
 
 
-def kept(store: SqliteStore) -> list[str]:
+def place(store: AnyStore) -> None:
+    """Give every event in the journals its place in the log, in one transaction, as the sequencer does."""
+    if isinstance(store, PostgresStore):
+        store.write(_place)
+
+
+def _place(conn: Connection) -> None:
+    end = places.head(conn)
+    rows = conn.exec_driver_sql(
+        "SELECT j.node, j.first, j.count FROM journal j LEFT JOIN segments s ON s.node = j.node AND s.node_first = j.first "
+        "WHERE s.first IS NULL ORDER BY j.node, j.first"
+    )
+    for node, first, count in list(rows):
+        conn.execute(schema.segments.insert(), {"first": end, "count": count, "entries": None, "node": node, "node_first": first})
+        end += count
+
+
+def kept(store: AnyStore) -> list[str]:
     """Return everything in the log, as text."""
+    place(store)
     return [bytes(entry).decode() for entry in store.read_entries(0, 1_000_000)]
 
 
-def segments(store: SqliteStore) -> list[tuple[int, int]]:
+def segments(store: AnyStore) -> list[tuple[int, int]]:
     """Return (first, count) of each commit."""
-    return store.read(
-        lambda conn: [(r[0], r[1]) for r in conn.exec_driver_sql("SELECT first, count FROM segments ORDER BY first")]
-    )
+    table = node_tables.journal if isinstance(store, PostgresStore) else schema.segments
+    query = select(table.c.first, table.c.count).order_by(table.c.first)
+    return store.read(lambda conn: [(r[0], r[1]) for r in conn.execute(query)])
 
 
-def no_gaps(store: SqliteStore) -> bool:
+def no_gaps(store: AnyStore) -> bool:
     """Tell whether the events are numbered from 0 without gaps, each under the number it was told."""
     expected = 0
     for first, count in segments(store):
@@ -142,13 +165,19 @@ def no_gaps(store: SqliteStore) -> bool:
 
 def remember(name: str, value: bytes) -> Change:
     """Return a change that writes a setting."""
-
-    def write(conn: Connection) -> None:
-        conn.exec_driver_sql("INSERT INTO meta (name, value) VALUES (?, ?)", (name, value))
-
-    return write
+    return lambda conn: conn.execute(schema.meta.insert(), {"name": name, "value": value})
 
 
-def remembered(store: SqliteStore, name: str) -> bytes | None:
+def remembered(store: AnyStore, name: str) -> bytes | None:
     """Return a setting."""
-    return store.read(lambda conn: conn.exec_driver_sql("SELECT value FROM meta WHERE name = ?", (name,)).scalar())
+    return store.read(lambda conn: records.read_meta(conn, name))
+
+
+@contextmanager
+def new_postgres(database: Database, node: str = "0badcafe", **more: Any) -> Iterator[PostgresStore]:
+    """Open a database as a node, with the rights of a server."""
+    made = PostgresStore(read_address(database.url()), node, **more)
+    try:
+        yield made
+    finally:
+        made.close()

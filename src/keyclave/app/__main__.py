@@ -8,8 +8,12 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keyclave.core.errors import KeyclaveError
+
+if TYPE_CHECKING:
+    from keyclave.app.config import StoreSection
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
         choices=("passkeys", "tokens"),
         help="how people prove themselves: passkeys (the default), or bearer tokens (the default of a development home)",
     )
+    _name_store(init, "keep everything in this database, which other nodes may share, instead of in the home")
+    migrate = programs.add_parser("migrate", help="bring the database to the newest schema")
+    migrate.add_argument("--home", type=Path, default=Path("keyclave-home"))
+    _name_store(migrate, "the database, with its owner's account")
     serve = programs.add_parser("serve", help="serve")
     serve.add_argument("--home", type=Path, default=Path("keyclave-home"))
     serve.add_argument("--host")
@@ -69,6 +77,29 @@ def _bind_now() -> None:
         os.execve(command[0], command, {**os.environ, "LD_BIND_NOW": "1"})  # noqa: S606 - this program itself, no shell
 
 
+def _name_store(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--store", metavar="URL", default="", help=what)
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="the password of the database's user, on one line")
+
+
+def _store(chosen: argparse.Namespace) -> StoreSection:
+    from keyclave.app.config import StoreSection
+
+    file = chosen.password_file
+    return StoreSection(url=chosen.store, password_file="" if file is None else str(file.resolve()))
+
+
+def _migrate(chosen: argparse.Namespace) -> int:
+    from keyclave.app.config import FILE, load
+    from keyclave.app.stores import migrate
+
+    home = chosen.home.resolve()
+    config = load(home) if (home / FILE).exists() else None
+    done = migrate(home, config, _store(chosen))
+    sys.stdout.write(f"{done} has the newest schema\n")
+    return 0
+
+
 def _run(chosen: argparse.Namespace) -> int:
     if chosen.program == "serve":
         gc.disable()  # nothing made while starting is garbage; `serve` freezes it and turns the collector on
@@ -82,6 +113,8 @@ def _run(chosen: argparse.Namespace) -> int:
         from keyclave.app.hand_over import open_share
 
         return open_share(chosen.file, chosen.key)
+    if chosen.program == "migrate":
+        return _migrate(chosen)
     from keyclave.app.ceremony import Wishes
     from keyclave.app.hand_over import init
 
@@ -99,6 +132,7 @@ def _run(chosen: argparse.Namespace) -> int:
         names=tuple(chosen.name),
         people=chosen.people or ("tokens" if chosen.development else "passkeys"),
         data_port=chosen.data_port,
+        store=_store(chosen),
     )
     return init(chosen.home.resolve(), wishes, chosen.protect_to, chosen.out_json, passphrases=chosen.passphrases)
 

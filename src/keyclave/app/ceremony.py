@@ -19,7 +19,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from keyclave.app import wiring
-from keyclave.app.config import FILE
+from keyclave.app.config import FILE, StoreSection
+from keyclave.app.stores import ROOT_SEALED, create_store
 from keyclave.audit.note import signer_keys
 from keyclave.core.clock import SystemClock
 from keyclave.core.errors import Broken, Malformed
@@ -33,7 +34,7 @@ from keyclave.operations.revisions import first_revision
 from keyclave.operations.tenants import first_people, new_tenant_keys
 from keyclave.operations.unseal import LOG_CONTEXT, LOG_SEED, LOG_VKEYS
 from keyclave.roots.software import SoftwareRoot, new_root
-from keyclave.store import records, sqlite
+from keyclave.store import records
 from keyclave.store.access import policies
 
 _SEED_BYTES = 64
@@ -52,6 +53,7 @@ class Wishes:
     names: tuple[str, ...]
     people: str = "passkeys"  # or "tokens": how people prove themselves under the first policy
     data_port: int | None = None
+    store: StoreSection | None = None  # a database that nodes share
 
 
 class Made(msgspec.Struct):
@@ -65,6 +67,7 @@ class Made(msgspec.Struct):
     shares: list[str]
     credentials: dict[str, str]
     data_url: str = ""
+    cluster: str = ""
 
 
 def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
@@ -81,7 +84,7 @@ def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
         root = _proven_root(module, texts, shares.check, wishes, sealed_root)
         if wishes.development:
             _write(home / wiring.DEVELOPMENT_ROOT, lend(recovery))
-    credentials = _database(home, module, root, sealed_root, shares, wishes)
+    credentials, cluster = _database(home, module, root, sealed_root, shares, wishes)
     root.seal()
     made = Made(
         url=f"https://{wishes.host}:{wishes.port}",
@@ -91,6 +94,7 @@ def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
         development=wishes.development,
         shares=texts,
         credentials=credentials,
+        cluster=cluster,
         data_url="" if wishes.data_port is None else f"https://{wishes.host}:{wishes.data_port}",
     )
     return made, shares
@@ -100,7 +104,7 @@ def conclude(home: Path, wishes: Wishes, made: Made) -> None:
     """Make the home one that can be served, once its shares and credentials are with their people."""
     _profiles(home, made)
     part = home / f"{FILE}.part"
-    _write(part, _configuration(wishes).encode())
+    _write(part, _configuration(wishes, made.cluster).encode())
     part.rename(home / FILE)  # whole or not at all
     _sync_folder(home)
 
@@ -130,10 +134,8 @@ def _proven_root(module: CryptoModule, texts: list[str], check: str, wishes: Wis
 
 def _database(
     home: Path, module: CryptoModule, root: SoftwareRoot, sealed_root: bytes, shares: ShareSet, wishes: Wishes
-) -> dict[str, str]:
-    path = home / "keyclave.db"
-    sqlite.create(path, module.random(4).hex())
-    store = sqlite.SqliteStore(path)
+) -> tuple[dict[str, str], str]:
+    new = create_store(home / "keyclave.db", wishes.store, home, module, development=wishes.development)
     at = SystemClock().now()
     tenant, slots, sealed = new_tenant_keys(module, root)
     people = first_people(module, tenant, at, "ceremony")
@@ -142,12 +144,13 @@ def _database(
         vkeys = [str(key) for key in signer_keys(wishes.origin, LogSigner(seed))]
 
     def keep(conn: Connection) -> None:
+        new.claim(conn)
         records.insert_tenant(conn, tenant, "home", sealed, at, home=True)
         policies.insert_revision(conn, first_revision(tenant, at, "ceremony", wishes.people))
         for credential, digest, _ in people:
             records.insert_credential(conn, credential, digest)
         settings = {
-            wiring.ROOT_SEALED: sealed_root,
+            ROOT_SEALED: sealed_root,
             wiring.ROOT_CHECK: shares.check.encode(),
             wiring.ROOT_SET: shares.set_id,
             wiring.ROOT_THRESHOLD: str(wishes.threshold).encode(),
@@ -157,11 +160,13 @@ def _database(
         for name, value in settings.items():
             records.write_meta(conn, name, value)
 
-    store.write(keep)
-    store.close()
+    try:
+        new.store.write(keep)
+    finally:
+        new.store.close()
     for slot in slots.values():
         slot.wipe()
-    return {credential.role.value: token for credential, _, token in people}
+    return {credential.role.value: token for credential, _, token in people}, new.cluster
 
 
 def _protected(root: SoftwareRoot, seed: Slot) -> bytes:
@@ -185,15 +190,24 @@ def _certificates(home: Path, wishes: Wishes) -> None:
         _write(tls / name, content)
 
 
-def _configuration(wishes: Wishes) -> str:
+def _configuration(wishes: Wishes, cluster: str) -> str:
     development = "development = true        # a development root: never for real patient data\n\n" if wishes.development else ""
     return (
         f"# Keyclave. docs/configuration.md explains every setting; unknown ones are refused.\n{development}"
         f"[log]\norigin = {_quoted(wishes.origin)}  # in every checkpoint: never changes\n\n"
-        f"[listen]\nhost = {_quoted(wishes.host)}\nport = {wishes.port}\n\n{_data(wishes)}"
+        f"[listen]\nhost = {_quoted(wishes.host)}\nport = {wishes.port}\n\n{_data(wishes)}{store_lines(wishes.store, cluster)}"
         '[policy]\nplain_context = ["purpose"]  # context values that the log may show; all others are recorded as keyed hashes\n'
         f"destruction_days = {0 if wishes.development else 7}  # the least waiting period before a key version is destroyed\n"
     )
+
+
+def store_lines(section: StoreSection | None, cluster: str) -> str:
+    """Return the settings of a database that nodes share, if there is one."""
+    if section is None or not section.url:
+        return ""
+    lines = [f"url = {_quoted(section.url)}", f"cluster = {_quoted(cluster)}  # whose database it has to be"]
+    lines += [f"password_file = {_quoted(section.password_file)}"] if section.password_file else []
+    return "[store]\n" + "\n".join(lines) + "\n\n"
 
 
 def _data(wishes: Wishes) -> str:

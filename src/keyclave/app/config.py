@@ -108,6 +108,15 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_seconds: Annotated[float, Meta(ge=0.05, le=60)] = 1.0
 
 
+class StoreSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A database that nodes share, instead of the home's own file. `password_file` is below the home unless it is absolute;
+    `cluster` names the installation: a database of another one is refused."""
+
+    url: str = ""
+    password_file: str = ""
+    cluster: str = ""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it. `development = true` permits the development root and shorter waiting periods, and is said everywhere."""
 
@@ -119,6 +128,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     oidc: Annotated[tuple[OidcSection, ...], Meta(max_length=16)] = ()
     people: PeopleSection = PeopleSection()
     policy: Policy = Policy()
+    store: StoreSection = StoreSection()
     workloads: WorkloadsSection = WorkloadsSection()
 
 

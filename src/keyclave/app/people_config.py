@@ -16,7 +16,7 @@ from keyclave.identity.assurance import SessionLimits
 from keyclave.identity.passkeys import Relying
 from keyclave.operations.people.room import SECRET, People
 from keyclave.store import records
-from keyclave.store.sqlite import SqliteStore
+from keyclave.store.interface import Store
 
 _NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$(?!\n)"
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
@@ -50,7 +50,7 @@ class PeopleSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def people_room(
-    section: PeopleSection, listen: Listening, home: Path, store: SqliteStore, module: CryptoModule, clock: Clock
+    section: PeopleSection, listen: Listening, home: Path, store: Store, module: CryptoModule, clock: Clock
 ) -> People:
     """Return the people room; without `rp_id` and `origins` they follow `listen`, where people come in."""
     host, port, tls = listen.host, listen.port, listen.tls
@@ -103,7 +103,7 @@ def _roots(home: Path, section: PeopleSection) -> tuple[bytes, ...]:
     return tuple(_BEGIN + part for part in text.split(_BEGIN)[1:])
 
 
-def _secret(store: SqliteStore, module: CryptoModule) -> bytes:
+def _secret(store: Store, module: CryptoModule) -> bytes:
     """Return the secret of the store's settings. Of several nodes that start for the first time, one makes it for all."""
     kept = store.read(lambda conn: records.read_meta(conn, SECRET))
     if kept is None:

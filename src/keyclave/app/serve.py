@@ -24,6 +24,7 @@ from keyclave.app.outside import Outside
 from keyclave.app.part import Part, decode
 from keyclave.app.settling import settle
 from keyclave.app.sibling import Sibling
+from keyclave.app.stores import AnyStore
 from keyclave.app.wiring import build, keep_seen, keep_tidy, loop_hooks, mark_time
 from keyclave.console import application as console
 from keyclave.core.clock import MICROSECONDS
@@ -38,7 +39,6 @@ from keyclave.protocols.rest.asgi import application
 from keyclave.protocols.rest.gateway import Gateway
 from keyclave.protocols.rest.refusals import Refusals
 from keyclave.protocols.rest.visitors import Visitors
-from keyclave.store.sqlite import SqliteStore
 
 logger = logging.getLogger("keyclave")
 
@@ -180,7 +180,7 @@ async def _until_one_ends(listeners: list[Listener]) -> None:
         await asyncio.gather(*tasks)
 
 
-async def _by_the_clock(config: Config, desk: Desk, store: SqliteStore, refusals: Refusals, listeners: list[Listener]) -> None:
+async def _by_the_clock(config: Config, desk: Desk, store: AnyStore, refusals: Refusals, listeners: list[Listener]) -> None:
     """Sign checkpoints, copy back the write-ahead log, close connections that dawdle, count refusals, notice the clock."""
     loop = asyncio.get_running_loop()
     next_tidy = 0.0

@@ -13,6 +13,7 @@ import msgspec
 from keyclave.app.config import Config
 from keyclave.app.oidc_config import sign_on_houses
 from keyclave.app.people_config import people_room
+from keyclave.app.stores import ROOT_SEALED, AnyStore, open_store
 from keyclave.app.workload_config import workload_settings
 from keyclave.audit.event import decode
 from keyclave.core.clock import SystemClock
@@ -32,14 +33,12 @@ from keyclave.roots.software import SoftwareRoot
 from keyclave.store import records
 from keyclave.store.access import sessions
 from keyclave.store.moments import is_untidy, tidy_moments
-from keyclave.store.sqlite import SqliteStore
 
 logger = logging.getLogger("keyclave")
 
 DEVELOPMENT_ROOT = "root.development"
 CLOCK_MARK = "clock.mark"
 _RECENT = 1024  # events: a slow attempt is dated at its beginning
-ROOT_SEALED = "root.sealed"
 ROOT_CHECK = "root.check"
 ROOT_SET = "root.set"
 ROOT_THRESHOLD = "root.threshold"
@@ -61,13 +60,13 @@ def build(
     on_loop: Callable[..., object] | None = None,
     shared: bool = False,
     first: bool = True,
-) -> tuple[Desk, SqliteStore]:
+) -> tuple[Desk, AnyStore]:
     """Wire a desk over the home's database. Without a loop (`later`, `on_loop`) the caller flushes.
 
     `shared` says that other processes serve the same home; `first`, that none did before: then a development root opens itself.
     """
     module = new_module()
-    store = SqliteStore(home / config.database, later=later, shared=shared)
+    store = open_store(config, home, module, later=later, on_loop=on_loop, shared=shared)
     clock = SystemClock(_latest_time(store))
     vault = _vault(store, module, clock, development=config.development)
     log = Log(store, clock, config.log.origin, _vkeys(store))
@@ -97,22 +96,22 @@ def build(
     return desk, store
 
 
-def _latest_time(store: SqliteStore) -> int:
+def _latest_time(store: AnyStore) -> int:
     """Return the latest time this home is known to have seen: the clock never shows an earlier one.
 
     So an expiry cannot be put off by starting the server with a clock that was set back.
     """
-    recent = store.read_entries(max(0, store.next_event - _RECENT), _RECENT)
+    recent = store.read_entries(max(0, store.placed() - _RECENT), _RECENT)
     mark = store.read(lambda conn: records.read_meta(conn, CLOCK_MARK))
     return max([decode(entry).at for entry in recent] + [int(mark or 0)], default=0)
 
 
-def mark_time(store: SqliteStore, now: int) -> None:
+def mark_time(store: AnyStore, now: int) -> None:
     """Keep how late it is, for a server that has been idle."""
     store.write(lambda conn: records.write_meta(conn, CLOCK_MARK, str(now).encode()))
 
 
-def keep_seen(store: SqliteStore, desk: Desk) -> None:
+def keep_seen(store: AnyStore, desk: Desk) -> None:
     """Keep when sessions were last used."""
     seen = desk.callers.take_seen()
     if not seen:
@@ -124,20 +123,20 @@ def keep_seen(store: SqliteStore, desk: Desk) -> None:
         raise
 
 
-def keep_tidy(store: SqliteStore, now: int) -> None:
+def keep_tidy(store: AnyStore, now: int) -> None:
     """Let go of what was begun and is over."""
     if store.read(lambda conn: is_untidy(conn, now)):
         store.write(lambda conn: tidy_moments(conn, now))
 
 
-def _vkeys(store: SqliteStore) -> list[str]:
+def _vkeys(store: AnyStore) -> list[str]:
     kept = store.read(lambda conn: records.read_meta(conn, LOG_VKEYS))
     if kept is None:
         raise Broken("the database has no log keys", "the ceremony was cut short: run `keyclave init` in another home")
     return msgspec.json.decode(kept, type=list[str])
 
 
-def _vault(store: SqliteStore, module: CryptoModule, clock: SystemClock, *, development: bool) -> Vault:
+def _vault(store: AnyStore, module: CryptoModule, clock: SystemClock, *, development: bool) -> Vault:
     names = (ROOT_SEALED, ROOT_CHECK, ROOT_SET, ROOT_THRESHOLD)
     sealed, check, set_id, threshold = store.read(lambda conn: tuple(records.read_meta(conn, name) for name in names))
     if sealed is None or check is None or set_id is None or threshold is None:

@@ -16,10 +16,10 @@ from keyclave.identity.spiffe import check_domain
 from keyclave.identity.workload_tokens import Issuer, check_issuer
 from keyclave.operations.workloads.settings import DAY, WorkloadSettings
 from keyclave.store import records
-from keyclave.store.sqlite import SqliteStore
+from keyclave.store.interface import Store
 
 
-def workload_settings(config: Config, home: Path, store: SqliteStore) -> WorkloadSettings:
+def workload_settings(config: Config, home: Path, store: Store) -> WorkloadSettings:
     """Return the settings, or raise `Malformed` with the place and what to do."""
     section = config.workloads
     domain = section.trust_domain or config.log.origin.partition("/")[0].lower()

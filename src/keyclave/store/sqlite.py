@@ -34,11 +34,11 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
 from keyclave.core.errors import Broken, Conflict, KeyclaveError, Unavailable
-from keyclave.store import log_rows, records
+from keyclave.store import log_rows, records, versions
 from keyclave.store.changes import keep_changes, last_change, read_changes
-from keyclave.store.entries import pack, unpack
+from keyclave.store.entries import pack
 from keyclave.store.interface import Names, Unit
-from keyclave.store.places import find_place
+from keyclave.store.places import find_place, read_log
 
 T = TypeVar("T")
 
@@ -95,11 +95,12 @@ class SqliteStore:
         for reader in self._open:
             self._readers.put(reader)
         self._next = self._followed = self._head()
-        self._applied = last_change(self._writer)
         node = records.read_meta(self._writer, "node")
         if node is None:
             raise Broken(f"the database {self._path} is not one of Keyclave", "name the home that `keyclave init` made")
         self.node = node.decode()
+        versions.check(self._writer)
+        self._applied = last_change(self._writer)
 
     def _new_reader(self) -> Connection:
         conn = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -131,6 +132,10 @@ class SqliteStore:
         row = self._raw.execute("SELECT first + count FROM segments ORDER BY first DESC LIMIT 1").fetchone()
         return 0 if row is None else int(row[0])
 
+    def placed(self) -> int:
+        """Return how many events have a place in the log."""
+        return self._head()
+
     @property
     def next_event(self) -> int:
         """The number the next event will get: the count of events kept and waiting."""
@@ -139,7 +144,7 @@ class SqliteStore:
     def read_entries(self, first: int, count: int) -> Sequence[bytes]:
         """Return up to `count` encoded events from number `first`."""
         with self.reading() as conn:
-            return _entries(conn, first, count)
+            return read_log(conn, first, count)
 
     # ---- writing ----------------------------------------------------------------------------------------------------------
     def enqueue(self, unit: Unit) -> int:
@@ -320,7 +325,7 @@ class SqliteStore:
         """Hand on what lies in the log from where it was followed up to `end`."""
         while self._followed < end:
             with self.reading() as conn:
-                entries = _entries(conn, self._followed, min(_FOLLOWED_AT_ONCE, end - self._followed))
+                entries = read_log(conn, self._followed, min(_FOLLOWED_AT_ONCE, end - self._followed))
             if not entries:
                 raise Broken(f"the log should reach {end} and ends at {self._followed}", "keep the database as evidence")
             self.follow(self._followed, entries)
@@ -343,7 +348,7 @@ class SqliteStore:
     # ---- the log's own rows -----------------------------------------------------------------------------------------------
     def find_place(self, node: str, number: int) -> int | None:
         """Return where in the log the event stands that `node` numbered so: this store's own are numbered by their place."""
-        return number if node == self.node else self.read(lambda conn: find_place(conn, node, number))
+        return self.read(lambda conn: find_place(conn, node, number, self.node))
 
     def read_tile(self, level: int, number: int) -> bytes | None:
         """Return a full tile, or None."""
@@ -434,6 +439,18 @@ def create(path: Path, node: str) -> None:
     store.close()
 
 
+def migrate(path: Path) -> None:
+    """Bring a database file to the newest schema. The caller sees to it that nobody serves it."""
+    from keyclave.store import migrations
+
+    if not path.exists():
+        raise Unavailable(f"there is no database at {path}", "run `keyclave init` first, or name another home")
+    try:
+        migrations.upgrade(lambda: _connect(path))
+    except DATABASE_FAULTS as fault:
+        raise _unavailable(fault) from fault
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     conn = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False, cached_statements=512)
     conn.execute("PRAGMA journal_mode = WAL")
@@ -444,21 +461,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     conn.execute("PRAGMA secure_delete = ON")  # the sealed material of a destroyed version is overwritten, not only unlinked
     conn.execute("PRAGMA cache_size = -4096")
     return conn
-
-
-def _entries(conn: Connection, first: int, count: int) -> list[bytes]:
-    """Unpack `count` entries from `first` out of the segments that hold them."""
-    raw: sqlite3.Connection = conn.connection.driver_connection  # type: ignore[assignment]
-    start = raw.execute("SELECT max(first) FROM segments WHERE first <= ?", (first,)).fetchone()[0]
-    if start is None:
-        return []
-    rows = raw.execute(
-        "SELECT s.first, coalesce(s.entries, j.entries) FROM segments s "
-        "LEFT JOIN journal j ON s.entries IS NULL AND j.node = s.node AND j.first = s.node_first "
-        "WHERE s.first >= ? AND s.first < ? ORDER BY s.first",
-        (start, first + count),
-    )
-    return unpack(rows, first, count)
 
 
 def _tell(unit: Unit, failure: Exception | None) -> None:

@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 from keyclave.core.errors import Broken
 from keyclave.store import records
 
-REVISION = "0008"
+REVISION = "0009"
 """The schema of this program: the newest migration."""
-OLDEST_SERVED = "0008"
+OLDEST_SERVED = "0009"
 """The oldest schema that this program serves."""
-OLDEST_PROGRAM = "0008"
+OLDEST_PROGRAM = "0009"
 """The oldest program, by its schema, that may go on serving a database of `REVISION`."""
 SCHEMA_MIN = "schema_min"
 

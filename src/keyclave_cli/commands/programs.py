@@ -1,4 +1,4 @@
-"""`keyclave init` and `keyclave serve`: handed over whole to the server's own programs, which replace this process."""
+"""`keyclave init`, `serve` and `migrate`: handed over whole to the server's own programs, which replace this process."""
 
 from __future__ import annotations
 
@@ -55,3 +55,19 @@ def serve(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     --host, --port and --workers.
     """
     _become("serve", list(arguments), ctx.ensure_object(Session).local_home())
+
+
+@click.command(context_settings=_PASSED_ON, options_metavar="")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[OPTION]...")
+@click.pass_context
+def migrate(ctx: click.Context, arguments: tuple[str, ...]) -> None:
+    """Bring the server's database to the newest schema.
+
+    A home's own file is brought up to date while no server uses it. A PostgreSQL database is named with --store and the
+    account of its owner: the servers' own user may not change the schema. Run it before the nodes are replaced by newer ones.
+
+    \b
+    keyclave migrate --home /srv/keyclave
+    keyclave migrate --store 'postgresql://keyclave_owner@db/keyclave' --password-file owner.password
+    """
+    _become("migrate", list(arguments), ctx.ensure_object(Session).local_home())

@@ -14,6 +14,7 @@ from keyclave.store.columns import metadata
 ROLE = "keyclave_app"
 VERSION_TABLE = "alembic_version"
 _ROLE_EXISTS = "SELECT 1 FROM pg_roles WHERE rolname = %s"
+_MAY_MAKE_ROLES = "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
 _OWNS_DATABASE = (
     "SELECT current_database() FROM pg_database WHERE datname = current_database() AND pg_has_role(current_user, datdba, 'USAGE')"
 )
@@ -36,7 +37,10 @@ def permitted(table: str) -> str:
 
 def grant(conn: Connection) -> None:
     """Give the servers' role what it needs, and nobody anything else."""
-    if conn.exec_driver_sql(_ROLE_EXISTS, (ROLE,)).first() is None:
+    known = conn.exec_driver_sql(_ROLE_EXISTS, (ROLE,)).first() is not None
+    if not known and conn.exec_driver_sql(_MAY_MAKE_ROLES).scalar_one():
+        conn.exec_driver_sql(f"CREATE ROLE {ROLE} NOLOGIN")
+    elif not known:
         raise Malformed(
             f"the database server knows no role {ROLE}",
             f"as its administrator: CREATE ROLE {ROLE} LOGIN PASSWORD '…'; then run this again",

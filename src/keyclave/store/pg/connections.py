@@ -1,0 +1,190 @@
+"""The connections of one process to PostgreSQL: one that writes, a few that read, and a keeper that makes them anew.
+
+Only the keeper's thread ever connects (after the start), so nobody who waits for an answer waits for a connect time-out. As soon
+as one connection turns out to be lost the whole database counts as gone: whoever asks is told so at once, until the keeper has
+got through again and replaced what was lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.pool import NullPool
+
+from keyclave.core.errors import KeyclaveError, Unavailable
+from keyclave.store.pg import faults
+from keyclave.store.pg.address import Address
+from keyclave.store.pg.deadlines import Deadlines
+
+logger = logging.getLogger("keyclave.store")
+
+READERS = 6
+BUSY_SECONDS = 2.0  # to wait for a connection that others use
+_PAUSE = 0.1  # seconds between two tries of the keeper, and up to twice as much: nodes do not come back all at once
+
+
+def open_engine(address: Address) -> Engine:
+    """Return an engine whose connections are made anew each time, in autocommit: transactions are begun by whoever needs one."""
+
+    def connect() -> psycopg.Connection[Any]:
+        return psycopg.connect(**address.parameters(), autocommit=True)
+
+    return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool, use_native_hstore=False)
+
+
+def open_connection(engine: Engine) -> Connection:
+    """Connect, or raise a fault of the driver."""
+    return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+
+def driver_of(conn: Connection) -> psycopg.Connection[Any]:
+    """Return the driver's own connection."""
+    return conn.connection.driver_connection  # type: ignore[return-value]
+
+
+def is_lost(conn: Connection, fault: BaseException) -> bool:
+    """Tell whether a connection is of no use any more: cut, or to a server that takes no writes."""
+    if faults.state_of(fault) == faults.READ_ONLY or conn.invalidated:
+        return True
+    driver = driver_of(conn)
+    return driver.closed or driver.broken
+
+
+class Connections:
+    """See the module."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.deadlines = Deadlines()
+        self.gone = False
+        self._engine = open_engine(address)
+        self._lock = threading.Lock()  # held for moments only: never while something is connected
+        self._wanted = threading.Event()
+        self._lost: list[Connection] = []
+        self._closing = False
+        self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()
+        self._missing = READERS  # readers to be made anew
+        self._writer: Connection | None = None
+        try:
+            self._fill()
+        except faults.FAULTS as fault:
+            self.deadlines.close()
+            raise faults.refused(fault, address.shown) from None
+        self._keeper = threading.Thread(target=self._keep, name="keyclave-connections", daemon=True)
+        self._keeper.start()
+
+    # ---- the keeper -------------------------------------------------------------------------------------------------------
+    def _fill(self) -> None:
+        if self._writer is None:
+            self._writer = open_connection(self._engine)
+        while self._missing:
+            self._readers.put(open_connection(self._engine))
+            self._missing -= 1
+
+    def _keep(self) -> None:
+        said = 0.0
+        while self._wanted.wait() and not self._closing:
+            try:
+                if self._replace():
+                    logger.info("%s answers again", self.address.shown)
+            except (*faults.FAULTS, KeyclaveError) as fault:
+                if time.monotonic() > said + 10:
+                    said = time.monotonic()
+                    reason = fault if isinstance(fault, KeyclaveError) else faults.refused(fault, self.address.shown)
+                    logger.warning("%s", reason.detail)
+                time.sleep(_PAUSE * (1 + random.random()))  # noqa: S311 - it only spreads the tries of many nodes
+
+    def _replace(self) -> bool:
+        """Make anew what was lost; return whether nothing else was lost meanwhile."""
+        with self._lock:
+            lost, self._lost = self._lost, []
+            self._wanted.clear()
+        for conn in lost:
+            if conn is self._writer:
+                self._writer = None
+            else:
+                self._missing += 1
+            with contextlib.suppress(Exception):
+                conn.invalidate()
+            with contextlib.suppress(Exception):
+                conn.close()
+        try:
+            self._fill()
+        except BaseException:
+            self._wanted.set()
+            raise
+        with self._lock:
+            self.gone = bool(self._lost)
+            return not self.gone
+
+    def lose(self, conn: Connection) -> None:
+        """Give up a lost connection: from now on the database is gone, until the keeper gets through."""
+        with self._lock:
+            self.gone = True
+            self._lost.append(conn)
+            self._wanted.set()
+
+    # ---- lending ----------------------------------------------------------------------------------------------------------
+    def writer(self) -> Connection:
+        """Return the writing connection. Only for the writing thread."""
+        writer = self._writer
+        if self.gone or writer is None:
+            raise faults.gone()
+        return writer
+
+    @contextmanager
+    def lend(self, seconds: float) -> Iterator[Connection]:
+        """Lend a connection for so long at most, from any thread. What it meets comes out as `Unavailable`."""
+        if self.gone:
+            raise faults.gone()
+        try:
+            conn = self._readers.get(timeout=BUSY_SECONDS)
+        except queue.Empty:
+            raise Unavailable("every connection to the database is busy", "repeat the request in a moment") from None
+        lost = False
+        try:
+            with self.deadlines.within(seconds, driver_of(conn)):
+                yield conn
+        except faults.FAULTS as fault:
+            lost = is_lost(conn, fault)
+            if not lost:
+                self.tidy(conn)
+            raise
+        except BaseException:
+            self.tidy(conn)
+            raise
+        finally:
+            if lost or conn.closed or driver_of(conn).closed:
+                self.lose(conn)
+            else:
+                self._readers.put(conn)
+
+    @staticmethod
+    def tidy(conn: Connection) -> None:
+        """End a transaction that was left open."""
+        driver = driver_of(conn)
+        if not driver.closed and driver.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            with contextlib.suppress(*faults.FAULTS):
+                driver.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close everything."""
+        self._closing = True
+        self._wanted.set()
+        self._keeper.join()
+        while not self._readers.empty():
+            self._readers.get_nowait().close()
+        if self._writer is not None:
+            self._writer.close()
+        self._engine.dispose()
+        self.deadlines.close()

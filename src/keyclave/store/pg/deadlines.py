@@ -1,0 +1,63 @@
+"""Ends a wait for the database that has no end of its own.
+
+The server's own time-outs do not help where the server is frozen or the network swallows its answer. So whoever waits says for
+how long, and when that is over the connection's socket is shut down under it: the wait ends with an error at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+_LOOK = 0.1  # seconds between two looks
+
+
+class Deadlines:
+    """A thread that looks after every wait."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waits: dict[int, tuple[float, psycopg.Connection[Any]]] = {}
+        self._numbers = itertools.count()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keyclave-deadlines", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def within(self, seconds: float, conn: psycopg.Connection[Any]) -> Iterator[None]:
+        """Let what is done inside take so long and no longer."""
+        number = next(self._numbers)
+        self._waits[number] = (time.monotonic() + seconds, conn)
+        try:
+            yield
+        finally:
+            with self._lock:  # not while it is being shut down: its number may be another file's a moment later
+                self._waits.pop(number, None)
+
+    def _run(self) -> None:
+        while not self._end.wait(_LOOK):
+            now = time.monotonic()
+            with self._lock:
+                over = [(number, conn) for number, (end, conn) in list(self._waits.items()) if now > end]
+                for number, conn in over:
+                    self._waits.pop(number, None)
+                    _shut(conn)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._end.set()
+        self._thread.join()
+
+
+def _shut(conn: psycopg.Connection[Any]) -> None:
+    with contextlib.suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(conn.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
