@@ -286,9 +286,11 @@ class PostgresStore:
                 return
             except faults.FAULTS as fault:
                 self._unsure = True
-                if is_lost(conn, fault):
+                if is_lost(conn, fault):  # before the last act: nothing of it happened
                     self._connections.lose(conn)
-                    raise faults.gone() from fault
+                    if pause is None or not self._connections.wait(RESOLVE_SECONDS):
+                        raise faults.gone() from fault
+                    continue
                 self._connections.tidy(conn)
                 if pause is None or not (faults.worth_another_try(fault) or _took_our_number(fault)):
                     raise

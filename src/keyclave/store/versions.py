@@ -6,18 +6,28 @@ The program names the oldest schema it serves; the database names, in `meta`, th
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+
 from sqlalchemy import Connection
 
 from keyclave.core.errors import Broken
 from keyclave.store import records
 
-REVISION = "0009"
-"""The schema of this program: the newest migration."""
-OLDEST_SERVED = "0009"
-"""The oldest schema that this program serves."""
-OLDEST_PROGRAM = "0009"
-"""The oldest program, by its schema, that may go on serving a database of `REVISION`."""
+COMPATIBLE: dict[str, str] = {}
+"""A schema, and the schema before it that differs so little that programs of both may serve a database of either."""
 SCHEMA_MIN = "schema_min"
+
+
+@cache
+def revision() -> str:
+    """Return the schema of this program: the newest migration, told by its file's name, without importing Alembic."""
+    return max(path.name[:4] for path in (Path(__file__).parent / "migrations/versions").glob("[0-9]*.py"))
+
+
+def oldest() -> str:
+    """Return the oldest schema that this program serves, which is also the oldest program that may serve this schema."""
+    return COMPATIBLE.get(revision(), revision())
 
 
 def revision_of(conn: Connection) -> str:
@@ -27,21 +37,21 @@ def revision_of(conn: Connection) -> str:
 
 def mark(conn: Connection) -> None:
     """Say which programs may serve this database from now on."""
-    records.write_meta(conn, SCHEMA_MIN, OLDEST_PROGRAM.encode())
+    records.write_meta(conn, SCHEMA_MIN, oldest().encode())
 
 
 def check(conn: Connection) -> None:
     """Refuse a database that is too new or too old for this program."""
     found = revision_of(conn)
-    if found < OLDEST_SERVED:
+    if found < oldest():
         raise Broken(
-            f"the database has schema {found}, too old for this program, which needs {REVISION}",
+            f"the database has schema {found}, too old for this program, which needs {revision()}",
             "run `keyclave migrate` with the owner's account, then start again",
         )
-    if found > REVISION:
-        oldest = (records.read_meta(conn, SCHEMA_MIN) or found.encode()).decode()
-        if oldest > REVISION:
+    if found > revision():
+        least = (records.read_meta(conn, SCHEMA_MIN) or found.encode()).decode()
+        if least > revision():
             raise Broken(
-                f"the database has schema {found}, too new for this program, which knows {REVISION}",
+                f"the database has schema {found}, too new for this program, which knows {revision()}",
                 "start the newer version of Keyclave that migrated it",
             )

@@ -23,11 +23,11 @@ CONNECT_SECONDS = 2
 _PASSED_ON = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "channel_binding", "ssl_min_protocol_version")
 _VERIFIED = "verify-full"
 _LIKE = "write it like postgresql://keyclave_app@db.example.org:5432/keyclave?sslrootcert=/etc/keyclave/db-ca.pem"
-# What holds for every session. A client that is stopped inside a transaction is cut off, for it may hold the lock of the changes.
+# What holds for every session: a client that is stopped inside a transaction is cut off.
 # There is no statement_timeout: one that strikes while a commit waits for its standby makes the server report success even so.
 _SESSION = (
     "-c timezone=UTC -c client_encoding=UTF8 -c search_path=public -c standard_conforming_strings=on "
-    "-c statement_timeout=0 -c lock_timeout=3000 -c idle_in_transaction_session_timeout=1000"
+    "-c statement_timeout=0 -c lock_timeout=3000 -c idle_in_transaction_session_timeout=10000"
 )
 
 

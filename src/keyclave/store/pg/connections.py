@@ -29,6 +29,8 @@ from keyclave.store.pg.deadlines import Deadlines
 logger = logging.getLogger("keyclave.store")
 
 READERS = 6
+# A writer that is stopped in its transaction may hold the lock of the changes, for which every other node waits.
+_HOLD_NO_LONGER = "SET idle_in_transaction_session_timeout = 1500"
 BUSY_SECONDS = 2.0  # to wait for a connection that others use
 _PAUSE = 0.1  # seconds between two tries of the keeper, and up to twice as much: nodes do not come back all at once
 
@@ -71,6 +73,8 @@ class Connections:
         self._lock = threading.Lock()  # held for moments only: never while something is connected
         self._wanted = threading.Event()
         self._lost: list[Connection] = []
+        self._here = threading.Event()  # set while the database is not gone
+        self._here.set()
         self._closing = False
         self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()
         self._missing = READERS  # readers to be made anew
@@ -87,6 +91,7 @@ class Connections:
     def _fill(self) -> None:
         if self._writer is None:
             self._writer = open_connection(self._engine)
+            driver_of(self._writer).execute(_HOLD_NO_LONGER)
         while self._missing:
             self._readers.put(open_connection(self._engine))
             self._missing -= 1
@@ -125,14 +130,21 @@ class Connections:
             raise
         with self._lock:
             self.gone = bool(self._lost)
+            if not self.gone:
+                self._here.set()
             return not self.gone
 
     def lose(self, conn: Connection) -> None:
         """Give up a lost connection: from now on the database is gone, until the keeper gets through."""
         with self._lock:
             self.gone = True
+            self._here.clear()
             self._lost.append(conn)
             self._wanted.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the database is here again; tell whether it is. Never on the loop."""
+        return self._here.wait(seconds)
 
     # ---- lending ----------------------------------------------------------------------------------------------------------
     def writer(self) -> Connection:
