@@ -100,12 +100,12 @@ def _start(folder: Path, session: int) -> None:
         cwd=root, env={**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}"}, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    _until(lambda: (folder / "ready").exists() or (folder / "failed").exists(), "PostgreSQL did not start")
+    until(lambda: (folder / "ready").exists() or (folder / "failed").exists(), "PostgreSQL did not start")
     if (folder / "failed").exists():
         raise RuntimeError((folder / "failed").read_text())
 
 
-def _until(condition: Any, complaint: str) -> None:
+def until(condition: Any, complaint: str) -> None:
     deadline = time.monotonic() + _SECONDS
     while not condition():
         if time.monotonic() > deadline:
@@ -123,7 +123,7 @@ def _prepare(found: Server) -> None:
         except psycopg.OperationalError:
             return False
 
-    _until(answers, "PostgreSQL does not answer")
+    until(answers, "PostgreSQL does not answer")
     with found.connect() as conn:
         if conn.execute("SELECT 1 FROM pg_database WHERE datname = %s AND datistemplate", (TEMPLATE,)).fetchone():
             return
@@ -153,6 +153,8 @@ def new_database(*, empty: bool = False) -> Iterator[Database]:
     name = f"t{os.getpid()}_{time.monotonic_ns()}"
     with found.connect() as conn:
         conn.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {'template0' if empty else TEMPLATE}")
+        conn.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+        conn.execute(f"GRANT CONNECT ON DATABASE {name} TO {APP}")
     try:
         yield Database(found, name)
     finally:

@@ -19,7 +19,7 @@ from pathlib import Path
 from keyclave.crypto.certificates import development_certificates
 
 SETTINGS = """
-listen_addresses = '127.0.0.1'
+listen_addresses = '127.0.0.1,127.0.0.2'
 unix_socket_directories = '{folder}'
 max_connections = 200
 shared_buffers = 64MB
@@ -35,7 +35,7 @@ timezone = 'UTC'
 """
 ACCESS = """
 local   all all                 trust
-hostssl all all 127.0.0.1/32    scram-sha-256
+hostssl all all 127.0.0.0/8     scram-sha-256
 """
 SECONDS = 60
 

@@ -105,8 +105,9 @@ class PostgresStore:
         self._connections = Connections(address)
         self.address = address
         try:
-            with self._connections.lend(WRITE_SECONDS) as conn, self._connections.lend(WRITE_SECONDS) as other:
+            with self._connections.lend(READ_SECONDS) as conn, self._connections.lend(READ_SECONDS) as other:
                 checks.check_sessions(conn, other)
+            with self._connections.lend(WRITE_SECONDS) as conn:
                 checks.check(conn, development=development, cluster=cluster)
                 self.home = (records.read_meta(conn, "node") or b"").decode()
                 self._followed = places.head(conn)
@@ -275,6 +276,7 @@ class PostgresStore:
             conn = self._connections.writer()
             try:
                 with self._connections.deadlines.within(WRITE_SECONDS, driver_of(conn)):
+                    self._connections.prove_writer(conn)
                     if self._unsure:
                         self._look_again(conn)
                     leaves = self._change(conn, part) if changing else self._use(conn, part)

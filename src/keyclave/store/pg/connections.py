@@ -32,6 +32,7 @@ READERS = 6
 # A writer that is stopped in its transaction may hold the lock of the changes, for which every other node waits.
 _HOLD_NO_LONGER = "SET idle_in_transaction_session_timeout = 1500"
 BUSY_SECONDS = 2.0  # to wait for a connection that others use
+_PROVE_SECONDS = 1.0
 _PAUSE = 0.1  # seconds between two tries of the keeper, and up to twice as much: nodes do not come back all at once
 
 
@@ -56,7 +57,12 @@ def driver_of(conn: Connection) -> psycopg.Connection[Any]:
 
 def is_lost(conn: Connection, fault: BaseException) -> bool:
     """Tell whether a connection is of no use any more: cut, or to a server that takes no writes."""
-    if faults.state_of(fault) == faults.READ_ONLY or conn.invalidated:
+    return faults.state_of(fault) == faults.READ_ONLY or is_dead(conn)
+
+
+def is_dead(conn: Connection) -> bool:
+    """Tell whether nothing can be asked over a connection any more."""
+    if conn.closed or conn.invalidated:  # SQLAlchemy has noticed it already
         return True
     driver = driver_of(conn)
     return driver.closed or driver.broken
@@ -73,6 +79,7 @@ class Connections:
         self._lock = threading.Lock()  # held for moments only: never while something is connected
         self._wanted = threading.Event()
         self._lost: list[Connection] = []
+        self._losses = self._proven = 0
         self._here = threading.Event()  # set while the database is not gone
         self._here.set()
         self._closing = False
@@ -125,6 +132,8 @@ class Connections:
                 conn.close()
         try:
             self._fill()
+            self._prove_idle()
+            self._fill()
         except BaseException:
             self._wanted.set()
             raise
@@ -134,11 +143,33 @@ class Connections:
                 self._here.set()
             return not self.gone
 
+    def _prove_idle(self) -> None:
+        """Where one was lost the others may be lost as well: ask each that nobody has borrowed."""
+        idle: list[Connection] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                idle.append(self._readers.get_nowait())
+        for conn in idle:
+            try:
+                self.prove(conn)
+                self._readers.put(conn)
+            except faults.FAULTS:
+                self._missing += 1
+                with contextlib.suppress(Exception):
+                    conn.invalidate()
+                    conn.close()
+
+    def prove(self, conn: Connection) -> None:
+        """Ask something of a connection, to learn whether it still leads anywhere."""
+        with self.deadlines.within(_PROVE_SECONDS, driver_of(conn)):
+            driver_of(conn).execute("SELECT 1")
+
     def lose(self, conn: Connection) -> None:
         """Give up a lost connection: from now on the database is gone, until the keeper gets through."""
         with self._lock:
             self.gone = True
             self._here.clear()
+            self._losses += 1
             self._lost.append(conn)
             self._wanted.set()
 
@@ -153,6 +184,13 @@ class Connections:
         if self.gone or writer is None:
             raise faults.gone()
         return writer
+
+    def prove_writer(self, conn: Connection) -> None:
+        """Ask the writing connection whether it leads anywhere, if another one was lost since it was last asked."""
+        losses = self._losses
+        if losses != self._proven:
+            self.prove(conn)
+            self._proven = losses
 
     @contextmanager
     def lend(self, seconds: float) -> Iterator[Connection]:
@@ -176,7 +214,7 @@ class Connections:
             self.tidy(conn)
             raise
         finally:
-            if lost or conn.closed or driver_of(conn).closed:
+            if lost or is_dead(conn):
                 self.lose(conn)
             else:
                 self._readers.put(conn)
@@ -184,8 +222,10 @@ class Connections:
     @staticmethod
     def tidy(conn: Connection) -> None:
         """End a transaction that was left open."""
+        if is_dead(conn):
+            return
         driver = driver_of(conn)
-        if not driver.closed and driver.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        if driver.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
             with contextlib.suppress(*faults.FAULTS):
                 driver.execute("ROLLBACK")
 

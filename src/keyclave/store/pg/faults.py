@@ -31,6 +31,7 @@ _SAYINGS = (
     ("session is read-only", "only a standby was reached, none that takes writes",
      "name the primary too, or wait for a failover"),
     ("server is in hot standby", "only a standby was reached, none that takes writes", "name the primary too"),
+    ("too many connections", "the database has no connection left", "raise its limit of connections, or run fewer nodes"),
     ("too many clients", "the database has no connection left", "raise its max_connections, or run fewer nodes"),
     ("remaining connection slots", "the database has no connection left", "raise its max_connections, or run fewer nodes"),
     ("role \"", "the database knows no such user", "create the role, or correct the address"),
