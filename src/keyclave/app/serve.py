@@ -132,7 +132,7 @@ async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
                 store.close()
 
 
-async def _join(part: Part, desk: Desk, store: SqliteStore, listeners: list[Listener]) -> None:
+async def _join(part: Part, desk: Desk, store: AnyStore, listeners: list[Listener]) -> None:
     """Become one of the workers; return when the others say that this one may serve."""
     for one, descriptor in zip(listeners, part.sockets, strict=True):
         one.inherited = [socket.socket(fileno=descriptor)]

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 from keyclave.app import lines
 from keyclave.app.notes import Note, Word, receive, send
+from keyclave.app.stores import AnyStore
 from keyclave.core.errors import KeyclaveError, LimitReached, Unavailable
 from keyclave.operations.desk import Desk
 from keyclave.operations.siblings import Taken, collect
 from keyclave.operations.unseal import open_house
-from keyclave.store.sqlite import SqliteStore
 
 logger = logging.getLogger("keyclave")
 
@@ -35,7 +35,7 @@ class Sibling:
         self._then: dict[Word, deque[Callable[[], None]]] = {Word.ALL_OPEN: deque(), Word.ALL_CLOSED: deque()}
         self.received = 0
 
-    def join(self, desk: Desk, store: SqliteStore) -> asyncio.Future[None]:
+    def join(self, desk: Desk, store: AnyStore) -> asyncio.Future[None]:
         """Take part from now on; the future is done when this worker may serve."""
         self._desk, self._store = desk, store
         self._loop = asyncio.get_running_loop()

@@ -34,7 +34,7 @@ from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from keyclave.core.errors import Broken, Conflict, KeyclaveError, Unavailable
 from keyclave.store import log_rows, places, records
-from keyclave.store.changes import keep_changes
+from keyclave.store.changes import keep_changes, last_change, read_changes
 from keyclave.store.entries import pack
 from keyclave.store.interface import Names, Unit
 from keyclave.store.pg import checks, faults
@@ -101,7 +101,7 @@ class PostgresStore:
         self.waiting_tiles: dict[tuple[int, int], bytes] = _Untold()
         self.follow: Callable[[int, list[bytes]], None] = lambda first, entries: None
         self.apply: Callable[[Names], None] = lambda names: None
-        self._followed = 0
+        self._followed = self._applied = 0
         self._connections = Connections(address)
         self.address = address
         try:
@@ -111,6 +111,7 @@ class PostgresStore:
                 checks.check(conn, development=development, cluster=cluster)
                 self.home = (records.read_meta(conn, "node") or b"").decode()
                 self._followed = places.head(conn)
+                self._applied = last_change(conn)
         except faults.FAULTS as fault:
             self._connections.close()
             raise faults.refused(fault, address.shown) from None
@@ -377,6 +378,17 @@ class PostgresStore:
         raise faults.unavailable()
 
     # ---- the log's own rows -----------------------------------------------------------------------------------------------
+    def followed_by(self, follow: Callable[[int, list[bytes]], None], size: int) -> None:
+        """Hand what gets its place in the log on to `follow`, from place `size` on."""
+        self.follow, self._followed = follow, size
+
+    def meet_others(self) -> None:
+        """Apply now what others have changed. Only on the loop."""
+        n, names = self.read(lambda conn: read_changes(conn, self._applied))
+        if names:
+            self.apply(names)
+        self._applied = n
+
     def catch_up(self) -> None:
         """Follow what has got its place in the log. Only on the loop."""
         end = self.placed()
