@@ -160,7 +160,8 @@ class Gateway:
             attempt.by_cookie = True
         try:
             request = self._request(op, body)
-            _conditions(head, attempt)
+            if head.approval is not None or head.purpose is not None:
+                _conditions(head, attempt)
             if attempt.by_cookie and head.idempotency_key is not None and issubclass(op.answer, SessionAnswer):
                 raise Malformed(
                     "a page keeps no token under an idempotency key", "leave Idempotency-Key out: it counts once anyway"
