@@ -22,6 +22,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("init", "programs:init", "Hold the ceremony that makes a server's home."),
         Entry("serve", "programs:serve", "Run the server."),
         Entry("migrate", "programs:migrate", "Bring the server's database to the newest schema."),
+        Entry("migrate-store", "programs:migrate_store", "Move the server's whole store to a database, or back into a file."),
         Entry("unseal", "sealing:unseal", "Give custodians' shares until the server is open."),
         Entry("seal", "sealing:seal", "Make the server forget its root key."),
         Entry("status", "status:status", "Show how the server is, on one screen."),

@@ -205,7 +205,7 @@ def test_a_member_of_the_servers_role_will_do(database: Database) -> None:
 
 def test_the_database_of_another_installation_is_refused(database: Database) -> None:
     with new_postgres(database) as store:
-        store.write(lambda conn: records.write_meta(conn, checks.CLUSTER, b"theirs"))
+        store.write(lambda conn: records.write_meta(conn, versions.CLUSTER, b"theirs"))
     assert "belongs to installation theirs" in refusal(read_address(database.url()), cluster="ours")
     PostgresStore(read_address(database.url()), "0badcafe", cluster="theirs").close()
 

@@ -46,6 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
     migrate = programs.add_parser("migrate", help="bring the database to the newest schema")
     migrate.add_argument("--home", type=Path, default=Path("keyclave-home"))
     _name_store(migrate, "the database, with its owner's account")
+    moved = programs.add_parser("migrate-store", help="move the home's store to a database, or back into a file")
+    moved.add_argument("--home", type=Path, default=Path("keyclave-home"))
+    moved.add_argument("--to", required=True, metavar="URL|FILE", help="the database's address, or a new file")
+    moved.add_argument("--password-file", type=Path, metavar="FILE", help="the password of the database's user, on one line")
+    moved.add_argument("--shares", type=Path, metavar="FILE", help="shares, one on each line; without it they are asked for")
     serve = programs.add_parser("serve", help="serve")
     serve.add_argument("--home", type=Path, default=Path("keyclave-home"))
     serve.add_argument("--host")
@@ -100,6 +105,20 @@ def _migrate(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _move(chosen: argparse.Namespace) -> int:
+    from keyclave.app.config import StoreSection, load
+    from keyclave.app.move import move, read_shares
+    from keyclave.store.pg.address import is_postgres
+
+    home, file = chosen.home.resolve(), chosen.password_file
+    if is_postgres(chosen.to):
+        to = StoreSection(url=chosen.to, password_file="" if file is None else str(file.resolve()))
+    else:
+        to = (home / chosen.to).resolve()
+    move(home, load(home), to, read_shares(chosen.shares), lambda text: sys.stdout.write(text + "\n"))
+    return 0
+
+
 def _run(chosen: argparse.Namespace) -> int:
     if chosen.program == "serve":
         gc.disable()  # nothing made while starting is garbage; `serve` freezes it and turns the collector on
@@ -113,6 +132,8 @@ def _run(chosen: argparse.Namespace) -> int:
         from keyclave.app.hand_over import open_share
 
         return open_share(chosen.file, chosen.key)
+    if chosen.program == "migrate-store":
+        return _move(chosen)
     if chosen.program == "migrate":
         return _migrate(chosen)
     from keyclave.app.ceremony import Wishes

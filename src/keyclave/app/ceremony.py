@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from keyclave.app import wiring
 from keyclave.app.config import FILE, StoreSection
+from keyclave.app.settings_file import store_lines
 from keyclave.app.stores import ROOT_SEALED, create_store
 from keyclave.audit.note import signer_keys
 from keyclave.core.clock import SystemClock
@@ -195,19 +196,14 @@ def _configuration(wishes: Wishes, cluster: str) -> str:
     return (
         f"# Keyclave. docs/configuration.md explains every setting; unknown ones are refused.\n{development}"
         f"[log]\norigin = {_quoted(wishes.origin)}  # in every checkpoint: never changes\n\n"
-        f"[listen]\nhost = {_quoted(wishes.host)}\nport = {wishes.port}\n\n{_data(wishes)}{store_lines(wishes.store, cluster)}"
+        f"[listen]\nhost = {_quoted(wishes.host)}\nport = {wishes.port}\n\n{_data(wishes)}{_store(wishes, cluster)}"
         '[policy]\nplain_context = ["purpose"]  # context values that the log may show; all others are recorded as keyed hashes\n'
         f"destruction_days = {0 if wishes.development else 7}  # the least waiting period before a key version is destroyed\n"
     )
 
 
-def store_lines(section: StoreSection | None, cluster: str) -> str:
-    """Return the settings of a database that nodes share, if there is one."""
-    if section is None or not section.url:
-        return ""
-    lines = [f"url = {_quoted(section.url)}", f"cluster = {_quoted(cluster)}  # whose database it has to be"]
-    lines += [f"password_file = {_quoted(section.password_file)}"] if section.password_file else []
-    return "[store]\n" + "\n".join(lines) + "\n\n"
+def _store(wishes: Wishes, cluster: str) -> str:
+    return "" if wishes.store is None or not wishes.store.url else store_lines(wishes.store, cluster)
 
 
 def _data(wishes: Wishes) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from keyclave.app.config import Config, StoreSection
 from keyclave.core.errors import Broken, Malformed
 from keyclave.crypto.module import CryptoModule
-from keyclave.store import records, sqlite
+from keyclave.store import records, sqlite, versions
 from keyclave.store.pg import checks, faults
 from keyclave.store.pg.address import Address, own_password_file, read_address
 from keyclave.store.pg.connections import driver_of, open_connection, open_engine
@@ -80,7 +80,7 @@ def create_store(path: Path, section: StoreSection | None, home: Path, module: C
     def claim(conn: Connection) -> None:
         if records.read_meta(conn, ROOT_SEALED) is not None:
             raise Malformed("the database belongs to an installation already", "name an empty one")
-        records.write_meta(conn, checks.CLUSTER, cluster.encode())
+        records.write_meta(conn, versions.CLUSTER, cluster.encode())
         records.write_meta(conn, "node", home_node)
 
     return New(store, cluster, claim)

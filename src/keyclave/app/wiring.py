@@ -32,6 +32,7 @@ from keyclave.operations.vault import Vault
 from keyclave.roots.software import SoftwareRoot
 from keyclave.store import records
 from keyclave.store.access import sessions
+from keyclave.store.interface import Store
 from keyclave.store.moments import is_untidy, tidy_moments
 
 logger = logging.getLogger("keyclave")
@@ -68,7 +69,7 @@ def build(
     module = new_module()
     store = open_store(config, home, module, later=later, on_loop=on_loop, shared=shared)
     clock = SystemClock(_latest_time(store))
-    vault = _vault(store, module, clock, development=config.development)
+    vault = read_vault(store, module, clock, development=config.development)
     log = Log(store, clock, config.log.origin, _vkeys(store))
     store.followed_by(log.take, log.size)
     desk = Desk(
@@ -136,7 +137,8 @@ def _vkeys(store: AnyStore) -> list[str]:
     return msgspec.json.decode(kept, type=list[str])
 
 
-def _vault(store: AnyStore, module: CryptoModule, clock: SystemClock, *, development: bool) -> Vault:
+def read_vault(store: Store, module: CryptoModule, clock: SystemClock, *, development: bool) -> Vault:
+    """Return the sealed vault of a store's root."""
     names = (ROOT_SEALED, ROOT_CHECK, ROOT_SET, ROOT_THRESHOLD)
     sealed, check, set_id, threshold = store.read(lambda conn: tuple(records.read_meta(conn, name) for name in names))
     if sealed is None or check is None or set_id is None or threshold is None:

@@ -87,7 +87,7 @@ class SqliteStore:
             raise Broken(f"{path} cannot be opened: {reason}", "restore a backup; keep the file as evidence") from None
 
     def _connect_all(self) -> None:
-        self._engine = create_engine("sqlite://", creator=lambda: _connect(self._path), poolclass=NullPool, hide_parameters=True)
+        self._engine = create_engine("sqlite://", creator=lambda: connect(self._path), poolclass=NullPool, hide_parameters=True)
         self._writer = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._raw: sqlite3.Connection = self._writer.connection.driver_connection  # type: ignore[assignment]
         self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()
@@ -432,8 +432,8 @@ def create(path: Path, node: str) -> None:
     if path.exists():
         raise Unavailable(f"{path} exists already", "name another home; an existing one is never overwritten")
     path.touch(mode=0o600)
-    migrations.upgrade(lambda: _connect(path))
-    store = _connect(path)
+    migrations.upgrade(lambda: connect(path))
+    store = connect(path)
     with store:
         store.execute("INSERT INTO meta (name, value) VALUES ('node', ?)", (node.encode(),))
     store.close()
@@ -446,12 +446,13 @@ def migrate(path: Path) -> None:
     if not path.exists():
         raise Unavailable(f"there is no database at {path}", "run `keyclave init` first, or name another home")
     try:
-        migrations.upgrade(lambda: _connect(path))
+        migrations.upgrade(lambda: connect(path))
     except DATABASE_FAULTS as fault:
         raise _unavailable(fault) from fault
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a connection with the settings that the promises rest on."""
     conn = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False, cached_statements=512)
     conn.execute("PRAGMA journal_mode = WAL")
     conn.execute("PRAGMA synchronous = FULL")

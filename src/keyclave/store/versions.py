@@ -17,6 +17,11 @@ from keyclave.store import records
 COMPATIBLE: dict[str, str] = {}
 """A schema, and the schema before it that differs so little that programs of both may serve a database of either."""
 SCHEMA_MIN = "schema_min"
+CLUSTER = "cluster"  # the installation's name
+INCOMING = "move.incoming"  # of a store that is being filled: the name of the move
+MOVED = "move.gone"  # of a store that was moved away: the name of the move
+OWN_MARKS = (SCHEMA_MIN, CLUSTER, INCOMING, MOVED)
+"""Rows of `meta` that are about this very store, and do not move with the rest."""
 
 
 @cache
@@ -41,7 +46,20 @@ def mark(conn: Connection) -> None:
 
 
 def check(conn: Connection) -> None:
-    """Refuse a database that is too new or too old for this program."""
+    """Refuse a database that is too new or too old for this program, that was moved away, or that has not arrived."""
+    _check_revision(conn)
+    if records.read_meta(conn, MOVED) is not None:
+        raise Broken(
+            "this store was moved away: what is done in another one since is not here",
+            "serve the one it was moved to; keep this one only as a backup",
+        )
+    if records.read_meta(conn, INCOMING) is not None:
+        raise Broken(
+            "a move into this store was not finished", "run the same `keyclave migrate-store` again, or serve the old store"
+        )
+
+
+def _check_revision(conn: Connection) -> None:
     found = revision_of(conn)
     if found < oldest():
         raise Broken(

@@ -1,4 +1,4 @@
-"""`keyclave init`, `serve` and `migrate`: handed over whole to the server's own programs, which replace this process."""
+"""The server's own programs (`keyclave init`, `serve`, `migrate`, `migrate-store`): handed over whole, replacing this process."""
 
 from __future__ import annotations
 
@@ -71,3 +71,21 @@ def migrate(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     keyclave migrate --store 'postgresql://keyclave_owner@db/keyclave' --password-file owner.password
     """
     _become("migrate", list(arguments), ctx.ensure_object(Session).local_home())
+
+
+@click.command("migrate-store", context_settings=_PASSED_ON, options_metavar="")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[OPTION]...")
+@click.pass_context
+def migrate_store(ctx: click.Context, arguments: tuple[str, ...]) -> None:
+    """Move the server's whole store to a database, or back into a file.
+
+    Every server of the store has to be stopped. All rows are copied and compared, the record is hashed anew and held
+    against its last checkpoint, and every key version is opened under the root, for which the custodians' shares are asked
+    (or read with --shares FILE). Only then the old store is marked as moved, and refuses to serve. A move that is cut short
+    leaves the old store in use; the same command goes on where it can.
+
+    \b
+    keyclave migrate-store --home /srv/keyclave --to 'postgresql://keyclave_app@db/keyclave' --password-file app.password
+    keyclave migrate-store --home /srv/keyclave --to keyclave-2.db
+    """
+    _become("migrate-store", list(arguments), ctx.ensure_object(Session).local_home())

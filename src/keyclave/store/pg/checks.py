@@ -15,7 +15,6 @@ from keyclave.store.pg import faults
 from keyclave.store.pg.privileges import VERSION_TABLE, permitted
 
 LEAST_VERSION = 150_000
-CLUSTER = "cluster"
 _SESSION = "keyclave.session"
 _MARK = f"SELECT pg_backend_pid(), set_config('{_SESSION}', %s, false)"
 _MARKED = f"SELECT pg_backend_pid(), current_setting('{_SESSION}', true)"
@@ -99,7 +98,7 @@ def check_cluster(conn: Connection, cluster: str | None) -> None:
     """Refuse a database that belongs to another installation."""
     if cluster is None:
         return
-    found = (records.read_meta(conn, CLUSTER) or b"").decode()
+    found = (records.read_meta(conn, versions.CLUSTER) or b"").decode()
     if found != cluster:
         raise Malformed(
             f"the database belongs to installation {found or 'nobody'}, and this home to {cluster}",

@@ -42,7 +42,9 @@ def open_engine(address: Address) -> Engine:
     def connect() -> psycopg.Connection[Any]:
         return psycopg.connect(**address.parameters(), autocommit=True)
 
-    return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool, use_native_hstore=False)
+    return create_engine(
+        "postgresql+psycopg://", creator=connect, poolclass=NullPool, use_native_hstore=False, hide_parameters=True
+    )
 
 
 def open_connection(engine: Engine) -> Connection:

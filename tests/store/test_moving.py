@@ -1,0 +1,224 @@
+"""A whole store moves to another engine and back: nothing is lost, and at no moment do two stores serve, or a half one."""
+
+from __future__ import annotations
+
+import base64
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from keyclave.app import move as program
+from keyclave.app.config import StoreSection, load
+from keyclave.app.move import move
+from keyclave.core.errors import Broken, KeyclaveError, Malformed, Unavailable
+from keyclave.store import moving
+from tests.postgres import Database
+from tests.store.inside import ceremony, open_inside
+
+pytestmark = pytest.mark.requirement("R6")
+
+PLAIN = base64.b64encode(b"a patient's name").decode()
+
+
+@dataclass
+class Home:
+    """A home that nobody serves, and what was done in it."""
+
+    folder: Path
+    shares: list[str]
+    tokens: dict[str, str]
+    sealed: dict[str, str]  # ciphertext by key
+    events: list[str]
+
+    def move(self, to: StoreSection | Path, shares: list[str] | None = None) -> list[str]:
+        """Move it, and return what was said."""
+        said: list[str] = []
+        move(self.folder, load(self.folder), to, self.shares if shares is None else shares, said.append)
+        return said
+
+    def check(self) -> None:
+        """Open it as a server would: the keys open what they sealed, and the record is whole and goes on."""
+        with open_inside(self.folder, self.shares, self.tokens) as inside:
+            for key, ciphertext in self.sealed.items():
+                assert inside.get("decrypt", "application", key, {"ciphertext": ciphertext})["plaintext"] == PLAIN
+            inside.desk.log.refresh()
+            log = [bytes(entry).decode() for entry in inside.store.read_entries(0, 100_000)]
+            assert log[: len(self.events)] == self.events
+            self.events = log
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A home with keys in several states, an approval that was signed and executed, and a log of more than a full tile."""
+    folder, shares, tokens = ceremony(tmp_path)
+    sealed: dict[str, str] = {}
+    with open_inside(folder, shares, tokens) as inside:
+        tokens["application"] = inside.application(["encrypt", "decrypt"], ["*"])
+        for number in range(4):
+            made = inside.get("key-create", "custodian", "", {"name": f"key{number}", "owner": "o"})
+            for _ in range(80):
+                answer = inside.get("encrypt", "application", made["id"], {"plaintext": PLAIN})
+            sealed[made["id"]] = answer["ciphertext"]
+        inside.get("key-create", "custodian", "", {"name": "doomed", "owner": "o"})
+        inside.get("deactivate", "operator", "doomed", {"version": 1})
+        inside.get("schedule-destruction", "custodian", "doomed", {"version": 1, "reason": "over"})
+        body = {"principal": "ann", "role": "operator", "ttl_seconds": 3600}
+        approval = inside.approved("credential-issue", "custodian", "", body)
+        inside.get("credential-issue", "custodian", "", body, approval=approval)
+        events = [bytes(entry).decode() for entry in inside.store.read_entries(0, 100_000)]
+    return Home(folder, shares, tokens, sealed, events)
+
+
+def to(database: Database) -> StoreSection:
+    return StoreSection(url=database.url())
+
+
+def test_it_moves_to_postgresql_and_back_and_every_key_opens_what_it_sealed(home: Home, database: Database) -> None:
+    said = home.move(to(database))
+    assert any("check values" in line for line in said)
+    assert load(home.folder).store.url == database.url()
+    home.check()
+    with database.connect() as conn:
+        row = conn.execute("SELECT count(*) FROM approval_signatures").fetchone()
+        assert row is not None and row[0] > 0
+    home.move(home.folder / "again.db")
+    assert (load(home.folder).store.url, load(home.folder).database) == ("", "again.db")
+    home.check()
+
+
+def test_the_old_store_refuses_to_serve_and_says_why(home: Home, database: Database) -> None:
+    before = (home.folder / "keyclave.toml").read_text()
+    home.move(to(database))
+    (home.folder / "keyclave.toml").write_text(before)
+    with pytest.raises(Broken, match="was moved away"):
+        home.check()
+
+
+@pytest.mark.parametrize("act", ["copy", "compare", "place_rest", "_hash_log", "_open_keys"])
+def test_a_move_that_is_cut_short_while_it_copies_leaves_the_target_empty_and_the_source_serving(
+    home: Home, database: Database, act: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = program if act.startswith("_") else moving
+    real: Callable[..., Any] = getattr(where, act)
+
+    def dies(*arguments: Any, **named: Any) -> Any:
+        real(*arguments, **named)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(where, act, dies)
+        home.move(to(database))
+    home.check()
+    with database.connect() as conn:
+        assert conn.execute("SELECT count(*) FROM keys").fetchone() == (0,)
+    home.move(to(database))
+    home.check()
+
+
+def test_a_move_that_dies_before_the_source_is_marked_leaves_a_target_that_refuses(
+    home: Home, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    real = program._nobody_serves
+
+    def dies_at_the_second(source: Connection) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(source)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(program, "_nobody_serves", dies_at_the_second)
+        home.move(to(database))
+    home.check()
+    with pytest.raises(Malformed, match="cut short"):
+        home.move(to(database))
+    name_it(home, database)
+    with pytest.raises(Broken, match="not finished"):
+        home.check()
+
+
+def test_a_move_that_dies_after_the_source_was_marked_is_finished_by_the_same_command(
+    home: Home, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(program, "_finish", dies)
+        home.move(to(database))
+    with pytest.raises(Broken, match="was moved away"):
+        home.check()
+    home.move(to(database))
+    home.check()
+
+
+def name_it(home: Home, database: Database) -> None:
+    path = home.folder / "keyclave.toml"
+    path.write_text(path.read_text() + f'\n[store]\nurl = "{database.url()}"\n')
+
+
+def test_a_store_that_is_written_meanwhile_is_not_moved(home: Home, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = [(1, 0, []), (2, 0, [])]
+    monkeypatch.setattr(moving, "heads", lambda conn: heads.pop(0))
+    with pytest.raises(Unavailable, match="written while"):
+        home.move(to(database))
+    home.check()
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE key_versions SET kcv = 'ffffff' WHERE number = 1", "another check value"),
+        ("UPDATE key_versions SET sealed = x'00' WHERE number = 1", "does not open"),
+        ("UPDATE checkpoints SET root = zeroblob(32)", "not the one that was signed"),
+        ("DELETE FROM segments WHERE first = (SELECT max(first) FROM segments)", "its tail is gone"),
+        ("UPDATE log_tiles SET hashes = zeroblob(8192)", "not that of the log"),
+    ],
+)  # fmt: skip
+def test_a_store_that_is_not_whole_is_not_moved(home: Home, database: Database, statement: str, said: str) -> None:
+    with sqlite3.connect(home.folder / "keyclave.db") as conn:
+        for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            conn.execute(f"DROP TRIGGER {name}")
+        assert conn.execute(statement).rowcount > 0
+    conn.close()
+    with pytest.raises(KeyclaveError, match=said):
+        home.move(to(database))
+    with database.connect() as raw:
+        assert raw.execute("SELECT count(*) FROM keys").fetchone() == (0,)
+
+
+def test_too_few_shares_or_wrong_ones_move_nothing(home: Home, database: Database, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    _, others, _ = ceremony(tmp_path / "other")
+    with pytest.raises(KeyclaveError):
+        home.move(to(database), others)
+    home.check()
+
+
+def test_a_home_that_is_served_is_not_moved(home: Home, database: Database) -> None:
+    with program.alone(home.folder), pytest.raises(Unavailable, match="serves"):
+        home.move(to(database))
+
+
+def test_a_database_that_nodes_serve_is_not_moved(home: Home, database: Database) -> None:
+    home.move(to(database))
+    with database.connect() as conn:
+        conn.execute(
+            "INSERT INTO nodes VALUES ('n1', 'a', 'v', 's', 1, 1, 0, extract(epoch FROM now())::bigint * 1000000 + 60000000, 0, "
+            "false, false, NULL)"
+        )
+    with pytest.raises(Unavailable, match="n1"):
+        home.move(home.folder / "again.db")
+
+
+def test_a_file_that_exists_and_a_database_in_use_are_no_targets(home: Home, database: Database) -> None:
+    home.move(to(database))
+    with pytest.raises(Malformed):
+        home.move(home.folder / "keyclave.db")
+    home.check()
