@@ -83,8 +83,10 @@ def _parameters(op: Operation, named: dict[Any, Any], components: dict[str, Any]
         schema = {"type": "string", "minLength": 1}
         found.append({"name": name, "in": "path", "required": True, "description": description, "schema": schema})
     if op.query is not None:
-        properties = components[named[op.query]["$ref"].rpartition("/")[2]]["properties"]
-        found += [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in properties.items()]
+        form = components[named[op.query]["$ref"].rpartition("/")[2]]
+        needed = form.get("required", ())
+        for name, schema in form["properties"].items():
+            found.append({"name": name, "in": "query", "required": name in needed, "schema": schema})
     if op.changes:
         found.append({"name": "dry_run", "in": "query", "schema": {"type": "boolean"}, "description": "rehearse, change nothing"})
         found.append({"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 128, "minLength": 1}})
