@@ -27,6 +27,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("seal", "sealing:seal", "Make the server forget its root key."),
         Entry("status", "status:status", "Show how the server is, on one screen."),
         Entry("self-test", "self_test:self_test", "Run the known-answer tests of the server's crypto module."),
+        Entry("node", "node:node", "See the nodes that serve one store, and take one out of service."),
         Entry("doctor", "doctor:doctor", "Check connection, clock, credential and record."),
     ),
     "Keys": (

@@ -11,6 +11,7 @@ from keyclave_client.approvals import Approvals
 from keyclave_client.errors import KeyclaveError
 from keyclave_client.life import KeyLife
 from keyclave_client.login import Login
+from keyclave_client.nodes import Nodes
 from keyclave_client.people import People
 from keyclave_client.policy import Policies
 from keyclave_client.record import Record
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from keyclave_client.local.encryptor import Encryptor
 
 
-class Client(KeyUse, KeyLife, People, Login, Rights, Approvals, Workloads, Policies, Record):
+class Client(KeyUse, KeyLife, People, Login, Rights, Approvals, Workloads, Policies, Nodes, Record):
     """A connection to one server, to be shared by threads and closed (or used in a `with`).
 
     `url` is https://host:port; `token` a credential, a function that returns the current one (short-lived credentials), or

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
 from keyclave_client.answers import decode, from_base64, part
+from keyclave_client.errors import KeyclaveError
 from keyclave_client.transport import Request, Transport
 from keyclave_client.views import LoggedEvent, LogKeys, Receipt
+
+_PLACED_SECONDS = 10.0
+_ASKED_AGAIN = 0.2
 
 
 class Record:
@@ -50,9 +55,20 @@ class Record:
             at = got.get("next")
 
     def receipt(self, event: str) -> Receipt:
-        """Return an event's leaf and its inclusion proof."""
+        """Return an event's leaf and its inclusion proof.
+
+        Among many nodes an event is durable a moment before it has its place: until it has, this asks again, for up to ten
+        seconds.
+        """
         path = f"/v1/audit/receipts/{quote(event, safe='')}"
-        return decode(Receipt, self._transport.json(Request("GET", path, repeatable=True)))
+        deadline = time.monotonic() + _PLACED_SECONDS
+        while True:
+            got = self._transport.json(Request("GET", path, repeatable=True))
+            if not isinstance(got, dict) or got.get("promised") is not True:
+                return decode(Receipt, got)
+            if time.monotonic() > deadline:
+                raise KeyclaveError("the event is durable, and has no place in the log yet", "ask for its receipt again later")
+            time.sleep(_ASKED_AGAIN)
 
     def consistency(self, old: int, new: int) -> list[bytes]:
         """Return the proof (RFC 6962, 2.1.2) that the log of size `new` extends the one of size `old`."""

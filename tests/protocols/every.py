@@ -125,6 +125,8 @@ class Every:
         yield from self._policy()
         yield self.call("POST", "/v1/self-test", "operator", {})
         yield self.call("POST", "/v1/self-test", "auditor", {"full": False})
+        yield self.call("GET", "/v1/nodes", "auditor")
+        yield self.call("POST", "/v1/node-drain", "operator", {"draining": False})
         yield self.call("POST", "/v1/seal", "operator", {})
 
     def _uses(self) -> Iterator[Call]:

@@ -117,6 +117,29 @@ class StoreSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cluster: str = ""
 
 
+class NodesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What holds among nodes on one PostgreSQL. `lease_seconds` bounds how long a revocation takes while a node is silent.
+
+    `skew_seconds`: how far this machine's clock may be from the database's. `drain_seconds`: how long a node that is told to
+    stop goes on serving while it says that it is not ready. `address` is what the list of nodes shows.
+
+    A node that starts sealed asks `peers` (https addresses, verified by `peers_ca`) for the root key, with its own `certificate`
+    and `key`. An unsealed node hands it to those whose certificate, under the authority of the workloads that is labelled
+    `unseal_authority`, gives one of the names in `may_unseal`; nobody is named unless somebody writes it here.
+    """
+
+    address: Annotated[str, Meta(max_length=256)] = ""
+    lease_seconds: Annotated[float, Meta(ge=0.2, le=60)] = 1.0
+    skew_seconds: Annotated[float, Meta(ge=1, le=300)] = 10.0
+    drain_seconds: Annotated[float, Meta(ge=0, le=600)] = 0.0
+    peers: Annotated[tuple[Annotated[str, Meta(pattern="^https://[^/?#@]+$")], ...], Meta(max_length=64)] = ()
+    peers_ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    may_unseal: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
+    unseal_authority: str = ""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it. `development = true` permits the development root and shorter waiting periods, and is said everywhere."""
 
@@ -125,6 +148,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database: str = "keyclave.db"
     listen: Listen = Listen()
     data: Listen | None = None
+    nodes: NodesSection = NodesSection()
     oidc: Annotated[tuple[OidcSection, ...], Meta(max_length=16)] = ()
     people: PeopleSection = PeopleSection()
     policy: Policy = Policy()
@@ -145,10 +169,28 @@ def load(home: Path) -> Config:
         raise Malformed(f"{path}: destruction_days is 0", "a waiting period of at least a day, outside development")
     if config.data is not None and config.data.workers != 1:
         raise Malformed(f"{path}: workers in [data]", "say it in [listen]: the workers serve both")
+    _check_nodes(path, config)
     for listen in (config.listen, config.data):
         if listen is not None:
             check_listener(path, listen)
     return config
+
+
+def _check_nodes(path: Path, config: Config) -> None:
+    """Refuse settings by which the root key could come into the wrong hands, or never come."""
+    nodes = config.nodes
+    if bool(nodes.may_unseal) != bool(nodes.unseal_authority):
+        raise Malformed(f"{path}: may_unseal and unseal_authority go together", "name both, or neither")
+    if nodes.unseal_authority and nodes.unseal_authority not in {one.label for one in config.workloads.authorities}:
+        raise Malformed(f"{path}: there is no authority {nodes.unseal_authority}", "label one in [[workloads.authorities]]")
+    if nodes.may_unseal and config.listen.trusted_proxies:
+        raise Malformed(
+            f"{path}: may_unseal behind trusted proxies", "nodes ask each other directly: give them a listener without"
+        )
+    if nodes.may_unseal and config.listen.client_certificates not in ("optional", "required"):
+        raise Malformed(f"{path}: may_unseal without client certificates", 'set client_certificates = "optional" in [listen]')
+    if nodes.peers and not (nodes.peers_ca and nodes.certificate and nodes.key):
+        raise Malformed(f"{path}: peers without peers_ca, certificate and key", "name all of them")
 
 
 def check_listener(path: Path, listen: Listen) -> None:

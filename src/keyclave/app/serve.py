@@ -18,6 +18,7 @@ from typing import IO
 import msgspec
 import uvloop
 
+from keyclave.app.cluster import Cluster, Settings
 from keyclave.app.config import Config, check_listener, load
 from keyclave.app.listeners import Listener, follow, listener, tls_context
 from keyclave.app.outside import Outside
@@ -25,6 +26,7 @@ from keyclave.app.part import Part, decode
 from keyclave.app.settling import settle
 from keyclave.app.sibling import Sibling
 from keyclave.app.stores import AnyStore
+from keyclave.app.unsealing import ask_peers, peers_context
 from keyclave.app.wiring import build, keep_seen, keep_tidy, loop_hooks, mark_time
 from keyclave.console import application as console
 from keyclave.core.clock import MICROSECONDS
@@ -33,12 +35,14 @@ from keyclave.crypto.locked_memory import end_with_parent, lock_down
 from keyclave.identity.peer import Plane
 from keyclave.operations.desk import Desk
 from keyclave.operations.elevation.upkeep import keep_elevations
+from keyclave.operations.nodes.handing_rules import HandingOn
 from keyclave.operations.table import OPERATIONS
 from keyclave.operations.unseal import close_house
 from keyclave.protocols.rest.asgi import application
 from keyclave.protocols.rest.gateway import Gateway
 from keyclave.protocols.rest.refusals import Refusals
 from keyclave.protocols.rest.visitors import Visitors
+from keyclave.store.postgres import PostgresStore
 
 logger = logging.getLogger("keyclave")
 
@@ -107,15 +111,18 @@ async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
         shared = part is not None
         first = part is None or part.first
         desk, store = build(config, home, workers=workers, later=later, on_loop=on_loop, shared=shared, first=first)
+        context = peers_context(config.nodes, home)
         refusals = Refusals(desk)
         listeners = _listeners(config, home, desk, refusals)
-        _on_signals(listeners)
+        _on_signals(listeners, desk, config.nodes.drain_seconds)
+        cluster = _enter(config, store, desk)
         outside = Outside(config, home, desk)
         outside.read_files()
         if part is not None:
             await _join(part, desk, store, listeners)
         clockwork = asyncio.create_task(_by_the_clock(config, desk, store, refusals, listeners))
         following = asyncio.create_task(outside.follow())
+        asking = asyncio.create_task(ask_peers(config.nodes, context, desk))
         gc.enable()
         gc.freeze()  # what start-up made lives as long as the process: the collector need not look at it again
         settling = asyncio.create_task(_settle(listeners))
@@ -125,10 +132,13 @@ async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
             clockwork.cancel()
             following.cancel()
             settling.cancel()
+            asking.cancel()
             try:
                 store.flush()
                 close_house(desk)
             finally:
+                if cluster is not None:
+                    await asyncio.to_thread(cluster.leave)
                 store.close()
 
 
@@ -138,6 +148,20 @@ async def _join(part: Part, desk: Desk, store: AnyStore, listeners: list[Listene
         one.inherited = [socket.socket(fileno=descriptor)]
     sibling = Sibling(socket.socket(fileno=part.channel), lambda: _end(listeners))
     await sibling.join(desk, store)
+
+
+def _enter(config: Config, store: AnyStore, desk: Desk) -> Cluster | None:
+    """Take this process's place among the nodes of a database."""
+    if not isinstance(store, PostgresStore):
+        return None
+    nodes = config.nodes
+    where = nodes.address or f"{socket.gethostname()}:{config.listen.port}"
+    settings = Settings(where[:256], nodes.lease_seconds, nodes.skew_seconds, config.log.checkpoint_seconds)
+    cluster = Cluster(store.address, store.node, settings)
+    desk.membership = cluster.membership
+    desk.handing_on = HandingOn(nodes.unseal_authority, frozenset(nodes.may_unseal))
+    cluster.start(desk, asyncio.get_running_loop().call_later)
+    return cluster
 
 
 def _listeners(config: Config, home: Path, desk: Desk, refusals: Refusals) -> list[Listener]:
@@ -157,11 +181,23 @@ def _listeners(config: Config, home: Path, desk: Desk, refusals: Refusals) -> li
     return made
 
 
-def _on_signals(listeners: list[Listener]) -> None:
-    """Let SIGINT and SIGTERM end every listener; a second SIGINT does not wait for connections."""
+def _on_signals(listeners: list[Listener], desk: Desk, drain_seconds: float) -> None:
+    """Let SIGINT and SIGTERM end every listener; a second SIGINT does not wait for connections.
+
+    SIGTERM first has the node say that it is not ready, for as long as its balancer needs to notice; a second one ends it.
+    """
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _end, listeners, number)
+
+    def drain() -> None:
+        if desk.draining or not drain_seconds:
+            _end(listeners, signal.SIGTERM)
+            return
+        desk.draining = True
+        logger.info("draining for %s s", drain_seconds)
+        loop.call_later(drain_seconds, _end, listeners, signal.SIGTERM)
+
+    loop.add_signal_handler(signal.SIGINT, _end, listeners, signal.SIGINT)
+    loop.add_signal_handler(signal.SIGTERM, drain)
 
 
 def _end(listeners: list[Listener], number: int = 0) -> None:
@@ -197,8 +233,9 @@ async def _by_the_clock(config: Config, desk: Desk, store: AnyStore, refusals: R
             for one in listeners:
                 one.sweep(now)
             said_behind = _look_at_clock(desk, said_behind=said_behind)
-            desk.log.refresh()
-            desk.log.tick()
+            if not store.sequenced:  # there the sequencer signs
+                desk.log.refresh()
+                desk.log.tick()
             keep_elevations(desk)
             shown = desk.clock.now()
             if now >= next_seen or desk.callers.seen_is_due:

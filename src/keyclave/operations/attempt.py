@@ -94,6 +94,8 @@ class Attempt:
     touches: tuple[str, ...] = ()
     used: dict[str, int] | None = None  # uses of counted grants, by grant
     version = 0
+    epoch = -1  # of the node's membership when it was handed to the store
+    judged_at = 0  # the last change of others that was applied when it was judged
     worked_out: dict[str, Any] | None = None  # what an earlier try of the transaction may have changed
 
     def __init__(self, desk: Desk, op: str, caller: Caller, peer: Peer, reply: Reply) -> None:
@@ -210,7 +212,10 @@ class Attempt:
             self.answer = None
             self.event = ""
         self.desk.settled(self, failed=failure is not None)
-        self.reply(self)
+        if self.desk.membership is None:
+            self.reply(self)
+        else:
+            self.desk.answer_among_others(self.desk.membership, self)
 
     def leaves(self, first: int, outcome: str) -> list[bytes]:
         """Return the encoded events, numbered from `first`; those of items follow, refused where the whole is."""

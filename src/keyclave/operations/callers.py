@@ -92,6 +92,12 @@ class Callers:
         for digest in self._of_principal.pop((tenant, name), ()):
             self._drop(digest)
 
+    def forget_all(self) -> None:
+        """Drop everybody."""
+        self.certified.forget_all()
+        for digest in list(self._by_digest):
+            self._drop(digest)
+
     def _load(self, digest: bytes) -> Caller:
         self._drop(digest)
         if len(self._by_digest) >= _CAPACITY:  # before it is read: what is read notes when its session is idle

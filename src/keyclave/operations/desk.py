@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
@@ -16,7 +17,7 @@ from sqlalchemy import Connection
 
 from keyclave.core.canonical import canonical
 from keyclave.core.clock import Clock
-from keyclave.core.errors import Broken, IdempotencyReuse, KeyclaveError, Malformed, Sealed, Unknown
+from keyclave.core.errors import Broken, Conflict, IdempotencyReuse, KeyclaveError, Malformed, Sealed, Unknown
 from keyclave.crypto.arena import Slot
 from keyclave.crypto.digest import sha256
 from keyclave.crypto.module import CryptoModule
@@ -34,6 +35,9 @@ from keyclave.operations.grants.spend import spend_grants
 from keyclave.operations.keyring import BLOCK, Keyring, LoadedKey
 from keyclave.operations.limits import Meters, release
 from keyclave.operations.log import Log
+from keyclave.operations.nodes.follower import EVERYTHING, Question
+from keyclave.operations.nodes.handing_rules import HandingOn
+from keyclave.operations.nodes.membership import Membership, behind
 from keyclave.operations.operation import Operation
 from keyclave.operations.people.room import People
 from keyclave.operations.revisions import POLICY, Revisions
@@ -42,6 +46,8 @@ from keyclave.operations.vault import Vault
 from keyclave.operations.workloads.settings import WorkloadSettings
 from keyclave.store import records
 from keyclave.store.interface import Names, Store
+
+logger = logging.getLogger("keyclave.operations")
 
 TENANT_KEYS = "tenant-keys:"
 """What an attempt touches that makes a tenant; no principal or key is called so."""
@@ -93,6 +99,10 @@ class Desk:
         self.on_loop = on_loop
         self.meters = Meters()
         self.siblings: Siblings = Alone(vault)
+        self.membership: Membership | None = None  # of a node among others
+        self.handing_on = HandingOn("", frozenset())  # to which nodes the root key may be handed on
+        self.closed = 0  # how often everything secret was let go of
+        self.draining = False  # whether it says that it is not ready
         self._pending: dict[str, int] = {}
 
     def _house_key(self) -> Slot:
@@ -107,6 +117,9 @@ class Desk:
         """Run `op` for the attempt's caller on the key `ref` (empty where the operation names none)."""
         attempt.request, attempt.ref, attempt.row = request, ref, op
         try:
+            if self.membership is not None:
+                self.membership.check()
+                attempt.judged_at = self.membership.change
             self._check_live(attempt)
             revision = attempt.revision = self.access.revisions.of(attempt.caller.tenant)
             if op.batch:
@@ -221,6 +234,11 @@ class Desk:
         """
         try:
             caller = attempt.caller
+            if self.membership is not None:
+                self.membership.check()
+                if attempt.judged_at != self.membership.change and not op.changes and attempt.error is None:
+                    self.do_again(op, attempt, attempt.ref)
+                    return
             self._check_live(attempt)
             if self.clock.now() >= attempt.caller.expires_at:  # a right that ended by the clock meanwhile has ended
                 attempt.caller = self.callers.again(attempt.caller, attempt.peer)
@@ -260,17 +278,57 @@ class Desk:
             self.keyring.forget(tenant, name)
             self.callers.forget(tenant, name)
 
+    def follow(self, question: Question, applied: Callable[[], None]) -> None:
+        """Among other nodes: drop what they changed, and call `applied` when no answer under way rests on it any more."""
+        assert self.membership is not None  # noqa: S101
+        if EVERYTHING in question.names:
+            logger.error("this node has missed changes of the others: it forgets all it knew, and is sealed")
+            self.let_go()
+        if EVERYTHING in question.names or not self.membership.joined:  # what start-up read may be older than the first question
+            self._forget_all()
+        elif question.names:
+            self.apply_changes(question.names)
+        self.membership.applied(question, applied)
+
+    def _forget_all(self) -> None:
+        """Know nothing but what the store says when it is asked again."""
+        self.keyring.forget_all()
+        self.callers.forget_all()
+        self.access.revisions.forget_all()
+        if not self.vault.sealed:
+            self.keyring.unseal(self.vault.root)
+
+    def answer_among_others(self, membership: Membership, attempt: Attempt) -> None:
+        """Answer a use only while this node's lease holds, and a change when no other node can act on what was before it."""
+        op = attempt.row
+        try:
+            if op is None or attempt.error is not None or attempt.dry_run:
+                attempt.reply(attempt)
+            elif op.changes:
+                membership.hold(lambda: attempt.reply(attempt))
+            else:
+                if not membership.lease.live:
+                    attempt.answer, attempt.error = None, behind()
+                attempt.reply(attempt)
+        finally:
+            if attempt.epoch >= 0:
+                membership.ended(attempt.epoch)
+
     def take_back(self, attempt: Attempt, names: Names) -> bool:
         """Take an attempt back that rests on anything in `names`, to be done over; tell whether it does."""
-        caller = attempt.caller
-        rests_on = {POLICY, caller.id, caller.principal, attempt.key_id, attempt.other_key, attempt.ref, *attempt.touches}
-        rests_on.update(inner.key_id for inner in attempt.inner)
-        everywhere = {SEAL, TENANT_KEYS} if isinstance(attempt.error, Sealed) else {SEAL}  # a new tenant's keys are here by now
-        if not any(name in everywhere or (tenant == caller.tenant and name in rests_on) for tenant, name in names):
+        if not self._rests_on(attempt, names):
             return False
         if attempt.changes:
             self._no_longer_pending(attempt)
         return True
+
+    @staticmethod
+    def _rests_on(attempt: Attempt, names: Names) -> bool:
+        caller = attempt.caller
+        rests_on = {POLICY, caller.id, caller.principal, attempt.key_id, attempt.other_key, attempt.ref, *attempt.touches}
+        rests_on.update(inner.key_id for inner in attempt.inner)
+        everywhere = {SEAL, TENANT_KEYS} if isinstance(attempt.error, Sealed) else {SEAL}  # a new tenant's keys are here by now
+        return any(name in everywhere or (tenant == caller.tenant and name in rests_on) for tenant, name in names)
 
     def enqueue(self, attempt: Attempt) -> None:
         """Hand the attempt to the store; what it is about to change is used by nobody until that is done."""
@@ -278,6 +336,8 @@ class Desk:
         if attempt.changes:
             for name in attempt.touches:
                 self._pending[name] = self._pending.get(name, 0) + 1
+        if self.membership is not None:
+            attempt.epoch = self.membership.begun()
         self.store.enqueue(attempt)
 
     def settled(self, attempt: Attempt, *, failed: bool) -> None:
@@ -309,6 +369,10 @@ class Desk:
     def make_change(self, attempt: Attempt, transaction: Connection) -> None:
         """Inside the transaction: make the change once for its idempotency key, and keep the answer under that key."""
         assert attempt.change_fn is not None  # noqa: S101
+        if self.membership is not None and attempt.row is not None:
+            changed = self.membership.changed_since(transaction, attempt.judged_at)
+            if changed and self._rests_on(attempt, changed):
+                raise Conflict("another node has just changed something that this rests on", "repeat the request")
         kept = self._kept(attempt, transaction)
         if kept is not None:
             attempt.answer, attempt.replayed = kept, True
@@ -362,6 +426,7 @@ class Desk:
 
     def let_go(self) -> None:
         """Wipe everything secret."""
+        self.closed += 1
         self.log.let_go()
         self.keyring.seal()
         self.contexts.forget()

@@ -133,6 +133,11 @@ class Keyring:
             self._keys.pop((tenant, loaded.key.id), None)
             self._keys.pop((tenant, loaded.key.name), None)
 
+    def forget_all(self) -> None:
+        """Drop every key."""
+        self._keys.clear()
+        self._absent.clear()
+
     def handle(self, loaded: LoadedKey, number: int) -> Handle:
         """Return a version's handle, unwrapping it on first use; `Unknown` for a version that never was."""
         handle = loaded.handles.get(number)

@@ -10,7 +10,7 @@ the log's seed, which the root protects: while the server is sealed the tree gro
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from keyclave.audit.checkpoint import sign_checkpoint
@@ -33,6 +33,7 @@ class LogStore(Protocol):
     """What the log asks of a store."""
 
     shared: bool  # whether other processes write to the same log
+    sequenced: bool  # whether one of them gives all entries their places, and keeps the full tiles
     waiting_tiles: dict[tuple[int, int], bytes]  # full tiles, by level and number, on their way into the next commit
 
     def read_entries(self, first: int, count: int) -> Sequence[bytes]: ...
@@ -93,14 +94,7 @@ class Log:
             )
 
     def _rebuilt(self, level: int, index: int, width: int) -> bytes:
-        """Return the beginning of a partial tile above level 0 from the full tiles below it: partial tiles are not stored."""
-        hashes = bytearray()
-        for child in range(index * WIDTH, index * WIDTH + width):
-            tile = self._stored(level - 1, child)
-            edge = CompactRange()
-            edge.append_many(tile[at : at + HASH] for at in range(0, len(tile), HASH))
-            hashes += edge.root()
-        return bytes(hashes)
+        return rebuilt(self._stored, level, index, width)
 
     def _stored(self, level: int, index: int) -> bytes:
         tile = self._store.read_tile(level, index)
@@ -149,11 +143,30 @@ class Log:
         else:
             self.checkpoint = (size, root, note)
 
+    def sign(self, size: int, root: bytes) -> str | None:
+        """Return the checkpoint of a tree that another hand has grown, or None while the keys for it are away. Only on the loop.
+
+        It is never smaller than the newest one known here: two roots of one size are never signed.
+        """
+        if self._signer is None or (self.checkpoint is not None and size <= self.checkpoint[0]):
+            return None
+        return sign_checkpoint(self.origin, size, root, self._signer, self._clock.now() // MICROSECONDS)
+
     def refresh(self) -> None:
         """Take in what other processes have kept and signed. Only on the loop."""
-        if self._store.shared:
+        if self._store.sequenced:
+            self._leap()
+        elif self._store.shared:
             self._store.catch_up()
+        if self._store.shared:
             self._look_again()
+
+    def _leap(self) -> None:
+        """Take up the log where its full tiles end, instead of hashing what the sequencer has hashed already."""
+        tiles = self._store.last_tile()
+        if tiles * WIDTH > self._tree.size:
+            self._tree = Tree.restore(tiles * WIDTH, self._rebuilt)
+        self._catch_up()
 
     def _look_again(self) -> None:
         """Find out whether the checkpoint whose commit failed was kept all the same."""
@@ -242,3 +255,14 @@ class Log:
     def entries(self, first: int, count: int) -> Sequence[bytes]:
         """Return encoded events."""
         return self._store.read_entries(first, count)
+
+
+def rebuilt(stored: Callable[[int, int], bytes], level: int, index: int, width: int) -> bytes:
+    """Return the beginning of a partial tile above level 0 from the full tiles below it: partial tiles are not stored."""
+    hashes = bytearray()
+    for child in range(index * WIDTH, index * WIDTH + width):
+        tile = stored(level - 1, child)
+        edge = CompactRange()
+        edge.append_many(tile[at : at + HASH] for at in range(0, len(tile), HASH))
+        hashes += edge.root()
+    return bytes(hashes)

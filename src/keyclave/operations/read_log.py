@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from keyclave.audit.event import Event, decode
+from keyclave.audit.event import Event, decode, parse_event_id
 from keyclave.core import limits
 from keyclave.core.errors import Malformed, Unknown
 from keyclave.identity.caller import Caller
@@ -19,6 +19,7 @@ from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Base64
 from keyclave.operations.keyring import LoadedKey
 from keyclave.policy.duties import check_duty
+from keyclave.store.sequence import read_promised
 
 READ = "log-read"
 _SCAN = 20_000  # entries looked at for one page, at most: a filter that matches nothing must not read the whole log
@@ -53,6 +54,13 @@ class ReceiptAnswer(msgspec.Struct, kw_only=True):
     index: int
     leaf: Base64
     proof: str
+
+
+class PromiseAnswer(msgspec.Struct, kw_only=True):
+    """The event is durable in its node's journal and will have its place in the log: ask again in a moment."""
+
+    event: str
+    promised: bool
 
 
 class ConsistencyQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename={"from_": "from"}):
@@ -112,18 +120,33 @@ def check_reader(desk: Desk, caller: Caller, peer: Peer) -> None:
     desk.access.check_others(attempt)
 
 
-def read_receipt(desk: Desk, caller: Caller, peer: Peer, event: str) -> ReceiptAnswer:
-    """Return the receipt of an event: to auditors of its tenant, and to the caller whose attempt it was."""
+def read_receipt(desk: Desk, caller: Caller, peer: Peer, event: str) -> ReceiptAnswer | PromiseAnswer:
+    """Return the receipt of an event: to auditors of its tenant, and to the caller whose attempt it was.
+
+    Among many nodes an event is durable before it has its place in the log: until then, the promise of a receipt.
+    """
     check_duty(caller, "receipt-read")
-    receipt = desk.log.receipt(event)
-    record = decode(receipt.leaf)
+    try:
+        receipt = desk.log.receipt(event)
+    except Unknown:
+        named = parse_event_id(event)
+        kept = None if named is None else desk.store.read(lambda conn: read_promised(conn, *named))
+        if kept is None:
+            raise
+        _check_receiver(desk, caller, peer, kept)
+        return PromiseAnswer(event=event, promised=True)
+    _check_receiver(desk, caller, peer, receipt.leaf)
+    leaf = base64.b64encode(receipt.leaf).decode()
+    return ReceiptAnswer(event=event, index=receipt.index, leaf=leaf, proof=receipt.proof)
+
+
+def _check_receiver(desk: Desk, caller: Caller, peer: Peer, leaf: bytes) -> None:
+    record = decode(leaf)
     own = record.tenant == caller.tenant and record.credential == caller.id
     if not own and caller.role is Role.AUDITOR:
         check_reader(desk, caller, peer)
     if not own and not (record.tenant in (caller.tenant, "") and caller.role is Role.AUDITOR):
         raise Unknown("no such event", "an event has its number once the operation has been answered")
-    leaf = base64.b64encode(receipt.leaf).decode()
-    return ReceiptAnswer(event=event, index=receipt.index, leaf=leaf, proof=receipt.proof)
 
 
 def read_consistency(desk: Desk, caller: Caller, peer: Peer, query: ConsistencyQuery) -> ConsistencyAnswer:

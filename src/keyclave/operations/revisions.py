@@ -47,6 +47,10 @@ class Revisions:
         """Look the revision in force up again at the next request: it is unsure which one that is."""
         self._in_force.pop(tenant, None)
 
+    def forget_all(self) -> None:
+        """Look every revision up again."""
+        self._in_force.clear()
+
     def _load(self, tenant: str) -> tuple[int, Compiled]:
         kept = self._store.read(lambda conn: policies.read_revision(conn, tenant))
         # a tenant without a revision is held to the strictest one there is

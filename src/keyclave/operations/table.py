@@ -36,6 +36,7 @@ from keyclave.operations.forms import Empty, Request
 from keyclave.operations.grants.table import OPERATIONS as GRANTS
 from keyclave.operations.key_view import KeyView
 from keyclave.operations.moves import MoveRequest, move
+from keyclave.operations.nodes.table import OPERATIONS as NODES
 from keyclave.operations.operation import Operation, Slow, always
 from keyclave.operations.people.table import OPERATIONS as PERSONS
 from keyclave.operations.policy.table import OPERATIONS as POLICIES
@@ -187,7 +188,7 @@ PEOPLE: list[Operation] = [
     ),
     Operation(
         "seal", "POST", "/v1/seal", Empty, unseal.SealAnswer, "Wipe every key from memory until custodians unseal again.",
-        unseal.seal,
+        unseal.seal, changes=True,
     ),
 ]  # fmt: skip
 
@@ -212,6 +213,6 @@ READS: list[Operation] = [
 ]  # fmt: skip
 
 OPERATIONS: list[Operation] = [
-    *USES, *EXCHANGES, *LIFE, *PEOPLE, *PERSONS, *APPROVALS, *GRANTS, *POLICIES, *ELEVATION, *UPKEEP, *READS,
+    *USES, *EXCHANGES, *LIFE, *PEOPLE, *PERSONS, *APPROVALS, *GRANTS, *POLICIES, *ELEVATION, *UPKEEP, *READS, *NODES,
     *workloads.OPERATIONS,
 ]  # fmt: skip

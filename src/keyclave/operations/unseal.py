@@ -10,7 +10,7 @@ from keyclave.crypto.log_keys import LogSigner
 from keyclave.identity.caller import Caller, Credential
 from keyclave.identity.peer import Peer
 from keyclave.identity.roles import Role
-from keyclave.operations.attempt import Attempt, Reply
+from keyclave.operations.attempt import Attempt, Change, Reply
 from keyclave.operations.desk import SEAL, Desk
 from keyclave.operations.forms import Answer, Empty, Request
 from keyclave.operations.keyring import LoadedKey
@@ -145,7 +145,7 @@ def open_house(desk: Desk) -> None:
         raise
 
 
-def seal(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty) -> SealAnswer:
+def seal(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty) -> Change:
     """Wipe every key from memory. The event of this is signed into a checkpoint after the next unsealing.
 
     Whoever else serves this home wipes theirs before this is answered; what they do meanwhile is not kept (SEAL is a change).
@@ -155,7 +155,7 @@ def seal(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty) 
     reply = attempt.reply
     attempt.reply = lambda done: desk.siblings.close_others(lambda: reply(done))
     attempt.touches = (SEAL,)
-    return SealAnswer(sealed=True)
+    return lambda _transaction: SealAnswer(sealed=True)
 
 
 def close_house(desk: Desk) -> None:

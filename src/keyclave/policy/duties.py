@@ -114,6 +114,8 @@ DUTIES: dict[str, tuple[Role, ...]] = {
     "credential-renew": (_P,),
     "seal": (_C, _O),
     "self-test": (_C, _O, _A),
+    "node-list": (_C, _O, _A),
+    "node-drain": (_C, _O),
     "log-read": (_A,),
     "receipt-read": (_C, _O, _A, _P, _B, _N),
 }

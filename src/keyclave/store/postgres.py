@@ -73,6 +73,7 @@ class PostgresStore:
     """One process's way to the database."""
 
     shared = True
+    sequenced = True
 
     def __init__(
         self,

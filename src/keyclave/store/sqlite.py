@@ -68,6 +68,7 @@ class SqliteStore:
         self._path = path
         self._later = later
         self.shared = shared
+        self.sequenced = False
         self._queue: list[Unit] = []
         self._left_out: list[Unit] = []  # units to begin again once the group at hand is decided
         self._applied = 0  # the last change of another process that was applied here

@@ -27,6 +27,7 @@ from keyclave.operations.tenants import check_home
 from keyclave.protocols.rest import workloads
 from keyclave.protocols.rest.gateway import JSON, Gateway, read_head
 from keyclave.protocols.rest.login import login_routes
+from keyclave.protocols.rest.nodes import node_routes
 from keyclave.protocols.rest.openapi import document
 from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem, retry_after
 from keyclave.protocols.rest.sso import sign_on_routes
@@ -96,7 +97,8 @@ def application(gateway: Gateway, operations: list[Operation], plane: Plane = Pl
     async def receipt(request: Request) -> Response:
         caller = caller_of(gateway, request)
         desk.log.refresh()
-        return _json(read_log.read_receipt(desk, caller, peer_of(request), request.path_params["event"]))
+        found = read_log.read_receipt(desk, caller, peer_of(request), request.path_params["event"])
+        return _json(found, 200 if isinstance(found, read_log.ReceiptAnswer) else 202)
 
     async def consistency(request: Request) -> Response:
         caller = caller_of(gateway, request)
@@ -119,6 +121,7 @@ def application(gateway: Gateway, operations: list[Operation], plane: Plane = Pl
         *login_routes(gateway, _guarded, _body, peer_of),
         *sign_on_routes(gateway, _guarded, _query, peer_of),
         *workloads.routes(desk, _guarded),
+        *node_routes(desk, _guarded, _body, peer_of),
         *_operation_routes(gateway, operations),
     ]
     if plane is Plane.DATA:
@@ -131,7 +134,8 @@ def application(gateway: Gateway, operations: list[Operation], plane: Plane = Pl
 
 _ON_DATA = frozenset(
     {
-        "/v1/health", "/v1/status", "/v1/openapi.json", "/v1/log/checkpoint", "/v1/log/keys", "/v1/audit/receipts/{event}",
+        "/v1/health", "/v1/health/live", "/v1/health/ready", "/v1/status", "/v1/openapi.json",
+        "/v1/log/checkpoint", "/v1/log/keys", "/v1/audit/receipts/{event}",
         "/v1/crl", "/v1/crl/{authority}", "/v1/authority", "/v1/spiffe-bundle",
     }
 )  # fmt: skip

@@ -9,6 +9,8 @@ import msgspec
 
 from keyclave import __version__
 from keyclave.operations import read_log, unseal
+from keyclave.operations.nodes import hand_on
+from keyclave.operations.nodes.health import Health
 from keyclave.operations.operation import Operation
 from keyclave.policy.duties import DUTIES
 from keyclave.protocols.rest import workloads
@@ -25,7 +27,8 @@ def document(operations: list[Operation]) -> dict[str, Any]:
     """Return the document."""
     types: list[Any] = [Problem, unseal.Status, unseal.UnsealRequest, unseal.UnsealAnswer]
     types += types_of_ways() + types_of_sign_on()
-    types += [read_log.ReceiptAnswer, read_log.ConsistencyAnswer]
+    types += [read_log.ReceiptAnswer, read_log.PromiseAnswer, read_log.ConsistencyAnswer]
+    types += [Health, hand_on.NonceAnswer, hand_on.HandOnRequest, hand_on.HandOnAnswer]
     for op in operations:
         types += [t for t in (op.request, op.answer, op.query) if t is not None]
     unique = list(dict.fromkeys(types))
@@ -34,7 +37,7 @@ def document(operations: list[Operation]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for op in operations:
         paths.setdefault(op.path, {})[op.method.lower()] = _operation(op, named, components)
-    paths |= _public(named) | _record(named) | _logins(named) | document_sign_on(named) | workloads.paths()
+    paths |= _public(named) | _nodes(named) | _record(named) | _logins(named) | document_sign_on(named) | workloads.paths()
     components = msgspec.json.decode(msgspec.json.encode(components))  # as JSON has it: a default of () is an empty array
     return {
         "openapi": "3.1.0",
@@ -148,6 +151,33 @@ def _public(named: dict[Any, Any]) -> dict[str, Any]:
     }
 
 
+def _nodes(named: dict[Any, Any]) -> dict[str, Any]:
+    live = _get("health-live", "Say that the process serves.", _answer("it does", named[Health]), public=True)
+    ready = _get("health-ready", "Say whether requests should be sent here.", _answer("they should", named[Health]), public=True)
+    ready["get"]["responses"]["503"] = _answer("why they should not", named[Health])
+    nonce = {
+        "operationId": "node-unseal-nonce",
+        "summary": "Give a node a nonce; its certificate says who it is.",
+        "tags": ["server"],
+        "security": [],
+        "responses": {"200": _answer("a nonce", named[hand_on.NonceAnswer]), **_problems()},
+    }
+    unsealing = {
+        "operationId": "node-unseal",
+        "summary": "Hand the root key on to another node of this store; its certificate says who it is.",
+        "tags": ["server"],
+        "security": [],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": named[hand_on.HandOnRequest]}}},
+        "responses": {"200": _answer("the key, for that node alone", named[hand_on.HandOnAnswer]), **_problems()},
+    }
+    return {
+        "/v1/health/live": live,
+        "/v1/health/ready": ready,
+        "/v1/node-unseal/nonce": {"post": nonce},
+        "/v1/node-unseal": {"post": unsealing},
+    }
+
+
 def _logins(named: dict[Any, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path, (summary, request, answer) in document_ways(named).items():
@@ -180,16 +210,18 @@ def _record(named: dict[Any, Any]) -> dict[str, Any]:
     path = {**_parameter("path", "path", {"type": "string", "pattern": _TILE}), "description": "one string with its slashes"}
     event = _parameter("event", "path", {"type": "string", "minLength": 1})
     ends = [_parameter("from", "query", _NUMBER), _parameter("to", "query", _NUMBER)]
+    receipt = _get(
+        "audit-receipt", "An event's leaf and its inclusion proof.", _answer("a receipt", named[read_log.ReceiptAnswer]),
+        public=False, parameters=[event],
+    )  # fmt: skip
+    receipt["get"]["responses"]["202"] = _answer("durable, and no place in the log yet", named[read_log.PromiseAnswer])
     return {
         "/v1/log/checkpoints": _get(
             "log-checkpoints", "The sizes of kept checkpoints.", _answer("sizes", sizes), public=False,
             parameters=[_parameter("after", "query", _NUMBER, required=False)],
         ),
         "/v1/log/tile/{path}": _get("log-tile", "A tile or entry bundle (C2SP).", octets, public=False, parameters=[path]),
-        "/v1/audit/receipts/{event}": _get(
-            "audit-receipt", "An event's leaf and its inclusion proof.", _answer("a receipt", named[read_log.ReceiptAnswer]),
-            public=False, parameters=[event],
-        ),
+        "/v1/audit/receipts/{event}": receipt,
         "/v1/audit/consistency": _get(
             "audit-consistency", "The proof that one log is the beginning of another.",
             _answer("a proof", named[read_log.ConsistencyAnswer]), public=False, parameters=ends,

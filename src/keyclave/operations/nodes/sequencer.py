@@ -1,0 +1,135 @@
+"""The sequencer: gives every event that a node has kept its place in the one log, and grows the log's tree over them.
+
+One node does it at a time, the holder of the lease `sequencer`. Its fence grows with each holder, and is asked inside the very
+transaction that writes places: whoever comes late with an older one writes nothing. The tables would refuse it as well, for no
+place and no event occurs in them twice.
+
+    look -> journals beyond what has a place -> their order -> one transaction: places, full tiles, the fence -> the tree grows
+
+After any fault the sequencer is thrown away, and the next one begins from what the database says.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+from sqlalchemy import Connection
+
+from keyclave.audit.tiles import WIDTH
+from keyclave.audit.tree import Tree
+from keyclave.core.errors import Broken
+from keyclave.crypto.digest import leaf_hash
+from keyclave.operations.log import rebuilt
+from keyclave.operations.nodes.placing import Row, in_order
+from keyclave.store import log_rows, places, sequence
+from keyclave.store.nodes import hold_lease, read_nodes
+
+LEASE = "sequencer"
+_BREATH = 64  # events hashed before the event loop may have its turn
+_TAIL = 4096
+_RECENT = 3_600_000_000  # microseconds: nodes seen since are looked at each time, all others now and then
+_EVERYBODY_SECONDS = 60.0
+
+
+class _Dated(msgspec.Struct):
+    at: int
+
+
+class Sequencer:
+    """One term of a sequencer, from taking the lease to the first fault."""
+
+    def __init__(self, conn: Connection, holder: str, fence: int, lease: int) -> None:
+        """Begin from the database; `lease` is the lease's length in microseconds."""
+        self._lease = (LEASE, holder, fence, lease)
+        self._conn = conn
+        self._placed: dict[str, int] = {}
+        self._backlog: dict[str, int] = {}
+        self._looked = float("-inf")
+        self._tree = Tree.restore(log_rows.last_tile(conn) * WIDTH, lambda *at: rebuilt(self._stored, *at))
+        head = places.head(conn)
+        while self._tree.size < head:
+            self._grow(places.read_log(conn, self._tree.size, min(_TAIL, head - self._tree.size)))
+        kept = log_rows.last_checkpoint(conn)
+        self.signed = 0 if kept is None else kept[0]
+
+    def _stored(self, level: int, number: int) -> bytes:
+        tile = log_rows.read_tile(self._conn, level, number)
+        if tile is None:
+            raise Broken(f"tile {number} of level {level} is missing", "keep the database as evidence, and restore a backup")
+        return tile
+
+    @property
+    def size(self) -> int:
+        """How many events have a place."""
+        return self._tree.size
+
+    def root(self) -> bytes:
+        """Return the tree's root."""
+        return self._tree.root()
+
+    def look(self) -> int:
+        """Place what is there and has no place yet; return how many events that were."""
+        conn = self._conn
+        rows = [Row(*row[:3], at=_date(row[3]), entries=row[3]) for row in sequence.read_unplaced(conn, self._journals())]
+        if not rows:
+            return 0
+        ordered = in_order(rows, self._placed)
+        before = self._tree.size
+        given: list[tuple[int, int, str, int]] = []
+        tiles: dict[tuple[int, int], bytes] = {}
+        for row in ordered:
+            given.append((self._tree.size, row.number, row.node, row.first))
+            tiles |= self._grow(row.entries)
+        self._keep(lambda: sequence.place(conn, self._lease, given, tiles))
+        for row in ordered:
+            self._placed[row.node] = row.first + row.number
+        return self._tree.size - before
+
+    def sign(self, note: str, size: int, root: bytes, at: int) -> None:
+        """Keep the checkpoint of that size."""
+        self._keep(lambda: sequence.keep_signed(self._conn, self._lease, size, root, note, at))
+        self.signed = size
+
+    def hold(self) -> None:
+        """Prolong the lease while there is nothing to place."""
+        if not hold_lease(self._conn, *self._lease):
+            raise sequence.LostLease
+
+    def _journals(self) -> dict[str, int]:
+        """Return which journals to look into, and from where."""
+        nodes = read_nodes(self._conn)
+        newest = max((node.seen_at for node in nodes), default=0)
+        names = {node.id for node in nodes if node.seen_at > newest - _RECENT}
+        if time.monotonic() - self._looked > _EVERYBODY_SECONDS:
+            self._looked = time.monotonic()
+            self._backlog = sequence.read_backlog(self._conn)
+        names.update(self._backlog)
+        for name in names - self._placed.keys():
+            self._placed[name] = sequence.read_placed(self._conn, name)
+        return {name: self._placed[name] for name in sorted(names)}
+
+    def _grow(self, leaves: list[bytes]) -> dict[tuple[int, int], bytes]:
+        tiles = {}
+        for number, entry in enumerate(leaves):
+            for tile in self._tree.append(leaf_hash(entry)):
+                tiles[tile.level, tile.index] = tile.data
+            if number % _BREATH == _BREATH - 1:
+                time.sleep(0)  # lets go of the interpreter's lock
+        return tiles
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        self._conn.exec_driver_sql("BEGIN")
+        try:
+            write()
+            self._conn.exec_driver_sql("COMMIT")
+        except BaseException:
+            if not self._conn.closed:
+                self._conn.exec_driver_sql("ROLLBACK")
+            raise
+
+
+def _date(leaves: list[bytes]) -> int:
+    """Return when the first of them happened."""
+    return msgspec.json.decode(leaves[0], type=_Dated).at

@@ -1,0 +1,137 @@
+"""The rows by which nodes know of each other: who there is and what each has applied, and the leases that one at a time may hold.
+
+Times are the database's (`clock_timestamp()` on PostgreSQL; on SQLite that is this machine's clock), so that nodes whose clocks
+differ write comparable rows. No safety rests on them: see `keyclave.operations.nodes.barrier` and the fence below.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+from sqlalchemy import BigInteger, Connection, and_, bindparam, cast, func, literal, or_, select, update
+
+from keyclave.store import node_tables as t
+from keyclave.store.changes import last_change
+from keyclave.store.interface import Names
+
+MICROSECONDS = 1_000_000
+GONE_FOR_GOOD = 7 * 86_400 * MICROSECONDS  # after so long a silent node's row is dropped
+_SINCE = (
+    select(t.changes.c.n, t.changes.c.node, t.changes.c.names).where(t.changes.c.n > bindparam("after")).order_by(t.changes.c.n)
+)
+
+
+class Node(msgspec.Struct, frozen=True):
+    """One process that serves, or has served: times in microseconds by the database's clock, `skew` its clock before that."""
+
+    id: str
+    address: str
+    version: str
+    schema: str
+    started_at: int
+    seen_at: int
+    applied: int
+    lease_until: int
+    skew: int
+    sealed: bool
+    draining: bool
+    left_at: int | None = None
+
+
+def now_of(conn: Connection) -> Any:
+    """Return the database's time as an expression: microseconds since the epoch."""
+    if conn.dialect.name == "postgresql":
+        return cast(func.extract("epoch", func.clock_timestamp()) * MICROSECONDS, BigInteger)
+    return literal(time.time_ns() // 1000, BigInteger)
+
+
+def database_time(conn: Connection) -> int:
+    """Return the database's time."""
+    return int(conn.execute(select(now_of(conn))).scalar_one())
+
+
+# ---- nodes ----------------------------------------------------------------------------------------------------------------
+def renew(conn: Connection, node: Node, lease: int) -> None:
+    """Write what a node says of itself, its row's lease `lease` microseconds long from now. The first time it joins.
+
+    Whoever has left comes back by this as well: an id is a process's for as long as that runs.
+    """
+    now = now_of(conn)
+    said = {
+        "seen_at": now, "applied": node.applied, "lease_until": now + lease, "skew": node.skew, "sealed": node.sealed,
+        "draining": node.draining, "left_at": None,
+    }  # fmt: skip
+    if conn.execute(update(t.nodes).where(t.nodes.c.id == node.id).values(said)).rowcount:
+        return
+    fixed = {"id": node.id, "address": node.address, "version": node.version, "schema": node.schema, "started_at": now}
+    conn.execute(t.nodes.insert().values(fixed | said))
+
+
+def leave(conn: Connection, node: str) -> None:
+    """A node goes, and uses nothing any more: nobody waits for it. What it held goes to the next."""
+    now = now_of(conn)
+    conn.execute(update(t.nodes).where(t.nodes.c.id == node).values(left_at=now, lease_until=now))
+    conn.execute(update(t.leases).where(t.leases.c.holder == node).values(until=0))
+
+
+def read_nodes(conn: Connection) -> list[Node]:
+    """Return every node, in the order of their starts."""
+    rows = conn.execute(select(t.nodes).order_by(t.nodes.c.started_at, t.nodes.c.id))
+    return [Node(**row._mapping) for row in rows]
+
+
+def forget_nodes(conn: Connection) -> None:
+    """Drop the rows of nodes that have been silent for a week; their journals stay."""
+    conn.execute(t.nodes.delete().where(t.nodes.c.seen_at < now_of(conn) - GONE_FOR_GOOD))
+
+
+# ---- changes --------------------------------------------------------------------------------------------------------------
+def read_news(conn: Connection, after: int, me: str) -> tuple[int, list[tuple[int, Names]]]:
+    """Return the counter and, one by one, the changes since number `after`; those that `me` made itself name nothing."""
+    n = last_change(conn)
+    if n == after:
+        return n, []
+    found = []
+    for row in conn.execute(_SINCE, {"after": after}):
+        if row.n <= n:
+            found.append((int(row.n), [] if row.node == me else msgspec.json.decode(row.names, type=Names)))
+    return n, found
+
+
+# ---- leases ---------------------------------------------------------------------------------------------------------------
+def take_lease(conn: Connection, name: str, holder: str, length: int) -> int | None:
+    """Take a lease that nobody holds, for `length` microseconds; return its fence, or None while somebody else has it."""
+    now = now_of(conn)
+    row = conn.execute(select(t.leases.c.holder, t.leases.c.fence, t.leases.c.until).where(t.leases.c.name == name)).first()
+    if row is None:
+        conn.execute(t.leases.insert().values(name=name, holder=holder, fence=1, until=now + length))
+        return 1
+    took = (
+        update(t.leases)
+        .where(t.leases.c.name == name, t.leases.c.fence == row.fence, or_(t.leases.c.until < now, t.leases.c.holder == holder))
+        .values(holder=holder, fence=row.fence + 1, until=now + length)
+    )
+    return row.fence + 1 if conn.execute(took).rowcount else None
+
+
+def lease_holder(conn: Connection, name: str) -> str:
+    """Return who holds a lease by the database's clock, or nobody: an empty name."""
+    held = select(t.leases.c.holder).where(t.leases.c.name == name, t.leases.c.until > now_of(conn))
+    return conn.execute(held).scalar_one_or_none() or ""
+
+
+def hold_lease(conn: Connection, name: str, holder: str, fence: int, length: int) -> bool:
+    """Prolong a lease, inside the transaction that rests on it; False if somebody else has taken it, or may have.
+
+    The row stays locked until the transaction ends: whoever takes the lease meanwhile does it before or after, never within.
+    """
+    mine = and_(t.leases.c.name == name, t.leases.c.holder == holder, t.leases.c.fence == fence)
+    return conn.execute(update(t.leases).where(mine).values(until=now_of(conn) + length)).rowcount == 1
+
+
+def give_lease(conn: Connection, name: str, holder: str, fence: int) -> None:
+    """Give a lease back, so that the next holder need not wait for its end."""
+    mine = and_(t.leases.c.name == name, t.leases.c.holder == holder, t.leases.c.fence == fence)
+    conn.execute(update(t.leases).where(mine).values(until=0))

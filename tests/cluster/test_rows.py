@@ -1,0 +1,163 @@
+"""The rows of nodes, leases and places, on both engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from keyclave.core.errors import Broken
+from keyclave.operations.nodes.placing import Row, in_order
+from keyclave.operations.nodes.sequencer import LEASE, Sequencer
+from keyclave.store import log_rows, nodes, places, sequence
+from keyclave.store.changes import keep_changes
+from keyclave.store.entries import pack
+from keyclave.store.node_tables import journal
+from keyclave.store.sqlite import SqliteStore
+from tests.postgres import new_database
+from tests.store.units import new_store
+
+SECOND = 1_000_000
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def conn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connection]:
+    if request.param == "sqlite":
+        store: SqliteStore = new_store(tmp_path)
+        yield store._writer
+        store.close()
+        return
+    with new_database() as database:
+        engine = create_engine("postgresql+psycopg://", creator=lambda: database.connect("keyclave_app"), poolclass=NullPool)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as made:
+            yield made
+
+
+def _node(name: str, applied: int = 0) -> nodes.Node:
+    return nodes.Node(
+        id=name, address="a:1", version="1", schema="0008", started_at=0, seen_at=0, applied=applied, lease_until=0, skew=5,
+        sealed=False, draining=False,
+    )  # fmt: skip
+
+
+def _keep(conn: Connection, node: str, first: int, *events: str) -> None:
+    packed = pack([f'{{"at":{100 + first},"id":"{event}"}}'.encode() for event in events])
+    conn.execute(journal.insert(), {"node": node, "first": first, "count": len(events), "entries": packed})
+
+
+def _log(conn: Connection) -> list[str]:
+    return [entry.decode().split('"id":"')[1].rstrip('"}') for entry in places.read_log(conn, 0, 10_000)]
+
+
+def test_a_node_joins_renews_leaves_and_is_listed(conn: Connection) -> None:
+    nodes.renew(conn, _node("a"), SECOND)
+    first = nodes.read_nodes(conn)[0]
+    assert abs(first.lease_until - first.seen_at - SECOND) < 1000
+    assert first.started_at <= first.seen_at
+    nodes.renew(conn, _node("a", applied=7), SECOND)
+    again = nodes.read_nodes(conn)[0]
+    assert (again.applied, again.started_at, again.left_at) == (7, first.started_at, None)
+    assert again.seen_at > first.seen_at
+    fence = nodes.take_lease(conn, LEASE, "a", SECOND)
+    assert fence == 1
+    nodes.leave(conn, "a")
+    assert nodes.read_nodes(conn)[0].left_at is not None
+    assert nodes.take_lease(conn, LEASE, "b", SECOND) == 2  # at once: it was given back
+
+
+def test_news_are_the_others_and_their_numbers_have_no_gap(conn: Connection) -> None:
+    assert nodes.read_news(conn, 0, "me") == (0, [])
+    conn.exec_driver_sql("BEGIN")
+    keep_changes(conn, "other", [("t", "key")])
+    keep_changes(conn, "me", [("t", "mine")])
+    conn.exec_driver_sql("COMMIT")
+    assert nodes.read_news(conn, 0, "me") == (2, [(1, [("t", "key")]), (2, [])])
+    assert nodes.read_news(conn, 1, "other") == (2, [(2, [("t", "mine")])])
+
+
+@pytest.mark.requirement("R6")
+def test_one_lease_has_one_holder_and_a_late_one_writes_nothing(conn: Connection) -> None:
+    fence = nodes.take_lease(conn, LEASE, "a", SECOND)
+    assert fence is not None
+    assert nodes.take_lease(conn, LEASE, "b", SECOND) is None
+    assert nodes.lease_holder(conn, LEASE) == "a"
+    first = Sequencer(conn, "a", fence, SECOND)
+    _keep(conn, "n", 0, "n-0")
+    nodes.give_lease(conn, LEASE, "a", fence)
+    assert nodes.lease_holder(conn, LEASE) == ""
+    later = nodes.take_lease(conn, LEASE, "b", SECOND)
+    assert later == fence + 1
+    with pytest.raises(sequence.LostLease):
+        first.look()
+    with pytest.raises(sequence.LostLease):
+        first.hold()
+    with pytest.raises(sequence.LostLease):
+        first.sign("note", 1, bytes(32), 1)
+    assert _log(conn) == []
+    assert log_rows.last_checkpoint(conn) is None
+    assert Sequencer(conn, "b", later, SECOND).look() == 1
+
+
+@pytest.mark.requirement("R6")
+def test_without_the_fence_the_tables_still_place_nothing_twice(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequence, "hold_lease", lambda *_: True)
+    one, other = (Sequencer(conn, name, 1, SECOND) for name in "ab")
+    nodes.renew(conn, _node("n"), SECOND)
+    assert one.look() == other.look() == 0
+    _keep(conn, "n", 0, "n-0", "n-1")
+    assert one.look() == 2
+    with pytest.raises(DBAPIError):
+        other.look()
+    assert _log(conn) == ["n-0", "n-1"]
+
+
+@pytest.mark.requirement("R6", "P1")
+def test_every_journal_gets_its_places_in_its_order_and_the_next_sequencer_goes_on(conn: Connection) -> None:
+    fence = nodes.take_lease(conn, LEASE, "s", SECOND)
+    assert fence is not None
+    _keep(conn, "gone", 0, "gone-0")  # of a node whose row is no longer there
+    first = Sequencer(conn, "s", fence, SECOND)
+    for name in ("a", "b"):
+        nodes.renew(conn, _node(name), SECOND)
+    for number in range(0, 600, 2):
+        _keep(conn, "a", number, f"a-{number}", f"a-{number + 1}")
+    first.look()
+    _keep(conn, "b", 0, "b-0")
+    while first.look():
+        pass
+    second = Sequencer(conn, "s", fence, SECOND)
+    assert (second.size, second.root()) == (first.size, first.root())
+    _keep(conn, "b", 1, "b-1")
+    assert second.look() == 1
+    log = _log(conn)
+    assert len(log) == len(set(log)) == 603
+    for name in ("a", "b", "gone"):
+        mine = [event for event in log if event.startswith(name)]
+        assert mine == [f"{name}-{number}" for number in range(len(mine))]
+    assert log_rows.last_tile(conn) == 603 // 256
+    assert places.find_place(conn, "b", 1, "home") == 602
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 3), st.integers(0, 50)), max_size=40))
+def test_the_order_keeps_each_journal_and_leaves_nothing_out(made: list[tuple[str, int, int]]) -> None:
+    rows, heads = [], dict.fromkeys("abc", 0)
+    for name, events, at in made:
+        rows.append(Row(name, heads[name], events, at, [b"x"] * events))
+        heads[name] += events
+    ordered = in_order(sorted(rows, key=lambda row: (row.node, row.first)), {})
+    assert sorted((r.node, r.first) for r in ordered) == sorted((r.node, r.first) for r in rows)
+    for name in "abc":
+        mine = [row.first for row in ordered if row.node == name]
+        assert mine == sorted(mine)
+    assert [r.at for r in ordered] == sorted(r.at for r in ordered)
+
+
+def test_a_gap_in_a_journal_stops_the_sequencer() -> None:
+    with pytest.raises(Broken, match="was to come"):
+        in_order([Row("a", 2, 1, 0, [b"x"])], {"a": 1})
