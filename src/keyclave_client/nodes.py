@@ -10,7 +10,7 @@ from keyclave_client.transport import Request, Transport
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node. `state` is serving, sealed, draining, silent or left; `lease_seconds` what is left of its lease; `behind` how
+    """One node. `status` is serving, sealed, draining, silent or left; `lease_seconds` what is left of its lease; `behind` how
     many changes of others it has not applied; `skew_seconds` its clock before the database's."""
 
     id: str
@@ -19,7 +19,7 @@ class Node:
     schema: str
     started_at: str
     seen_at: str
-    state: str
+    status: str
     lease_seconds: float
     behind: int
     skew_seconds: float

@@ -156,15 +156,15 @@ def test_a_draining_node_serves_on_and_one_that_leaves_is_not_waited_for(three: 
     assert last.get("/v1/health/ready").json() == {"status": "draining"}
     assert last.get("/v1/health/live").status_code == 200
     assert _encrypt(last, token, "drained") == 200
-    until(lambda: "draining" in [row["state"] for row in three.rows()], "nobody hears of it")
+    until(lambda: "draining" in [row["status"] for row in three.rows()], "nobody hears of it")
     last.process.send_signal(signal.SIGTERM)
     assert last.process.wait(20) == 0
-    assert [row["state"] for row in three.rows() if row["address"].endswith(f":{last.port}")][-1] == "left"
+    assert [row["status"] for row in three.rows() if row["address"].endswith(f":{last.port}")][-1] == "left"
     began = time.monotonic()
     assert two.post("/v1/keys/drained/suspend", "custodian", {"reason": "x"}).status_code == 200
     assert time.monotonic() - began < 1.0
     last.restart()
     until(lambda: is_ready(last), "the node does not come back")
     rows = three.rows()
-    assert {row["state"] for row in rows} >= {"serving", "left"}
-    assert all(row["behind"] == 0 and row["lease_seconds"] > 0 for row in rows if row["state"] == "serving")
+    assert {row["status"] for row in rows} >= {"serving", "left"}
+    assert all(row["behind"] == 0 and row["lease_seconds"] > 0 for row in rows if row["status"] == "serving")

@@ -77,7 +77,7 @@ def test_after_a_seal_nobody_is_unsealed_by_a_peer(house: House) -> None:
     assert {node.get("/v1/health").json()["status"] for node in (one, other)} == {"sealed"}
     one.unseal()
     until(lambda: is_ready(one), "the first node is not ready")
-    until(lambda: sorted(row["state"] for row in house.several.rows()) == ["sealed", "serving"], "the list does not follow")
+    until(lambda: sorted(row["status"] for row in house.several.rows()) == ["sealed", "serving"], "the list does not follow")
     assert other.get("/v1/health").json()["status"] == "sealed"
 
 
@@ -123,7 +123,7 @@ def test_an_unsealed_node_is_given_nothing(house: House, node: httpx.Client) -> 
 
 
 def test_a_nonce_is_taken_once_and_from_its_own_certificate(house: House, node: httpx.Client) -> None:
-    sealed = next(row["id"] for row in house.several.rows() if row["state"] == "sealed")
+    sealed = next(row["id"] for row in house.several.rows() if row["status"] == "sealed")
     assert _ask(node, node=sealed, nonce="0" * 32).status_code == 403
     nonce = node.post("/v1/node-unseal/nonce", json={}).json()["nonce"]
     with house.client(house.authority.svid(NODE), "third") as other:
@@ -135,6 +135,6 @@ def test_a_nonce_is_taken_once_and_from_its_own_certificate(house: House, node: 
 
 
 def test_a_public_key_that_is_none_is_refused(house: House, node: httpx.Client) -> None:
-    sealed = next(row["id"] for row in house.several.rows() if row["state"] == "sealed")
+    sealed = next(row["id"] for row in house.several.rows() if row["status"] == "sealed")
     for public in ("", "AAAA", base64.b64encode(PycaModule().generate_pair(KeySpec.ECDH_P256).public).decode(), "no base64!"):
         assert _ask(node, node=sealed, public=public).status_code in (400, 422)

@@ -37,7 +37,7 @@ from keyclave.store.pg.deadlines import Deadlines
 from keyclave.store.pg.faults import FAULTS
 from keyclave.store.postgres import CHANNEL
 from keyclave.store.sequence import LostLease
-from keyclave.store.versions import REVISION
+from keyclave.store.versions import revision
 
 logger = logging.getLogger("keyclave.nodes")
 
@@ -191,7 +191,7 @@ class Cluster:
         self._follower.was_applied(question)
         told = self._desk.vault.sealed, self._desk.draining
         said = rows.Node(
-            id=self._node, address=self._settings.address, version=__version__, schema=REVISION, started_at=0, seen_at=0,
+            id=self._node, address=self._settings.address, version=__version__, schema=revision(), started_at=0, seen_at=0,
             applied=question.change, lease_until=0, skew=self._skew, sealed=told[0], draining=told[1],
         )  # fmt: skip
         driver = driver_of(conn)

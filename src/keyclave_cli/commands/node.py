@@ -28,11 +28,11 @@ def list_(ctx: click.Context) -> None:
         output.write_json([output.plain(one) for one in found])
         return
     rows = [
-        (one.id + (" *" if one.this else ""), one.address, one.version, one.schema, one.state,
+        (one.id + (" *" if one.this else ""), one.address, one.version, one.schema, one.status,
          "yes" if one.sequencer else "", f"{one.lease_seconds:.1f} s", str(one.behind), f"{one.skew_seconds:+.2f} s")
         for one in found
     ]  # fmt: skip
-    head = ("Node", "Address", "Version", "Schema", "State", "Sequencer", "Lease", "Behind", "Clock")
+    head = ("Node", "Address", "Version", "Schema", "Status", "Sequencer", "Lease", "Behind", "Clock")
     output.write_table(head, rows, empty="there are none")
 
 

@@ -14,7 +14,7 @@ from keyclave.operations.forms import Answer
 from keyclave.operations.tenants import check_home
 from keyclave.store import nodes
 from keyclave.store.changes import last_change
-from keyclave.store.versions import REVISION
+from keyclave.store.versions import revision
 
 SEQUENCER = "sequencer"
 
@@ -29,7 +29,7 @@ class NodeView(msgspec.Struct, kw_only=True):
     schema: str
     started_at: str
     seen_at: str
-    state: str
+    status: str
     lease_seconds: float
     behind: int
     skew_seconds: float
@@ -56,7 +56,7 @@ def list_nodes(desk: Desk, attempt: Attempt, _key: None, _query: Any) -> NodeLis
         nodes=[
             NodeView(
                 id=row.id, address=row.address, version=row.version, schema=row.schema, started_at=to_text(row.started_at),
-                seen_at=to_text(row.seen_at), state=_state(row, now), lease_seconds=max(0, row.lease_until - now) / 1e6,
+                seen_at=to_text(row.seen_at), status=_status(row, now), lease_seconds=max(0, row.lease_until - now) / 1e6,
                 behind=max(0, change - row.applied), skew_seconds=row.skew / 1e6, sequencer=row.id == leader, this=row.id == here,
             )
             for row in rows
@@ -64,7 +64,7 @@ def list_nodes(desk: Desk, attempt: Attempt, _key: None, _query: Any) -> NodeLis
     )  # fmt: skip
 
 
-def _state(row: nodes.Node, now: int) -> str:
+def _status(row: nodes.Node, now: int) -> str:
     """Return left, silent, draining, sealed or serving."""
     if row.left_at is not None:
         return "left"
@@ -76,9 +76,9 @@ def _state(row: nodes.Node, now: int) -> str:
 
 
 def _alone(desk: Desk) -> NodeView:
-    state = "draining" if desk.draining else "sealed" if desk.vault.sealed else "serving"
+    status = "draining" if desk.draining else "sealed" if desk.vault.sealed else "serving"
     now = to_text(desk.clock.now())
     return NodeView(
-        id=desk.store.node, address="", version=__version__, schema=REVISION, started_at=now, seen_at=now, state=state,
+        id=desk.store.node, address="", version=__version__, schema=revision(), started_at=now, seen_at=now, status=status,
         lease_seconds=0, behind=0, skew_seconds=0, sequencer=True, this=True,
     )  # fmt: skip
