@@ -35,6 +35,7 @@ logger = logging.getLogger("keyclave.rest")
 
 REQUEST_SECONDS = 30  # from the first byte of a request to its last
 IDLE_SECONDS = 75  # between requests
+_GOODBYE_SECONDS = 0.5  # for a client to end its connection when the server ends
 
 _SHORT = 1024  # bytes of a head that is remembered, one for each connection
 _FEW = 32  # headers in it
@@ -328,6 +329,18 @@ class FastLane(HttpToolsProtocol):
         if current is not None:  # whoever works on it finds nobody to answer
             current.disconnected = True
             current.message_event.set()
+
+    def shutdown(self) -> None:
+        """End when what is under way is answered; a client that does not say goodbye is not waited for."""
+        super().shutdown()
+        self.loop.call_later(_GOODBYE_SECONDS, self._let_go)
+
+    def _let_go(self) -> None:
+        answered = self.cycle is None or self.cycle.response_complete
+        if answered and not self.transport.get_write_buffer_size():
+            self.transport.abort()  # TLS would wait for the other end's word
+        elif not self.transport.is_closing() or self.transport.get_write_buffer_size():
+            self.loop.call_later(_GOODBYE_SECONDS, self._let_go)
 
     def sweep(self, now: float) -> None:
         """Close the connection if it dawdles inside a request, or has been idle for long."""
