@@ -26,11 +26,17 @@ def ask(house: Live, requester: str = "custodian", reason: str = "end of retenti
     house.create_key(key)
     assert house.post(f"/v1/keys/{key}/deactivate", "operator", {"reason": "over"}).status_code == 200
     scheduled = {"version": 1, "days": 0, "reason": "end of retention"}
-    assert house.post(f"/v1/keys/{key}/schedule-destruction", "custodian", scheduled).status_code == 200
+    assert house.post(f"/v1/keys/{key}/schedule-destruction", _scheduler(house), scheduled).status_code == 200
     body = {"operation": "destroy", "ref": key, "request": {"version": 1, "reason": "over"}, "reason": reason}
     made = house.post("/v1/approvals", requester, body)
     assert made.status_code == 201, made.text
     return {**made.json(), "key": key}
+
+
+def _scheduler(house: Live) -> str:
+    """Return the token of a custodian who does not ask for the destruction that they schedule."""
+    body = {"principal": f"scheduler-{next(_number)}", "role": "custodian", "ttl_seconds": 600}
+    return str(house.post("/v1/credentials", "custodian", body).json()["token"])
 
 
 @pytest.fixture
