@@ -94,7 +94,7 @@ def test_a_segment_that_leaves_a_gap_or_overlaps_is_not_taken(rows: sqlite3.Conn
 def test_history_is_not_deleted(rows: sqlite3.Connection, table: str, how: str) -> None:
     row = rows.execute(f"SELECT * FROM {table}").fetchone()
     marks = ", ".join("?" for _ in row)
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(sqlite3.IntegrityError, match="keeps its history"):
         if how == "REPLACE":
             rows.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)
         else:
@@ -162,11 +162,14 @@ def test_a_key_has_one_primary_version(rows: sqlite3.Connection) -> None:
         ("keys", {**KEY, "id": "key_b", "name": "b", "owner": None}),
         ("principals", {"tenant": "t", "name": "p", "role": "custodian", "created_at": 1}),
         ("principals", {"tenant": "t", "name": "q", "role": "root", "created_at": 1}),
+        ("principals", {"tenant": "t", "name": "q", "role": "auditor", "created_at": 1, "kind": "robot"}),
         ("tenant_keys", {"tenant": "t", "duty": "escrow", "sealed": b"s", "created_at": 1}),
         ("tenant_keys", {"tenant": "t", "duty": "operational", "sealed": b"t", "created_at": 1}),
         ("credentials", {**CREDENTIAL, "id": "d"}),
         ("idempotency", {"tenant": "t", "principal": "p", "key": "k", "request": b"q", "response": b"s", "created_at": 1}),
         ("segments", {"first": 1, "count": 0, "entries": b""}),
+        ("segments", {"first": 1, "count": 1}),
+        ("segments", {"first": 1, "count": 1, "entries": b"", "node": "x"}),
         ("log_tiles", {"level": 0, "number": 1, "hashes": bytes(8191)}),
         ("tenants", {"id": "u", "name": "home", "home": 0, "created_at": 1}),
     ],
