@@ -13,12 +13,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from keyclave.core.errors import Broken
+from keyclave.operations.nodes.follower import EVERYTHING, Follower
 from keyclave.operations.nodes.placing import Row, in_order
 from keyclave.operations.nodes.sequencer import LEASE, Sequencer
 from keyclave.store import log_rows, nodes, places, sequence
-from keyclave.store.changes import keep_changes
+from keyclave.store.changes import forget_changes, keep_changes
 from keyclave.store.entries import pack
+from keyclave.store.node_tables import changes as change_rows
 from keyclave.store.node_tables import journal
+from keyclave.store.node_tables import nodes as node_rows
 from keyclave.store.sqlite import SqliteStore
 from tests.postgres import new_database
 from tests.store.units import new_store
@@ -161,3 +164,30 @@ def test_the_order_keeps_each_journal_and_leaves_nothing_out(made: list[tuple[st
 def test_a_gap_in_a_journal_stops_the_sequencer() -> None:
     with pytest.raises(Broken, match="was to come"):
         in_order([Row("a", 2, 1, 0, [b"x"])], {"a": 1})
+
+
+def test_rows_that_nobody_needs_any_more_go_and_no_others(conn: Connection) -> None:
+    nodes.renew(conn, _node("old"), SECOND)
+    nodes.renew(conn, _node("new"), SECOND)
+    week_ago = nodes.database_time(conn) - nodes.GONE_FOR_GOOD - SECOND
+    conn.execute(node_rows.update().where(node_rows.c.id == "old").values(seen_at=week_ago))
+    nodes.forget_nodes(conn)
+    assert [node.id for node in nodes.read_nodes(conn)] == ["new"]
+    conn.exec_driver_sql("BEGIN")
+    for number in range(2):
+        keep_changes(conn, "n", [("t", f"key-{number}")])
+    conn.exec_driver_sql("COMMIT")
+    conn.execute(change_rows.update().where(change_rows.c.n == 1).values(at=week_ago))
+    forget_changes(conn, nodes.database_time(conn))
+    change, news = nodes.read_news(conn, 0, "me")
+    assert (change, [n for n, _ in news]) == (2, [2])
+    assert Follower(0, 1.0).read(1.0, change, news).names == [EVERYTHING]  # whoever is that far behind knows nothing
+
+
+@pytest.mark.requirement("R6", "P1")
+def test_an_event_is_promised_before_it_has_its_place_and_no_other_is(conn: Connection) -> None:
+    _keep(conn, "n", 0, "n-0", "n-1")
+    _keep(conn, "n", 2, "n-2")
+    kept = [sequence.read_promised(conn, "n", number) for number in range(4)]
+    assert [entry and entry.decode().split('"id":"')[1].rstrip('"}') for entry in kept] == ["n-0", "n-1", "n-2", None]
+    assert sequence.read_promised(conn, "m", 0) is None

@@ -146,6 +146,34 @@ def test_a_seal_reaches_every_node(three: Several) -> None:
         until(lambda node=node: is_ready(node), "a node is not ready")
 
 
+@pytest.mark.requirement("P1", "P4", "R32")
+def test_cut_off_from_the_database_a_node_uses_nothing_and_comes_back_by_itself(three: Several) -> None:
+    one = three.nodes[0]
+    one.create_key("cut")
+    token = one.token(["encrypt"], ["cut"])
+    assert _encrypt(one, token, "cut") == 200
+    name = three.database.name
+    with three.database.server.connect() as conn:
+        conn.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
+        conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        try:
+            assert [_encrypt(node, token, "cut") for node in three.nodes] == [503, 503, 503]
+            until(
+                lambda: {node.get("/v1/health/ready").json()["status"] for node in three.nodes} == {"lease"},
+                "nodes without a database say that they are ready",
+                seconds=3,
+            )
+            assert [node.get("/v1/health/live").status_code for node in three.nodes] == [200, 200, 200]
+        finally:
+            conn.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
+    for node in three.nodes:
+        until(lambda node=node: is_ready(node), "a node does not come back")
+        until(lambda node=node: _encrypt(node, token, "cut") == 200, "a node does not serve again")
+    answer = one.post("/v1/keys/cut/suspend", "custodian", {"reason": "x"})
+    assert answer.status_code == 200, answer.text
+    assert [_encrypt(node, token, "cut") for node in three.nodes] == [409, 409, 409]
+
+
 @pytest.mark.requirement("R32")
 def test_a_draining_node_serves_on_and_one_that_leaves_is_not_waited_for(three: Several, tmp_path: Path) -> None:
     one, two, last = three.nodes

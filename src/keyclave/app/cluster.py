@@ -30,7 +30,7 @@ from keyclave.operations.nodes.lease import PATIENCE, Lease, steady
 from keyclave.operations.nodes.membership import Membership
 from keyclave.operations.nodes.sequencer import LEASE, Sequencer
 from keyclave.store import nodes as rows
-from keyclave.store.changes import last_change
+from keyclave.store.changes import forget_changes, last_change
 from keyclave.store.pg.address import Address
 from keyclave.store.pg.connections import driver_of, open_connection, open_engine
 from keyclave.store.pg.deadlines import Deadlines
@@ -46,6 +46,7 @@ STATEMENT_SECONDS = 2.0  # of one round: what takes longer is cut off
 SEQUENCER_SECONDS = 2.5  # of the sequencer's lease: a dead one is replaced within that and a look
 LOOK_SECONDS = 0.25
 IDLE_LOOK_SECONDS = 0.05
+TIDY_SECONDS = 600.0  # between two clearings of rows that nobody needs any more
 GLANCE_SECONDS = 0.4  # between two looks at the others' rows while nothing waits
 _PAUSES = (0.001, 0.001, 0.002, 0.003, 0.005, 0.008, 0.012, 0.02)  # between two looks while something waits
 _SAID_AGAIN = 30.0
@@ -278,7 +279,7 @@ class Cluster:
         """Place and sign until the end, or until another node is better placed."""
         self.leads = True
         logger.info("this node is the sequencer, from event %d", sequencer.size)
-        next_note = next_hold = 0.0
+        next_note = next_hold = next_tidy = 0.0
         while not self._ending.is_set():
             with self._within(conn, 2 * STATEMENT_SECONDS):
                 placed = sequencer.look()
@@ -291,6 +292,10 @@ class Cluster:
                     sequencer.hold()
                     if self._better_placed(conn):
                         return
+                if now >= next_tidy:
+                    next_tidy = now + TIDY_SECONDS
+                    rows.forget_nodes(conn)
+                    forget_changes(conn, rows.database_time(conn))
             if not placed:
                 self._ending.wait(IDLE_LOOK_SECONDS)
 

@@ -32,6 +32,7 @@ from keyclave.operations.vault import Vault
 from keyclave.roots.software import SoftwareRoot
 from keyclave.store import records
 from keyclave.store.access import sessions
+from keyclave.store.changes import forget_changes
 from keyclave.store.interface import Store
 from keyclave.store.moments import is_untidy, tidy_moments
 
@@ -126,6 +127,8 @@ def keep_seen(store: AnyStore, desk: Desk) -> None:
 
 def keep_tidy(store: AnyStore, now: int) -> None:
     """Let go of what was begun and is over."""
+    if store.shared and not store.sequenced:  # there the sequencer does it
+        store.write(lambda conn: forget_changes(conn, now))
     if store.read(lambda conn: is_untidy(conn, now)):
         store.write(lambda conn: tidy_moments(conn, now))
 
