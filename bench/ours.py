@@ -26,7 +26,7 @@ KEY = "bench"
 class Keyclave:
     """One home and its server. `token` is an application's; keys are created with the custodian's."""
 
-    def __init__(self, folder: Path, name: str, *, tls: bool) -> None:
+    def __init__(self, folder: Path, name: str, *, tls: bool, workers: int = 1) -> None:
         self.home = folder / name
         self.port = free_port()
         made = folder / f"{name}.json"
@@ -51,7 +51,7 @@ class Keyclave:
             self.url = self.url.replace("https:", "http:")
             settings = self.home / "keyclave.toml"
             settings.write_text(settings.read_text().replace("[listen]\n", "[listen]\ntls = false\n"))
-        self._serve = [*program, "serve", "--home", str(self.home), "--port", str(self.port)]
+        self._serve = [*program, "serve", "--home", str(self.home), "--port", str(self.port), "--workers", str(workers)]
         self._log = folder / f"{name}.log"
         self._trust = ssl.create_default_context(cafile=self.ca_file)
         self.token = ""

@@ -21,7 +21,7 @@ from keyclave.app.notes import Note, Word, pair, send
 logger = logging.getLogger("keyclave")
 
 CLOSE_SECONDS = 2.0
-OPEN_SECONDS = 5.0
+OPEN_SECONDS = 10.0
 
 
 class Member(Protocol):

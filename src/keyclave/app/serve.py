@@ -43,6 +43,7 @@ from keyclave.protocols.rest.gateway import Gateway
 from keyclave.protocols.rest.refusals import Refusals
 from keyclave.protocols.rest.visitors import Visitors
 from keyclave.store.postgres import PostgresStore
+from keyclave.store.sqlite import SqliteStore
 
 logger = logging.getLogger("keyclave")
 
@@ -146,6 +147,8 @@ async def _join(part: Part, desk: Desk, store: AnyStore, listeners: list[Listene
     """Become one of the workers; return when the others say that this one may serve."""
     for one, descriptor in zip(listeners, part.sockets, strict=True):
         one.inherited = [socket.socket(fileno=descriptor)]
+    if part.number and isinstance(store, SqliteStore):  # the first one follows the log for all, and signs
+        store.follows, desk.log.skip = False, store.followed_by
     sibling = Sibling(socket.socket(fileno=part.channel), lambda: _end(listeners))
     await sibling.join(desk, store)
 
@@ -234,8 +237,7 @@ async def _by_the_clock(config: Config, desk: Desk, store: AnyStore, refusals: R
                 one.sweep(now)
             said_behind = _look_at_clock(desk, said_behind=said_behind)
             if not store.sequenced:  # there the sequencer signs
-                desk.log.refresh()
-                desk.log.tick()
+                desk.log.keep_signed()
             keep_elevations(desk)
             shown = desk.clock.now()
             if now >= next_seen or desk.callers.seen_is_due:

@@ -19,7 +19,7 @@ from keyclave.operations.unseal import open_house
 logger = logging.getLogger("keyclave")
 
 BEAT_SECONDS = 0.5
-_LINE_SECONDS = 5.0  # that a line stays open without a word
+_LINE_SECONDS = 15.0  # that a line stays open without a word
 _OFFERS = 16  # shares on their way at once: they are whoever's who finds the port
 
 

@@ -10,6 +10,7 @@ the log's seed, which the root protects: while the server is sealed the tree gro
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -26,6 +27,8 @@ from keyclave.crypto.digest import leaf_hash
 
 logger = logging.getLogger("keyclave.log")
 
+Follow = Callable[[int, Sequence[bytes]], None]
+_PATIENCE = 3.0  # seconds without a new checkpoint from the process that signs: then any other does
 _CHUNK = 4096  # entries hashed at a time at start-up
 
 
@@ -74,6 +77,8 @@ class Log:
         self._clock = clock
         self._signer: Signer | None = None
         self._unsure = False  # whether a failed commit left open if a checkpoint was kept
+        self.skip: Callable[[Follow, int], None] | None = None  # of one that another process follows for: where to go on
+        self._signed_at = time.monotonic()  # when a new checkpoint was seen
         kept = store.last_tile()
         self._tree = Tree.restore(kept * WIDTH, self._rebuilt)
         self._catch_up()
@@ -157,6 +162,8 @@ class Log:
         if self._store.sequenced:
             self._leap()
         elif self._store.shared:
+            if self.skip is not None:
+                self._skip(self.skip)
             self._store.catch_up()
         if self._store.shared:
             self._look_again()
@@ -168,11 +175,25 @@ class Log:
             self._tree = Tree.restore(tiles * WIDTH, self._rebuilt)
         self._catch_up()
 
+    def _skip(self, go_on: Callable[[Follow, int], None]) -> None:
+        """Begin anew at the last tile that another process kept: what lies before it need not be read, as at start-up."""
+        kept = self._store.last_tile() * WIDTH
+        if kept > self._tree.size:
+            self._tree = Tree.restore(kept, self._rebuilt)
+            go_on(self.take, kept)
+
+    def keep_signed(self) -> None:
+        """What goes by the clock: sign what is new, or see that another process does."""
+        self.refresh()
+        if self.skip is None or time.monotonic() - self._signed_at > _PATIENCE:
+            self.tick()
+
     def _look_again(self) -> None:
         """Find out whether the checkpoint whose commit failed was kept all the same."""
         kept = self._store.last_checkpoint()
         if kept is not None and (self.checkpoint is None or kept[0] > self.checkpoint[0]):
             self.checkpoint = kept
+            self._signed_at = time.monotonic()
         self._unsure = False
 
     def unseal(self, signer: Signer) -> None:
@@ -182,6 +203,7 @@ class Log:
     def seal(self) -> None:
         """Sign a last checkpoint and let go of the keys."""
         try:
+            self.refresh()
             self.tick()
         except Unavailable as fault:
             logger.warning("sealed without a last checkpoint: %s", fault.detail)

@@ -39,6 +39,8 @@ from keyclave.store.changes import keep_changes, last_change, read_changes
 from keyclave.store.entries import pack
 from keyclave.store.interface import Names, Unit
 from keyclave.store.places import find_place, read_log
+from keyclave.store.syncs import OwnSync, SqliteSyncs
+from keyclave.store.turns import NoTurns, Turns
 
 T = TypeVar("T")
 
@@ -50,6 +52,7 @@ _FOLLOWED_AT_ONCE = 4096  # entries
 READERS = 4
 _INSERT_SEGMENT = "INSERT INTO segments (first, count, entries) VALUES (?, ?, ?)"
 _INSERT_TILE = "INSERT INTO log_tiles (level, number, hashes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_LAST_CHANGE = "SELECT n FROM change_counter"
 _WAL_LONGEST = 256 << 20  # bytes: beyond it the file is cut, not only begun anew
 _WAL_CHECKPOINT_PAGES = 4096  # 16 MiB: beyond it the WAL is copied back, by another connection on another thread
 
@@ -69,6 +72,9 @@ class SqliteStore:
         self._later = later
         self.shared = shared
         self.sequenced = False
+        self.follows = True  # whether what is kept is handed on at once; else only when somebody asks (`catch_up`)
+        self._turns = Turns(path) if shared else NoTurns()
+        self._sync = OwnSync(path) if shared else SqliteSyncs()
         self._queue: list[Unit] = []
         self._left_out: list[Unit] = []  # units to begin again once the group at hand is decided
         self._applied = 0  # the last change of another process that was applied here
@@ -77,7 +83,7 @@ class SqliteStore:
         self._flushing = False
         self._unsure = False  # whether a failed commit left the end of the log unknown
         self.waiting_tiles: dict[tuple[int, int], bytes] = {}  # full tiles that the next commit keeps, by level and number
-        self.follow: Callable[[int, list[bytes]], None] = lambda first, entries: None
+        self.follow: Callable[[int, Sequence[bytes]], None] = lambda first, entries: None
         self.apply: Callable[[Names], None] = lambda names: None  # what others have changed, before anything rests on it
         try:
             self._connect_all()
@@ -91,6 +97,7 @@ class SqliteStore:
         self._engine = create_engine("sqlite://", creator=lambda: connect(self._path), poolclass=NullPool, hide_parameters=True)
         self._writer = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._raw: sqlite3.Connection = self._writer.connection.driver_connection  # type: ignore[assignment]
+        self._sync.begin(self._raw)
         self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()
         self._open = [self._new_reader() for _ in range(READERS)]
         for reader in self._open:
@@ -192,11 +199,14 @@ class SqliteStore:
         try:
             if self._unsure:
                 self._look_again(group)
+            self._turns.take()
+            self._sync.before()
             self._raw.execute("BEGIN IMMEDIATE")
             if self.shared:
                 group = self._meet_others(group)
                 if not group:
                     self._raw.execute("ROLLBACK")
+                    self._turns.give()
                     return
             first = self._next - sum(u.events for u in group) - sum(u.events for u in self._queue)
             for unit in group:
@@ -205,6 +215,8 @@ class SqliteStore:
             self._keep_tiles()
             change = self._tell_others(group) if self.shared else 0
             self._raw.execute("COMMIT")
+            self._turns.give()
+            self._sync.wait()
         except BaseException as fault:
             self._failed(group, fault)
             if not isinstance(fault, Exception):
@@ -213,9 +225,10 @@ class SqliteStore:
         self._applied = change or self._applied
         self.waiting_tiles.clear()
         try:
-            self._follow_to(first)  # what others have kept meanwhile
-            self._followed = first + len(entries)
-            self.follow(first, entries)  # before anybody is answered: whoever asks for a receipt at once finds its leaf
+            if self.follows:
+                self._follow_to(first)  # what others have kept meanwhile
+                self._followed = first + len(entries)
+                self.follow(first, entries)  # before anybody is answered: whoever asks for a receipt at once finds its leaf
         except KeyclaveError as fault:  # what is durable is answered all the same; the log is followed again from the rows
             logger.error("the log did not follow: %s", fault.detail)
             self._followed, self._unsure = min(self._followed, first), True
@@ -230,6 +243,8 @@ class SqliteStore:
 
     def _apply_changes(self, group: list[Unit]) -> list[Unit]:
         """Apply what others have changed; leave out whatever waits and rests on it. Return what is left of `group`."""
+        if self._raw.execute(_LAST_CHANGE).fetchone()[0] == self._applied:
+            return group
         n, names = read_changes(self._writer, self._applied)
         if names:
             self.apply(names)
@@ -295,8 +310,10 @@ class SqliteStore:
         try:
             if self._raw.in_transaction:
                 self._raw.execute("ROLLBACK")
+            self._turns.give()
             self._look_again([])
         except (*DATABASE_FAULTS, KeyclaveError) as worse:
+            self._turns.give()
             logger.error("the store does not answer: %s", worse)
         for unit in lost:
             _tell(unit, failure)
@@ -310,7 +327,7 @@ class SqliteStore:
         self._next = head + sum(u.events for u in waiting) + sum(u.events for u in self._queue)
         self._unsure = False
 
-    def followed_by(self, follow: Callable[[int, list[bytes]], None], size: int) -> None:
+    def followed_by(self, follow: Callable[[int, Sequence[bytes]], None], size: int) -> None:
         """Hand what is kept on to `follow` from event `size` on: others may have kept some since this store was opened."""
         self.follow, self._followed = follow, size
 
@@ -334,7 +351,9 @@ class SqliteStore:
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` in a transaction of its own, for what leaves no event: tiles, checkpoints, the ceremony's first rows."""
+        self._turns.take()
         try:
+            self._sync.before()
             self._raw.execute("BEGIN IMMEDIATE")
             result = fn(self._writer)
             self._raw.execute("COMMIT")
@@ -344,6 +363,12 @@ class SqliteStore:
             if isinstance(fault, DATABASE_FAULTS):
                 raise _unavailable(fault) from fault
             raise
+        finally:
+            self._turns.give()
+        try:
+            self._sync.wait()
+        except sqlite3.Error as fault:
+            raise _unavailable(fault) from fault
         return result
 
     # ---- the log's own rows -----------------------------------------------------------------------------------------------
@@ -409,11 +434,13 @@ class SqliteStore:
             if size < _WAL_CHECKPOINT_PAGES * 4096:
                 return
             how = "TRUNCATE" if size > _WAL_LONGEST else "RESTART"
+            self._turns.take()
             self._raw.execute("PRAGMA busy_timeout = 0")  # a reader in the way: the next time, then
             try:
                 self._raw.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
             finally:
                 self._raw.execute("PRAGMA busy_timeout = 10000")
+                self._turns.give()
         except (OSError, sqlite3.Error) as fault:
             logger.warning("the write-ahead log could not be begun anew: %s", fault)
 
@@ -424,6 +451,8 @@ class SqliteStore:
             reader.close()
         self._writer.close()
         self._engine.dispose()
+        self._turns.close()
+        self._sync.close()
 
 
 def create(path: Path, node: str) -> None:
