@@ -70,11 +70,17 @@ class Range:
         for node in self.fleet.nodes:
             wait_for(f"{node.name} serves", partial(self.fleet.serves, node, self.application, KEY), seconds)
 
+    def wait_revoked(self, count: int) -> None:
+        """Return when so many more revocations have returned."""
+        wanted = self._revoker.revoked.count + count
+        wait_for(f"{count} revocations meanwhile", lambda: self._revoker.revoked.count >= wanted, 60)
+
     def hold(self, name: str, hurt: Callable[[Range], None]) -> Row:
         """Hold one drill."""
         row = Row(name)
         self.wait_well()
         traffic, revoker = Traffic(self.fleet, self.application), Revoker(self.fleet)
+        self._revoker = revoker
         traffic.start()
         revoker.start()
         try:
@@ -142,7 +148,8 @@ def freeze_node(where: Range) -> None:
     node = where.fleet.nodes[0]
     node.program.send(signal.SIGSTOP)
     try:
-        time.sleep(_FROZEN)  # that long is the drill
+        time.sleep(_FROZEN)  # that long, at least, is the drill
+        where.wait_revoked(2)
     finally:
         node.program.send(signal.SIGCONT)
 
@@ -155,6 +162,7 @@ def cut_node(where: Range) -> None:
         time.sleep(3 * LEASE_SECONDS)  # well past its lease
         if where.fleet.serves(node, where.application, KEY):
             raise AssertionError(f"{node.name} uses keys though it has been cut off for {3 * LEASE_SECONDS:g} s")
+        where.wait_revoked(2)
     finally:
         node.mend()
 

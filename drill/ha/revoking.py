@@ -57,7 +57,7 @@ class Revoker:
         return self.revoked
 
     def _loop(self) -> None:
-        with Connections(self._fleet, 0) as connections:
+        with Connections(self._fleet, 2) as connections:  # the first two are those that are frozen and cut off
             while not self._end.is_set():
                 try:
                     self._one(connections, _WAYS[self.revoked.count % len(_WAYS)])
