@@ -191,3 +191,24 @@ def test_an_event_is_promised_before_it_has_its_place_and_no_other_is(conn: Conn
     kept = [sequence.read_promised(conn, "n", number) for number in range(4)]
     assert [entry and entry.decode().split('"id":"')[1].rstrip('"}') for entry in kept] == ["n-0", "n-1", "n-2", None]
     assert sequence.read_promised(conn, "m", 0) is None
+
+
+@pytest.mark.requirement("R22")
+def test_no_checkpoint_is_dated_before_what_it_covers_whoever_goes_on(conn: Connection) -> None:
+    """A node whose clock is ahead dates an event so; the verifier refuses a checkpoint that is older than what it covers."""
+    fence = nodes.take_lease(conn, LEASE, "s", SECOND)
+    assert fence is not None
+    for name in ("ahead", "right"):
+        nodes.renew(conn, _node(name), SECOND)
+    first = Sequencer(conn, "s", fence, SECOND)
+    assert first.newest == 0
+    _keep(conn, "ahead", 0, *(f"a-{number}" for number in range(300)))
+    _keep(conn, "ahead", 300, "a-300")
+    first.look()
+    assert first.newest == 400
+    assert Sequencer(conn, "s", fence, SECOND).newest == 400  # of events that no checkpoint covers yet
+    first.sign("note", first.size, first.root(), 400)
+    _keep(conn, "right", 0, "r-0")
+    second = Sequencer(conn, "s", fence, SECOND)
+    second.look()
+    assert second.newest == 400  # of the checkpoint before: dates never go back either

@@ -308,9 +308,10 @@ class Cluster:
         size, root = sequencer.size, sequencer.root()
 
         def sign() -> None:
-            note = self._desk.log.sign(size, root)
+            at = max(self._desk.clock.now(), sequencer.newest)
+            note = self._desk.log.sign(size, root, at)
             if note is not None:
-                made.append((note, self._desk.clock.now()))
+                made.append((note, at))
             answered.set()
 
         self._desk.on_loop(sign)

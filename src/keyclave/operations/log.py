@@ -148,14 +148,14 @@ class Log:
         else:
             self.checkpoint = (size, root, note)
 
-    def sign(self, size: int, root: bytes) -> str | None:
+    def sign(self, size: int, root: bytes, at: int) -> str | None:
         """Return the checkpoint of a tree that another hand has grown, or None while the keys for it are away. Only on the loop.
 
-        It is never smaller than the newest one known here: two roots of one size are never signed.
+        `at` is its date, in microseconds. It is never smaller than the newest one known here: two roots of one size are never signed.
         """
         if self._signer is None or (self.checkpoint is not None and size <= self.checkpoint[0]):
             return None
-        return sign_checkpoint(self.origin, size, root, self._signer, self._clock.now() // MICROSECONDS)
+        return sign_checkpoint(self.origin, size, root, self._signer, at // MICROSECONDS)
 
     def refresh(self) -> None:
         """Take in what other processes have kept and signed. Only on the loop."""

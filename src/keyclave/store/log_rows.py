@@ -51,6 +51,12 @@ def last_checkpoint(conn: Connection, size: int | None = None) -> Checkpoint | N
     return None if row is None else (row.size, row.root, row.note)
 
 
+def last_signed_at(conn: Connection) -> int:
+    """Return the date of the newest checkpoint, in microseconds; 0 where there is none."""
+    c = s.checkpoints.c
+    return conn.execute(select(c.created_at).order_by(c.size.desc()).limit(1)).scalar_one_or_none() or 0
+
+
 def checkpoint_sizes(conn: Connection, after: int, limit: int) -> list[int]:
     """Return the sizes of kept checkpoints greater than `after`."""
     c = s.checkpoints.c

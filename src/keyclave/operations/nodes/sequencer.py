@@ -53,6 +53,10 @@ class Sequencer:
             self._grow(places.read_log(conn, self._tree.size, min(_TAIL, head - self._tree.size)))
         kept = log_rows.last_checkpoint(conn)
         self.signed = 0 if kept is None else kept[0]
+        # No checkpoint is dated before an event that it covers, though a node whose clock is ahead dated that event.
+        self.newest = log_rows.last_signed_at(conn)
+        for first in range(self.signed, head, _TAIL):
+            self._saw(places.read_log(conn, first, min(_TAIL, head - first)))
 
     def _stored(self, level: int, number: int) -> bytes:
         tile = log_rows.read_tile(self._conn, level, number)
@@ -85,7 +89,11 @@ class Sequencer:
         self._keep(lambda: sequence.place(conn, self._lease, given, tiles))
         for row in ordered:
             self._placed[row.node] = row.first + row.number
+            self._saw(row.entries[-1:])  # a node's own times never go back
         return self._tree.size - before
+
+    def _saw(self, leaves: list[bytes]) -> None:
+        self.newest = max([self.newest, *(_date([leaf]) for leaf in leaves)])
 
     def sign(self, note: str, size: int, root: bytes, at: int) -> None:
         """Keep the checkpoint of that size."""
