@@ -66,6 +66,18 @@ def test_a_use_whose_commit_was_cut_off_after_it_happened_is_answered(store: Pos
 
 
 @pytest.mark.requirement("P1", "R6")
+def test_what_is_found_after_a_lost_commit_is_believed_only_once_a_standby_has_it(
+    store: PostgresStore, wire: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A primary that crashed while a commit waited for its standby shows the row afterwards, though it may still be lost."""
+    monkeypatch.setattr(postgres, "_CONFIRM", "DO $$BEGIN RAISE WARNING 'canceling wait for synchronous replication'; END$$")
+    wire.lose_answer(INSERT)
+    one = Note("one")
+    kept_after(store, one)
+    assert [type(told) for told in one.told] == [Unavailable]
+
+
+@pytest.mark.requirement("P1", "R6")
 def test_a_change_whose_commit_was_cut_off_after_it_happened_is_answered(store: PostgresStore, wire: Proxy) -> None:
     wire.lose_answer(COMMIT)
     one = Note("one", act=remember("a", b"1"))

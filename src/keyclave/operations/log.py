@@ -151,7 +151,8 @@ class Log:
     def sign(self, size: int, root: bytes, at: int) -> str | None:
         """Return the checkpoint of a tree that another hand has grown, or None while the keys for it are away. Only on the loop.
 
-        `at` is its date, in microseconds. It is never smaller than the newest one known here: two roots of one size are never signed.
+        `at` is its date, in microseconds. It is never smaller than the newest one known here: two roots of one size are never
+        signed.
         """
         if self._signer is None or (self.checkpoint is not None and size <= self.checkpoint[0]):
             return None

@@ -55,6 +55,7 @@ CHANNEL = "keyclave_changes"
 _INSERT = "INSERT INTO journal (node, first, count, entries) VALUES (%s, %s, %s, %b)"
 _HEAD = "SELECT first + count FROM journal WHERE node = %s ORDER BY first DESC LIMIT 1"
 _ROW = "SELECT entries FROM journal WHERE node = %s AND first = %s"
+_CONFIRM = "SELECT pg_logical_emit_message(true, 'keyclave', 'found')"  # the least that is a commit, and waits as one
 # LOCK takes no snapshot, so that of the transaction is taken once nobody else changes anything.
 _BEGIN = "BEGIN ISOLATION LEVEL SERIALIZABLE; LOCK TABLE change_counter IN SHARE ROW EXCLUSIVE MODE"
 _BEGIN_WRITE = "BEGIN ISOLATION LEVEL SERIALIZABLE"
@@ -369,7 +370,7 @@ class PostgresStore:
         deadline = time.monotonic() + RESOLVE_SECONDS
         while time.monotonic() < deadline:
             try:
-                row = self._single(lambda conn: driver_of(conn).execute(_ROW, (self.node, open_end.first)).fetchone())
+                row = self._single(lambda conn: self._find_row(driver_of(conn), open_end.first))
             except Unavailable:
                 time.sleep(0.05)  # between two looks: the keeper connects meanwhile
                 continue
@@ -377,6 +378,17 @@ class PostgresStore:
                 return
             break
         raise faults.unavailable()
+
+    def _find_row(self, driver: psycopg.Connection[Any], first: int) -> Any:
+        """Return a row of this node's journal once it is as durable as an answered one.
+
+        A server that crashed while a commit waited for its standby shows the row when it is up again, though no standby has it. A
+        commit after it waits until the standby has everything up to itself, and so that row, too.
+        """
+        row = driver.execute(_ROW, (self.node, first)).fetchone()
+        if row is not None:
+            _durably(driver, _CONFIRM, None)
+        return row
 
     # ---- the log's own rows -----------------------------------------------------------------------------------------------
     def followed_by(self, follow: Callable[[int, list[bytes]], None], size: int) -> None:
