@@ -183,7 +183,10 @@ def test_the_server_keeps_to_the_document(target: Target, case: Any) -> None:
             case.path_parameters["key"] = FITTING.get(name, "f-aes")
         if "credential" in (case.path_parameters or {}):
             case.path_parameters["credential"] = next(target.credentials)
-    headers = {"Authorization": f"Bearer {target.tokens[role]}"}
+    token = (
+        target.live.token(["encrypt"], ["f-aes"]) if name == "credential-renew" else target.tokens[role]
+    )  # it ends the old one
+    headers = {"Authorization": f"Bearer {token}"}
     response = case.call(base_url=target.live.url, session=target.session, headers=headers, verify=target.live.ca_file)
     # refusals for reasons of content, state and revision are answers to well-formed requests here
     excluded = [schemathesis.checks.positive_data_acceptance]
@@ -201,7 +204,7 @@ def test_the_server_keeps_to_the_document(target: Target, case: Any) -> None:
 def test_after_all_that_the_server_is_well_and_said_nothing_of_a_fault(target: Target) -> None:
     assert target.live.get("/v1/health").json() == {"status": "ok"}
     target.live.create_key("f-after")
-    app = target.tokens["application"]
+    app = target.live.token(["encrypt"], ["f-after"])
     assert target.live.post("/v1/keys/f-after/encrypt", app, {"plaintext": ""}).status_code == 200
     said = (target.live.home.parent / f"{target.live.home.name}.server.log").read_text()
     assert "Traceback" not in said

@@ -10,7 +10,7 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.forms import Answer
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.policy.forms import Files, bundle_of
-from keyclave.operations.policy.supposing import Judgement, Supposition, judge
+from keyclave.operations.policy.supposing import Judgement, Supposition, check_form, judge
 from keyclave.policy.cedar import BUILT_IN, text_of
 from keyclave.policy.decision import Alternative, ApprovalRule
 from keyclave.policy.engine import Compiled
@@ -86,6 +86,7 @@ class ExplainAnswer(Answer, kw_only=True, omit_defaults=False):
 
 def explain(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: ExplainRequest) -> ExplainAnswer:
     """Explain a supposed call."""
+    check_form(request)
     revisions = desk.access.revisions
     revision = revisions.of(attempt.caller.tenant)
     if request.files is not None:

@@ -13,6 +13,7 @@ from msgspec import Meta
 from sqlalchemy import Connection
 
 from keyclave.core.errors import KeyclaveError, Malformed, SelfConflict, Unknown
+from keyclave.envelope.context import encode_context
 from keyclave.identity.caller import Caller, Credential, Standing
 from keyclave.identity.grants import PURPOSES
 from keyclave.identity.peer import Peer, Plane
@@ -89,6 +90,11 @@ class Supposition(Request, kw_only=True):
     how: Annotated[str, Meta(max_length=40)] = ""
     elevated: bool = False
     scoped: bool = False
+
+
+def check_form(supposition: Supposition) -> None:
+    """Refuse a context that no operation would take: `Malformed` or `TooLarge`."""
+    encode_context(supposition.context)
 
 
 @dataclass

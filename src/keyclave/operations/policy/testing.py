@@ -13,7 +13,7 @@ from keyclave.operations.forms import Answer, Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.policy.explaining import ExplainAnswer, answer
 from keyclave.operations.policy.forms import Files, bundle_of
-from keyclave.operations.policy.supposing import Supposition, judge
+from keyclave.operations.policy.supposing import Supposition, check_form, judge
 
 if TYPE_CHECKING:
     from keyclave.operations.desk import Desk
@@ -53,6 +53,8 @@ class TestAnswer(Answer, kw_only=True, omit_defaults=False):
 
 def test(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: TestRequest) -> TestAnswer:
     """Run cases."""
+    for case in request.cases:
+        check_form(case)
     revisions = desk.access.revisions
     revision = revisions.of(attempt.caller.tenant)
     if request.files is not None:
