@@ -28,7 +28,7 @@ class Follower:
 
     def __init__(self, applied: int, lease_seconds: float) -> None:
         self.applied = applied
-        self._renew_after = lease_seconds / 4
+        self._renew_after = lease_seconds / 8
         self._renewed = float("-inf")
 
     def read(self, asked: float, change: int, rows: list[tuple[int, Names]]) -> Question:
