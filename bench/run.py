@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from bench import handshakes, policies, record, sdk
+from bench import handshakes, policies, record, sdk, workers
 from bench.load import Wrk
 from bench.ours import Keyclave
 from bench.peer import OpenBao
@@ -93,6 +93,8 @@ def _measure(folder: Path, programs: tuple[Path, str], sizes: Sizes) -> list[Row
             peer.stop()  # what follows has no peer
         _say("TLS handshakes with a client certificate")
         shaken = handshakes.measure(secure, sizes.rounds, sizes.seconds)
+        _say("two workers")
+        scaled = workers.measure(wrk, folder, sizes.rounds, sizes.seconds)
         _say("policies")
         allowed = policies.authorised(wrk, folder, plain, sizes.rounds, sizes.seconds)
         uncached = policies.uncached_milliseconds(plain.home / "keyclave.db")
@@ -104,6 +106,7 @@ def _measure(folder: Path, programs: tuple[Path, str], sizes: Sizes) -> list[Row
     verified = record.verifying(folder, sizes.audited, min(3, sizes.passes), _say)
     how = f"keep-alive, wrk -t1 on the same machine, medians of {sizes.rounds} interleaved rounds of {sizes.seconds:g} s"
     rows = served_rows(contenders[0], contenders[1:], how)
+    rows += workers.rows(scaled, sizes.rounds, sizes.seconds)
     rows += _sdk_rows(small) + _handshake_rows(shaken, sizes)
     rows += _policy_rows(allowed, uncached, applied, sizes)
     rows += _record_rows(grown, verified, sizes)

@@ -256,3 +256,18 @@ def test_what_others_keep_between_opening_and_following_is_followed_once(stores:
     other.enqueue(Note("own"))
     other.flush()
     assert [entry.decode() for entry in seen] == kept(one)
+
+
+@pytest.mark.requirement("R22")
+def test_the_limit_of_a_key_version_is_one_for_all_to_within_a_block_each(pair: tuple[Inside, Inside]) -> None:
+    for inside in pair:
+        inside.desk.block, inside.desk.keyring._limit = 10, 100
+    pair[0].get("key-create", "custodian", "", KEY)
+    app = pair[0].application(["encrypt"], ["chart"])
+    outcomes = []
+    for turn in range(200):
+        attempt = pair[turn % 2].ask("encrypt", app, "chart", _plain(b"x"))
+        outcomes.append("ok" if attempt.error is None else attempt.error.code)
+    done = outcomes.count("ok")
+    assert 100 - 2 * 10 <= done <= 100 + 2 * 10
+    assert set(outcomes[done + 20 :]) == {"limit_reached"}

@@ -87,6 +87,7 @@ class Attempt:
     request: Any = None
     row: Operation | None = None  # what it performs; None for what is only recorded
     reservations: list[tuple[str, int]] | None = None
+    reserved: list[int] | None = None  # for each of them, how many uses are accounted for since, by all writers
     size = 1  # items that limits count
     slow = False  # whether its items are worked out on a worker thread
     several = False  # whether more than one value of a name was recorded
@@ -192,8 +193,9 @@ class Attempt:
 
     def reserve(self, transaction: Connection) -> None:
         """Account for the uses of key versions that the attempt takes."""
-        for key_id, number in self.reservations or ():
-            records.reserve_uses(transaction, key_id, number, self.desk.block)
+        if self.reservations:
+            block = self.desk.block
+            self.reserved = [records.reserve_uses(transaction, key_id, number, block) for key_id, number in self.reservations]
 
     def refused(self, error: Exception, first: int) -> list[bytes]:
         """The change was undone: keep why."""

@@ -358,6 +358,9 @@ class Desk:
         if attempt.reservations and (failed or (attempt.changes and attempt.error is not None)):
             for key_id, _ in attempt.reservations:
                 self.keyring.forget(attempt.caller.tenant, key_id)
+        elif attempt.reservations and attempt.reserved:
+            for (key_id, number), total in zip(attempt.reservations, attempt.reserved, strict=True):
+                self.keyring.count_others(attempt.caller.tenant, key_id, number, total)
 
     def _no_longer_pending(self, attempt: Attempt) -> None:
         for name in attempt.touches:

@@ -179,6 +179,14 @@ class Keyring:
         handle.used = used
         return handle
 
+    def count_others(self, tenant: str, key_id: str, number: int, total: int) -> None:
+        """Count what other processes have accounted for: a version's limit is one for all of them, to within a block each."""
+        loaded = self._keys.get((tenant, key_id))
+        handle = None if loaded is None else loaded.handles.get(number)
+        if handle is not None and total > handle.accounted:
+            handle.used += total - handle.accounted
+            handle.accounted = total
+
     def processing(self, loaded: LoadedKey, purpose: Purpose, number: int) -> Handle:
         """Return a version, if the key serves `purpose` and the version may process."""
         if loaded.purpose is not purpose:

@@ -228,9 +228,15 @@ _RESERVE = Prepared(
 )
 
 
-def reserve_uses(conn: Connection, key_id: str, number: int, block: int) -> None:
-    """Account for `block` further uses of a version, before they happen."""
+_RESERVED = select(s.key_versions.c.used).where(
+    s.key_versions.c.key_id == bindparam("key"), s.key_versions.c.number == bindparam("version")
+)
+
+
+def reserve_uses(conn: Connection, key_id: str, number: int, block: int) -> int:
+    """Account for `block` further uses of a version, before they happen; return how many are accounted for, by all writers."""
     _RESERVE.run(conn, {"key": key_id, "version": number, "block": block})
+    return int(conn.execute(_RESERVED, {"key": key_id, "version": number}).scalar_one())
 
 
 # ---- principals and credentials -------------------------------------------------------------------------------------------
