@@ -12,6 +12,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from keyclave.app.config import FILE, load
+from keyclave.store.pg.address import read_address
 from tests.deploy.checking import DEPLOY, run
 
 KUBERNETES = DEPLOY / "kubernetes"
@@ -59,6 +61,14 @@ def test_kustomize_builds_the_example() -> None:
     assert len(built) == len(list(documents(KUBERNETES / "example"))) + 1  # the generated configuration
     images = {c["image"] for one in built if one["kind"] == "Deployment" for c in one["spec"]["template"]["spec"]["containers"]}
     assert images == {"images.example.internal/keyclave:0.1.0"}
+
+
+def test_the_server_takes_the_example_configuration(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text((KUBERNETES / "example" / FILE).read_text())
+    config = load(tmp_path)
+    address = read_address(config.store.url, password_file=tmp_path / config.store.password_file)
+    assert address.settings["sslmode"] == "verify-full"
+    assert address.settings["host"].count(",") == 2
 
 
 @pytest.mark.requirement("R32")
