@@ -9,6 +9,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON_IN := .venv/bin
 HOME_DIR ?= .keyclave
 ARGS ?=
+# Besides the store's own suite, which runs on both engines: files that run once more with servers on PostgreSQL.
+ON_POSTGRES ?= tests/protocols/test_credentials.py
 
 help: ## Explain the targets
 	@printf '\nKeyclave: keys that protect health records, and a record of their use that anyone can check.\n\n'
@@ -26,6 +28,7 @@ demo-people: ## Two people where one is not enough: invite, enrol, elevate, dest
 test: ## Run all tests (ARGS="-k envelope" for some)
 	@scripts/setup test
 	@$(PYTHON_IN)/python -m pytest -n 2 --dist loadfile -m 'not drill' $(ARGS)
+	@[ -n '$(ARGS)' ] || $(PYTHON_IN)/python -m pytest -p no:xdist --store postgresql $(ON_POSTGRES)
 
 serve: ## Run a development server on https://127.0.0.1:8443 with its home in .keyclave
 	@scripts/setup

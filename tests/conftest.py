@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import postgres
-from tests.live import Live, launch
+from tests.live import STORE, Live, launch
 
 os.environ.setdefault(postgres.SESSION, str(os.getpid()))  # here, before workers are started: they share one PostgreSQL
 
@@ -21,6 +21,25 @@ settings.register_profile("ci", parent=settings.get_profile("here"), derandomize
 # For a long search: HYPOTHESIS_PROFILE=search make test ARGS="tests/property"
 settings.register_profile("search", parent=settings.get_profile("here"), max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "here"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--store", choices=("sqlite", "postgresql"), help="where the servers of the tests keep everything (default: sqlite)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--store"):
+        os.environ[STORE] = config.getoption("--store")  # of the environment: pytest's workers have no options of their own
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what is about the file itself where there is none."""
+    if os.environ.get(STORE) == "postgresql":
+        for item in items:
+            if item.get_closest_marker("file_store") is not None:
+                item.add_marker(pytest.mark.skip("it is about the store in a file"))
 
 
 @pytest.fixture(scope="session")

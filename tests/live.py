@@ -14,16 +14,22 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from tests.approving import Approver, Approvers
 
+if TYPE_CHECKING:
+    from tests.postgres import Database
+
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent / "src")}
 START_SECONDS = 40
+LEASE_SECONDS = 10
+STORE = "KEYCLAVE_TEST_STORE"  # of the environment: "postgresql" lets every server keep everything in a database of its own
 
 
 @dataclass
@@ -40,6 +46,8 @@ class Live:
     process: subprocess.Popen[bytes]
     http: httpx.Client
     workers: int = 1
+    database: Database | None = None
+    at_the_end: ExitStack = field(default_factory=ExitStack, repr=False)
     _issued: int = field(default=0)
     approvers: Approvers = field(init=False, repr=False)
     further: list[str] = field(default_factory=list)  # tokens of custodians and operators who were made later
@@ -55,6 +63,8 @@ class Live:
         What waits for the approval of others is asked for, signed by the tenant's other first people, and sent again with the
         approval; unless the caller wants to be `alone`. Where asking is refused already, that is the answer.
         """
+        if self.database is not None and method == "GET" and path.startswith(("/v1/log", "/v1/audit", "/log")):
+            self.until_placed()
         headers = dict(kwargs.pop("headers", {}))
         if token:
             headers["authorization"] = "Bearer " + self.tokens.get(token, token)
@@ -69,6 +79,25 @@ class Live:
         if answer.status_code == 201 and path == "/v1/credentials" and answer.json()["role"] in ("custodian", "operator"):
             self.further.append(answer.json()["token"])
         return answer
+
+    def until_it_has_its_lease(self) -> None:
+        """On PostgreSQL a node serves once the database has heard of it, a moment after it listens."""
+        deadline = time.monotonic() + START_SECONDS
+        while self.http.get("/v1/health/ready").json()["status"] == "lease":
+            assert time.monotonic() < deadline, "the node did not get its lease"
+            time.sleep(0.02)  # between two looks at a condition
+
+    def until_placed(self) -> None:
+        """On PostgreSQL what was answered is in its node's journal, and gets its place in the log a moment later: wait for it."""
+        assert self.database is not None
+        unplaced = "SELECT (SELECT coalesce(sum(count), 0) FROM journal), (SELECT coalesce(max(first + count), 0) FROM segments)"
+        deadline = time.monotonic() + START_SECONDS
+        with self.database.connect() as conn:
+            row = conn.execute(unplaced).fetchone()
+            while row is None or row[1] < row[0]:
+                assert time.monotonic() < deadline, f"of {row[0] if row else 0} events {row[1] if row else 0} have a place"
+                time.sleep(0.02)  # between two looks at a condition
+                row = conn.execute(unplaced).fetchone()
 
     def approved(self, method: str, path: str, who: str, body: Any) -> str | httpx.Response:
         """Ask for approval of a request, have others sign it, and return the approval's id; or why asking was refused."""
@@ -144,6 +173,7 @@ class Live:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self.at_the_end.close()
 
     def restart(self, *, unseal: bool = True) -> None:
         """Start the process again on the same home."""
@@ -151,6 +181,8 @@ class Live:
         wait_until_up(self.url, self.ca_file, self.process)
         if unseal:
             self.unseal()
+        if self.database is not None:
+            self.until_it_has_its_lease()
 
 
 def free_port() -> int:
@@ -196,6 +228,13 @@ def wait_until_up(url: str, ca_file: str, process: subprocess.Popen[bytes]) -> N
     raise AssertionError("the server did not come up")
 
 
+def new_store(stack: ExitStack) -> Database:
+    """Make a database that lives as long as `stack`."""
+    from tests.postgres import new_database
+
+    return stack.enter_context(new_database())
+
+
 def launch(
     folder: Path,
     *arguments: str,
@@ -207,13 +246,22 @@ def launch(
     """Make a home below `folder`, start its server and unseal it. `settings` is appended to keyclave.toml's [log] table;
     `configure` returns what is to stand in the file instead of what the ceremony wrote."""
     home, port = folder / "home", free_port()
-    made = init(home, port, *arguments)
+    database = None
+    with ExitStack() as stack:
+        if os.environ.get(STORE) == "postgresql" and "--store" not in arguments:
+            database = new_store(stack)
+            arguments += ("--store", database.url())
+        made = init(home, port, *arguments)
+        at_the_end = stack.pop_all()
     if settings:
         path = home / "keyclave.toml"
         path.write_text(path.read_text().replace("[log]\n", f"[log]\n{settings}\n"))
     if configure:
         path = home / "keyclave.toml"
         path.write_text(configure(path.read_text()))
+    if database is not None:  # a machine that runs the whole suite stalls for longer than the lease of a server in service
+        path = home / "keyclave.toml"
+        path.write_text(path.read_text() + f"\n[nodes]\nlease_seconds = {LEASE_SECONDS}\n")
     process = start(home, port, workers)
     live = Live(
         home=home,
@@ -226,11 +274,15 @@ def launch(
         process=process,
         http=httpx.Client(base_url=made["url"], verify=ssl.create_default_context(cafile=made["ca_file"]), timeout=30),
         workers=workers,
+        database=database,
+        at_the_end=at_the_end,
     )
     try:
         wait_until_up(live.url, live.ca_file, process)
         if unseal:
             live.unseal()
+        if database is not None:
+            live.until_it_has_its_lease()
     except BaseException:
         live.stop()
         raise

@@ -165,6 +165,7 @@ def test_credentials_are_listed_without_tokens_in_pages(live: Live) -> None:
 
 # ---- what is kept -------------------------------------------------------------------------------------------------------------
 @pytest.mark.requirement("R4", "R33")
+@pytest.mark.file_store
 def test_a_token_is_kept_as_its_digest_and_nowhere_else(live: Live) -> None:
     scope = {"operations": ["encrypt"], "keys": ["none"]}
     body = {"principal": "kept-app", "role": "application", "ttl_seconds": 600, "scope": scope}

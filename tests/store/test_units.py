@@ -9,8 +9,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from keyclave.core.errors import Broken, Conflict, KeyclaveError, WrongState
+from keyclave.store import records
 from keyclave.store.sqlite import GROUP
-from tests.store.units import AnyStore, Note, kept, no_gaps, remember, remembered, segments
+from tests.postgres import Database
+from tests.store.units import AnyStore, Note, kept, new_postgres, no_gaps, remember, remembered, segments
 
 
 def test_a_group_is_one_row_in_the_order_of_arrival(any_store: AnyStore) -> None:
@@ -156,3 +158,19 @@ def test_an_entry_may_be_as_long_as_a_bundle_allows_and_hold_any_bytes(any_store
     place(any_store)
     long, following = any_store.read_entries(0, 2)
     assert (len(long), long[:256], following) == (65_535, bytes(range(256)), b"1 next ok")
+
+
+def test_what_no_text_can_be_is_not_found_rather_than_a_fault(any_store: AnyStore) -> None:
+    found = any_store.read(lambda conn: [records.read_key(conn, "t", ref) for ref in ("\0", "key_\0", "a\0b")])
+    assert found == [None, None, None]
+
+
+def test_nothing_that_no_text_can_be_is_kept(database: Database) -> None:
+    with new_postgres(database) as store:
+        one, two = Note("one", act=remember("a\0b", b"1")), Note("two", act=remember("c", b"1"))
+        for unit in (one, two):
+            store.enqueue(unit)
+        store.flush()
+        assert isinstance(one.refusal, Broken)
+        assert (one.told, two.told) == ([None], [None])
+        assert remembered(store, "c") == b"1"

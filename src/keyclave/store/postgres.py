@@ -37,7 +37,7 @@ from keyclave.store import log_rows, places, records
 from keyclave.store.changes import keep_changes, last_change, read_changes
 from keyclave.store.entries import pack
 from keyclave.store.interface import Names, Unit
-from keyclave.store.pg import checks, faults
+from keyclave.store.pg import checks, faults, texts
 from keyclave.store.pg.address import Address
 from keyclave.store.pg.connections import Connections, driver_of, is_lost
 
@@ -131,7 +131,13 @@ class PostgresStore:
 
     def read(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` on a snapshot, from any thread."""
-        return self._lent(lambda conn: self._inside(conn, _BEGIN_READ, fn), READ_SECONDS)
+        try:
+            return self._lent(lambda conn: self._inside(conn, _BEGIN_READ, fn), READ_SECONDS)
+        except Unavailable as fault:
+            if not isinstance(fault.__cause__, DataError):
+                raise
+        with texts.only_looking():
+            return self._lent(lambda conn: self._inside(conn, _BEGIN_READ, fn), READ_SECONDS)
 
     def _single(self, fn: Callable[[Connection], T]) -> T:
         """Run one statement, which is a snapshot by itself."""

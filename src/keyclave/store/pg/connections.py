@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from keyclave.core.errors import KeyclaveError, Unavailable
-from keyclave.store.pg import faults
+from keyclave.store.pg import faults, texts
 from keyclave.store.pg.address import Address
 from keyclave.store.pg.deadlines import Deadlines
 
@@ -40,7 +40,7 @@ def open_engine(address: Address) -> Engine:
     """Return an engine whose connections are made anew each time, in autocommit: transactions are begun by whoever needs one."""
 
     def connect() -> psycopg.Connection[Any]:
-        return psycopg.connect(**address.parameters(), autocommit=True)
+        return texts.prepare(psycopg.connect(**address.parameters(), autocommit=True))
 
     return create_engine(
         "postgresql+psycopg://", creator=connect, poolclass=NullPool, use_native_hstore=False, hide_parameters=True
