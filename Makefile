@@ -10,7 +10,7 @@ PYTHON_IN := .venv/bin
 HOME_DIR ?= .keyclave
 ARGS ?=
 # Besides the store's own suite, which runs on both engines: files that run once more with servers on PostgreSQL.
-ON_POSTGRES ?= tests/protocols/test_credentials.py
+ON_POSTGRES ?= $(addprefix tests/protocols/test_,credentials.py uses.py life_of_a_key.py grants.py tenants.py)
 
 help: ## Explain the targets
 	@printf '\nKeyclave: keys that protect health records, and a record of their use that anyone can check.\n\n'
