@@ -80,12 +80,14 @@ class Cluster:
         self._told = (True, False)  # whether it is sealed, and drains, as its row says
         self._fence: int | None = None
         self.leads = False
+        self._live = 1  # nodes, this one among them
         self.membership = Membership(node, Lease(settings.lease_seconds), self._hold)
 
     def start(self, desk: Desk, call_later: Callable[[float, Callable[[], None]], object]) -> None:
         """Begin, on the loop. The node may use keys as soon as its row was seen and it has asked once more."""
         self._desk = desk
         self._call_later = call_later
+        desk.meters.live_nodes = lambda: self._live
         for name, round_of in (("follower", self._follow), ("barrier", self._wait), ("sequencer", self._place)):
             thread = threading.Thread(target=self._run, args=(name, round_of), name=f"keyclave-{name}", daemon=True)
             thread.start()
@@ -244,6 +246,8 @@ class Cluster:
                 if any(wait.change is None for wait in barrier.waiting):
                     barrier.number(last_change(conn))
                 found = rows.read_nodes(conn)
+            newest = max((row.seen_at for row in found), default=0)
+            self._live = max(1, sum(row.left_at is None and row.lease_until > newest for row in found))
             now = steady()
             barrier.saw([Standing(row.id, row.applied, row.seen_at, row.left_at is not None) for row in found], now)
             for wait in barrier.over(now, read=True):

@@ -120,6 +120,8 @@ async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
         outside = Outside(config, home, desk)
         outside.read_files()
         if part is not None:
+            if cluster is None:  # on PostgreSQL each worker is a node, and nodes are counted
+                desk.meters.live_nodes = lambda: config.listen.workers
             await _join(part, desk, store, listeners)
         clockwork = asyncio.create_task(_by_the_clock(config, desk, store, refusals, listeners))
         following = asyncio.create_task(outside.follow())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sqlalchemy import Connection
 
+from keyclave.core.errors import Unavailable, Unknown
 from keyclave.operations.approvals.evidence import find, name_approval
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.forms import Answer
@@ -107,6 +108,9 @@ def _signature(desk: Desk, one: Signature, found: Authenticator | None) -> Bundl
 
 
 def _receipt(desk: Desk, event: str) -> BundledReceipt:
-    receipt = desk.log.receipt(event)
+    try:
+        receipt = desk.log.receipt(event)
+    except Unknown:  # among many nodes an event is durable before it has its place
+        raise Unavailable("an event of this approval has no place in the log yet", "ask again in a second") from None
     leaf = base64.b64encode(receipt.leaf).decode()
     return BundledReceipt(event=event, index=receipt.index, leaf=leaf, proof=receipt.proof)

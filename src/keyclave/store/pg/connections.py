@@ -117,6 +117,9 @@ class Connections:
                     reason = fault if isinstance(fault, KeyclaveError) else faults.refused(fault, self.address.shown)
                     logger.warning("%s", reason.detail)
                 time.sleep(_PAUSE * (1 + random.random()))  # noqa: S311 - it only spreads the tries of many nodes
+            except Exception:  # without this thread the store would be gone for good
+                logger.exception("the connections could not be made anew, and are tried again")
+                time.sleep(_PAUSE * (1 + random.random()))  # noqa: S311
 
     def _replace(self) -> bool:
         """Make anew what was lost; return whether nothing else was lost meanwhile."""
