@@ -38,8 +38,11 @@ def _src() -> str:
     return str(Path(__file__).resolve().parents[2] / "src")
 
 
+HANDED_OVER = ("init", "serve", "migrate", "migrate-store")  # to the server's own program, help and all
+
+
 @pytest.mark.parametrize(
-    "arguments", [["--help"], *([name, "--help"] for name in BY_NAME if name not in ("init", "serve"))], ids=" ".join
+    "arguments", [["--help"], *([name, "--help"] for name in BY_NAME if name not in HANDED_OVER)], ids=" ".join
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert _loaded_by(*arguments) & set(HEAVY) == set()
@@ -83,7 +86,7 @@ def test_every_command_is_explained_and_takes_json(path: str) -> None:
     command = LEAVES[path]
     assert command.help
     assert command.get_short_help_str(300).endswith("."), "its first line is a sentence"
-    handed_over = path in ("init", "serve", "completion")
+    handed_over = path in (*HANDED_OVER, "completion")
     assert handed_over or any(parameter.name == "json" for parameter in command.params)
     for parameter in command.params:
         if isinstance(parameter, click.Option):

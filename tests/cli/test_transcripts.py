@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.transcript import Prompt, matches, parse
+from tests.live import Live, launch
 
 FOLDER = Path(__file__).parent / "transcripts"
 LOCAL = sorted((FOLDER / "local").glob("*.txt"))
 LIVE = sorted((FOLDER / "live").glob("*.txt"))
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A server on which nobody has enrolled anything before the transcripts do."""
+    server = launch(tmp_path_factory.mktemp("written-down"))
+    yield server
+    server.stop()
 
 
 @pytest.mark.parametrize("transcript", LOCAL, ids=lambda path: path.stem)

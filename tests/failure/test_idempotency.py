@@ -224,10 +224,16 @@ def test_a_rehearsal_uses_up_no_idempotency_key(server: Live) -> None:
 
 
 @pytest.mark.requirement("R44")
-@pytest.mark.parametrize("path", ["/v1/seal", "/v1/random"])
-def test_what_cannot_be_rehearsed_is_refused_and_not_done(server: Live, path: str) -> None:
-    body = {"/v1/seal": {}, "/v1/random": {"bytes": 8}}[path]
-    token = server.token(["random"], ["*"]) if path == "/v1/random" else "operator"
-    answer = server.post(path + "?dry_run=true", token, body)
+def test_a_sealing_that_is_rehearsed_seals_nothing(server: Live) -> None:
+    answer = server.post("/v1/seal?dry_run=true", "operator", {})
+    assert (answer.status_code, answer.json()["sealed"]) == (200, True)
+    assert server.get("/v1/health").json() == {"status": "ok"}
+    created = server.post("/v1/keys", "custodian", {"name": "made-after-a-rehearsal", "owner": "o"})
+    assert created.status_code == 201, created.text
+
+
+@pytest.mark.requirement("R44")
+def test_what_cannot_be_rehearsed_is_refused_and_not_done(server: Live) -> None:
+    answer = server.post("/v1/random?dry_run=true", server.token(["random"], ["*"]), {"bytes": 8})
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
     assert server.get("/v1/health").json() == {"status": "ok"}

@@ -162,7 +162,7 @@ def test_a_reader_that_fails_while_looking_back_does_not_stop_the_log_for_ever(
     wire, seen = wired(store), _followed(store)
     wire.fail_after["COMMIT"] = [sqlite3.OperationalError("disk I/O error")]
     with monkeypatch.context() as patch:
-        patch.setattr("keyclave.store.sqlite._entries", _raising)
+        patch.setattr("keyclave.store.sqlite.read_log", _raising)
         store.enqueue(Note("one"))
         store.flush()
     assert _until_it_answers(store, wire).told == [None]
@@ -202,7 +202,7 @@ def test_a_rule_outside_a_unit_leaves_no_open_transaction_behind(store: SqliteSt
         with pytest.raises(Unavailable):
             store.write(remember("x", b"1"))
     with pytest.raises(ZeroDivisionError):
-        store.write(lambda conn: remember("x", b"1")(conn) or 1 // 0)  # type: ignore[func-returns-value]
+        store.write(lambda conn: (remember("x", b"1")(conn), 1 // 0))
     assert remembered(store, "x") is None
     store.write(remember("x", b"2"))
     assert remembered(store, "x") == b"2"

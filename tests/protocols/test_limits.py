@@ -320,8 +320,8 @@ def test_a_body_of_eight_mebibytes_is_read_and_one_byte_more_is_not(live: Live, 
     assert raw(live, app, body + b" " * (BODY - len(body))).status_code == 200
     over = raw(live, app, body + b" " * (BODY - len(body) + 1))
     assert (over.status_code, over.json()["code"], over.headers["connection"]) == (413, "too_large", "close")
-    for path, token in [("/v1/unseal", None), ("/v1/keys/lim-aes/rotate", "operator")]:
-        assert live.request("POST", path, token, content=b" " * (BODY + 1)).status_code == 413
+    assert live.request("POST", "/v1/keys/lim-aes/rotate", "operator", content=b" " * (BODY + 1)).status_code == 413
+    assert live.request("POST", "/v1/unseal", content=b" " * (BODY + 1)).status_code == 401  # nobody's body is not read so far
     assert live.request("PATCH", "/v1/keys/lim-aes", "custodian", content=b" " * (BODY + 1)).status_code == 413
 
     def endless() -> Iterator[bytes]:

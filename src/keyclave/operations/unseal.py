@@ -151,6 +151,8 @@ def seal(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty) 
     Whoever else serves this home wipes theirs before this is answered; what they do meanwhile is not kept (SEAL is a change).
     """
     check_home(desk, attempt.caller)
+    if attempt.dry_run:
+        return lambda _transaction: SealAnswer(sealed=True)
     close_house(desk)
     reply = attempt.reply
     attempt.reply = lambda done: desk.siblings.close_others(lambda: reply(done))
