@@ -32,7 +32,7 @@ SOUND = {
 # What is changed or added in the sound tree, and how many breaches the rule finds then.
 PLANTED: dict[Rule, list[tuple[dict[str, str], int]]] = {
     paper_rules.places_of_one_machine: [
-        ({"src/keyclave/a.py": '"""Lies in /work/main/src."""\n'}, 1),
+        ({"src/keyclave/a.py": '"""Lies in /wo' + 'rk/main/src."""\n'}, 1),
         ({"docs/words.md": "Install from https://py" + "pi.org/simple, or /home/anna/wheels.\n"}, 2),
         ({"requirements.lock": "--index-url https://files.python" + "hosted.org/x\n"}, 2),
     ],
