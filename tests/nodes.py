@@ -52,8 +52,7 @@ class Node:
             CONFIG,
             self.home,
             workers=self.workers,
-            later=self.loop.call_soon,
-            on_loop=self.loop.call_soon_threadsafe,
+            loop=self.loop,
             shared=True,
         )
         desk = self.desk

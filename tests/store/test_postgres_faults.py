@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,16 +26,25 @@ def wire(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield made
 
 
-@pytest.fixture
-def store(database: Database, wire: Proxy) -> Iterator[PostgresStore]:
-    made = PostgresStore(
-        read_address(f"postgresql://keyclave_app@/{database.name}?host={wire.host}&port={wire.port}"), "0badcafe"
-    )
+@pytest.fixture(params=["thread", "loop"])
+def store(database: Database, wire: Proxy, request: pytest.FixtureRequest) -> Iterator[PostgresStore]:
+    """A store whose events the writing thread keeps, and one whose events the loop keeps on a connection of its own."""
+    address = read_address(f"postgresql://keyclave_app@/{database.name}?host={wire.host}&port={wire.port}")
+    loop = asyncio.new_event_loop() if request.param == "loop" else None
+    made = PostgresStore(address, "0badcafe", loop=loop)
     yield made
     wire.thaw()
     wire.open = True
     until(lambda: not made.gone)
     made.close()
+    if loop is not None:
+        loop.close()
+
+
+@pytest.fixture
+def insert(request: pytest.FixtureRequest) -> bytes:
+    """What the row of a group of events is known by on the wire: the statement, or the name that it was prepared under."""
+    return INSERT if request.node.callspec.params["store"] == "thread" else b"\0keep\0"
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -56,8 +66,8 @@ INSERT, COMMIT = b"INSERT INTO journal", b"COMMIT"
 
 
 @pytest.mark.requirement("P1", "R6")
-def test_a_use_whose_commit_was_cut_off_after_it_happened_is_answered(store: PostgresStore, wire: Proxy) -> None:
-    wire.lose_answer(INSERT)
+def test_a_use_whose_commit_was_cut_off_after_it_happened_is_answered(store: PostgresStore, wire: Proxy, insert: bytes) -> None:
+    wire.lose_answer(insert)
     one, two = Note("one"), Note("two")
     assert kept_after(store, one) == ["0 one ok"]
     assert one.told == [None]
@@ -67,11 +77,11 @@ def test_a_use_whose_commit_was_cut_off_after_it_happened_is_answered(store: Pos
 
 @pytest.mark.requirement("P1", "R6")
 def test_what_is_found_after_a_lost_commit_is_believed_only_once_a_standby_has_it(
-    store: PostgresStore, wire: Proxy, monkeypatch: pytest.MonkeyPatch
+    store: PostgresStore, wire: Proxy, insert: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A primary that crashed while a commit waited for its standby shows the row afterwards, though it may still be lost."""
     monkeypatch.setattr(postgres, "_CONFIRM", "DO $$BEGIN RAISE WARNING 'canceling wait for synchronous replication'; END$$")
-    wire.lose_answer(INSERT)
+    wire.lose_answer(insert)
     one = Note("one")
     kept_after(store, one)
     assert [type(told) for told in one.told] == [Unavailable]
@@ -86,11 +96,11 @@ def test_a_change_whose_commit_was_cut_off_after_it_happened_is_answered(store: 
 
 
 @pytest.mark.requirement("P1", "R6")
-@pytest.mark.parametrize(("part", "act"), [(INSERT, None), (COMMIT, remember("a", b"1"))], ids=["use", "change"])
+@pytest.mark.parametrize(("part", "act"), [(b"", None), (COMMIT, remember("a", b"1"))], ids=["use", "change"])
 def test_what_never_arrived_is_told_as_unknown_and_is_not_there(
-    store: PostgresStore, wire: Proxy, part: bytes, act: Callable[[Connection], object] | None
+    store: PostgresStore, wire: Proxy, insert: bytes, part: bytes, act: Callable[[Connection], object] | None
 ) -> None:
-    wire.lose_request(part)
+    wire.lose_request(part or insert)
     one, two = Note("one", act=act), Note("two")
     kept_after(store, one)
     assert [type(told) for told in one.told] == [Unavailable]
@@ -100,9 +110,9 @@ def test_what_never_arrived_is_told_as_unknown_and_is_not_there(
 
 @pytest.mark.requirement("P1", "R6")
 def test_a_commit_that_arrives_after_it_was_told_as_unknown_is_kept_once_and_the_next_goes_on_after_it(
-    store: PostgresStore, wire: Proxy
+    store: PostgresStore, wire: Proxy, insert: bytes
 ) -> None:
-    wire.hold(INSERT)
+    wire.hold(insert)
     late, two = Note("late"), Note("two")
     kept_after(store, late)
     assert [type(told) for told in late.told] == [Unavailable]
@@ -115,8 +125,8 @@ def test_a_commit_that_arrives_after_it_was_told_as_unknown_is_kept_once_and_the
 
 
 @pytest.mark.requirement("P1", "R6")
-def test_a_late_commit_that_comes_first_takes_its_number(store: PostgresStore, wire: Proxy) -> None:
-    wire.hold(INSERT)
+def test_a_late_commit_that_comes_first_takes_its_number(store: PostgresStore, wire: Proxy, insert: bytes) -> None:
+    wire.hold(insert)
     late, two = Note("late"), Note("two")
     kept_after(store, late)
     wire.release()

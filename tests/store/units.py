@@ -40,14 +40,19 @@ class Note:
     rests_on: tuple[str, ...] = ()
     began_again: int = 0
     changes: bool = field(init=False)
+    asks: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.changes = self.act is not None
+        self.changes = self.asks = self.act is not None
 
     def change(self, transaction: Connection, first: int) -> list[bytes]:
         self.first = first
         if self.act is not None:
             self.act(transaction)
+        return self._leaves("ok", first)
+
+    def keep(self, first: int) -> list[bytes]:
+        self.first = first
         return self._leaves("ok", first)
 
     def refused(self, error: Exception, first: int) -> list[bytes]:

@@ -27,7 +27,7 @@ from keyclave.app.settling import settle
 from keyclave.app.sibling import Sibling
 from keyclave.app.stores import AnyStore
 from keyclave.app.unsealing import ask_peers, peers_context
-from keyclave.app.wiring import build, keep_seen, keep_tidy, loop_hooks, mark_time
+from keyclave.app.wiring import build, keep_seen, keep_tidy, mark_time
 from keyclave.console import application as console
 from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import Unavailable
@@ -107,11 +107,10 @@ def _only_server(home: Path) -> IO[bytes]:
 
 
 async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
-    later, on_loop = loop_hooks()
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="keyclave") as workers:
         shared = part is not None
         first = part is None or part.first
-        desk, store = build(config, home, workers=workers, later=later, on_loop=on_loop, shared=shared, first=first)
+        desk, store = build(config, home, workers=workers, loop=asyncio.get_running_loop(), shared=shared, first=first)
         context = peers_context(config.nodes, home)
         refusals = Refusals(desk)
         listeners = _listeners(config, home, desk, refusals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,18 +40,15 @@ def open_store(
     home: Path,
     module: CryptoModule,
     *,
-    later: Callable[[Callable[[], None]], object] | None = None,
-    on_loop: Callable[..., object] | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
     shared: bool = False,
 ) -> AnyStore:
     """Open the store that the configuration names."""
     if not config.store.url:
-        return SqliteStore(home / config.database, later=later, shared=shared)
+        return SqliteStore(home / config.database, later=loop.call_soon if loop else None, shared=shared)
     address = address_of(config.store, home, development=config.development)
     node = module.random(_NODE_BYTES).hex()
-    return PostgresStore(
-        address, node, later=later, on_loop=on_loop, development=config.development, cluster=config.store.cluster
-    )
+    return PostgresStore(address, node, loop=loop, development=config.development, cluster=config.store.cluster)
 
 
 def address_of(section: StoreSection, home: Path, *, development: bool) -> Address:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -58,17 +57,16 @@ def build(
     home: Path,
     *,
     workers: Executor,
-    later: Callable[[Callable[[], None]], object] | None = None,
-    on_loop: Callable[..., object] | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
     shared: bool = False,
     first: bool = True,
 ) -> tuple[Desk, AnyStore]:
-    """Wire a desk over the home's database. Without a loop (`later`, `on_loop`) the caller flushes.
+    """Wire a desk over the home's database. Without a `loop` to run on the caller flushes.
 
     `shared` says that other processes serve the same home; `first`, that none did before: then a development root opens itself.
     """
     module = new_module()
-    store = open_store(config, home, module, later=later, on_loop=on_loop, shared=shared)
+    store = open_store(config, home, module, loop=loop, shared=shared)
     clock = SystemClock(_latest_time(store))
     vault = read_vault(store, module, clock, development=config.development)
     log = Log(store, clock, config.log.origin, _vkeys(store))
@@ -82,7 +80,7 @@ def build(
         keyring=Keyring(store, module, config.policy.message_limit),
         plain_context=frozenset(config.policy.plain_context),
         workers=workers,
-        on_loop=on_loop or (lambda fn, *args: fn(*args)),
+        on_loop=loop.call_soon_threadsafe if loop else lambda fn, *args: fn(*args),
         development=config.development,
         destruction_days=config.policy.destruction_days,
         revisions=Revisions(store, OPERATIONS),
@@ -158,9 +156,3 @@ def _open_development_root(desk: Desk, home: Path) -> None:
     with slot_from(bytearray(path.read_bytes())) as recovery:
         desk.vault.open_with(recovery)
     open_house(desk)
-
-
-def loop_hooks() -> tuple[Callable[[Callable[[], None]], object], Callable[..., object]]:
-    """Return how to run something on the next turn of the running loop, and how to get there from another thread."""
-    loop = asyncio.get_running_loop()
-    return loop.call_soon, loop.call_soon_threadsafe

@@ -153,19 +153,32 @@ class Attempt:
         self.events += sum(inner.events for inner in self.inner)
 
     # ---- the unit -----------------------------------------------------------------------------------------------------
+    @property
+    def asks(self) -> bool:
+        """Whether the transaction is needed: for a change, or to account for uses."""
+        return self.change_fn is not None or self.reservations is not None
+
     def change(self, transaction: Connection, first: int) -> list[bytes]:
         """Make the change, if there is one, and return the events. A second try starts from what the verb worked out."""
         if self.change_fn is not None:
             self._begin_try()
+        self._number(first)
+        self.reserve(transaction)
+        if self.change_fn is not None:
+            self.desk.make_change(self, transaction)
+        return self.leaves(first, self.outcome if self.error is None else self.error.code)
+
+    def keep(self, first: int) -> list[bytes]:
+        """Return the events of what changes nothing."""
+        self._number(first)
+        return self.leaves(first, self.outcome if self.error is None else self.error.code)
+
+    def _number(self, first: int) -> None:
         self.event = event_id(self.desk.store.node, first)
         number = first + self.events - sum(inner.events for inner in self.inner)
         for inner in self.inner:
             inner.event = event_id(self.desk.store.node, number)
             number += inner.events
-        self.reserve(transaction)
-        if self.change_fn is not None:
-            self.desk.make_change(self, transaction)
-        return self.leaves(first, self.outcome if self.error is None else self.error.code)
 
     def _begin_try(self) -> None:
         """Put back what an earlier try of the transaction left, here and in the items; the first one keeps what is there."""

@@ -25,6 +25,11 @@ class Unit(Protocol):
     events: int  # how many events it will leave: known before it runs, so that the next unit's numbers are known too
     changes: bool  # whether `change` may be refused, and so needs a savepoint
 
+    @property
+    def asks(self) -> bool:
+        """Whether `change` needs the transaction at all; if not, `keep` does the same without one."""
+        ...
+
     def change(self, transaction: Connection, first: int) -> Leaves:
         """Make the change and return the encoded events, numbered from `first`.
 
@@ -32,6 +37,10 @@ class Unit(Protocol):
         Runs inside a savepoint when `changes`. A store that has to try its transaction again calls it again: it must have no
         effect outside the transaction that a second run would not replace.
         """
+        ...
+
+    def keep(self, first: int) -> Leaves:
+        """Where it asks nothing: return the encoded events, numbered from `first`. Like `change` it may be called again."""
         ...
 
     def touched(self) -> Names:

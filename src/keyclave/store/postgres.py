@@ -1,15 +1,18 @@
-"""The store of many nodes: PostgreSQL, written by one thread of each process, with group commit.
+"""The store of many nodes: PostgreSQL, written by one process's loop and its writing thread, with group commit.
 
-Life of a group. Units wait in `_queue`; the writing thread takes all that wait whenever it is free, so a crowd shares a commit
-and a lone request does not wait for company. The event loop never waits for the database.
+Life of a group. Units wait until the group before them is decided; so a crowd shares a commit and a lone request does not wait
+for company. The event loop never waits for the database.
 
-    uses        INSERT INTO journal          one statement, one commit: all events of the group, numbered by this node itself
-    changes     BEGIN SERIALIZABLE; LOCK     one node at a time: what would fail to serialize waits instead
+    events      INSERT INTO journal          sent and answered on the loop (`Lane`): one statement, which is its own commit
+    the rest    BEGIN SERIALIZABLE; LOCK     by the thread. One node at a time: what would fail to serialize waits instead
                 each change                  inside a savepoint: a refusal undoes itself and leaves its refusal event instead
                 INSERT INTO journal
                 what changed, and NOTIFY     the other nodes drop it from memory
                 COMMIT                       tried again, a bounded number of times, where it stood in another one's way
     done        on the loop, in the order of the journal
+
+One group is under way at any time, for this node numbers its events itself and leaves no gap. Events and the rest take turns, so
+neither starves. What goes wrong with the loop's own statement is handed to the thread, which tries again, or finds out.
 
 A connection that is lost in a commit leaves open whether it happened. The journal says so: its row (node, first) is there with
 the same bytes, or not. What is not there is told as unknown, and a late arrival of it is met by the next row of the same number,
@@ -20,6 +23,8 @@ A commit that the server reports with a warning did not wait for its standby (so
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import random
 import threading
@@ -40,6 +45,7 @@ from keyclave.store.interface import Names, Unit
 from keyclave.store.pg import checks, faults, texts
 from keyclave.store.pg.address import Address
 from keyclave.store.pg.connections import Connections, driver_of, is_lost
+from keyclave.store.pg.lane import Lane, Unconfirmed
 
 T = TypeVar("T")
 
@@ -47,6 +53,7 @@ logger = logging.getLogger("keyclave.store")
 
 GROUP = 512  # units of one commit, at most
 TRIES = 20  # of a transaction that stands in another one's way
+HASTY = 3  # of them without waiting for those that change something
 READ_SECONDS = 3.0
 WRITE_SECONDS = 6.0  # of one group; the server's own time-outs come first where it is alive
 RESOLVE_SECONDS = 3.0  # to find out whether a commit happened whose connection was lost
@@ -81,30 +88,32 @@ class PostgresStore:
         address: Address,
         node: str,
         *,
-        later: Callable[[Callable[[], None]], object] | None = None,
-        on_loop: Callable[..., object] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
         development: bool = False,
         cluster: str | None = None,
     ) -> None:
-        """Connect as `node`, a name that no process had before. `later` and `on_loop` reach the event loop, from it and from
-        other threads; without them nothing is answered but by `flush`. `cluster` is whose database it has to be.
+        """Connect as `node`, a name that no process had before. `loop` is where units come from and are told; without it nothing
+        is answered but by `flush`. `cluster` is whose database it has to be.
         """
         self.node = node
-        self._later, self._on_loop = later, on_loop
+        self._loop = loop
         self._mutex = threading.Condition()
-        self._queue: list[Unit] = []
+        self._events: deque[Unit] = deque()  # what waits, and asks nothing of the database
+        self._rest: deque[Unit] = deque()  # what waits, and needs a transaction
         self._ahead = 0  # events of units that are not decided yet
-        self._working = False
+        self._under_way = False  # whether a group is: the loop's own, as all that is above
+        self._task: tuple[list[Unit], _Unknown | None] | None = None  # what the thread is to decide
+        self._decided: list[tuple[Unit, Exception | None]] | None = None  # and what became of it
         self._ending = False
         self._woken = False
-        self._told: deque[tuple[Unit, Exception | None]] = deque()
-        self._first = 0  # the number of the next event in the journal; the writing thread's own
+        self._refused: deque[Unit] = deque()
+        self._first = 0  # the number of the next event in the journal; whose turn it is may touch it
         self._unsure = False  # whether it has to be read again
         self.waiting_tiles: dict[tuple[int, int], bytes] = _Untold()
         self.follow: Callable[[int, list[bytes]], None] = lambda first, entries: None
         self.apply: Callable[[Names], None] = lambda names: None
         self._followed = self._applied = 0
-        self._connections = Connections(address)
+        self._connections = Connections(address, loop)
         self.address = address
         try:
             with self._connections.lend(READ_SECONDS) as conn, self._connections.lend(READ_SECONDS) as other:
@@ -161,8 +170,7 @@ class PostgresStore:
     @property
     def next_event(self) -> int:
         """The number that this node's next event will get."""
-        with self._mutex:
-            return self._first + self._ahead
+        return self._first + self._ahead
 
     def placed(self) -> int:
         """Return how many events have a place in the log."""
@@ -185,56 +193,122 @@ class PostgresStore:
 
     # ---- writing ----------------------------------------------------------------------------------------------------------
     def enqueue(self, unit: Unit) -> int:
-        """Take a unit into the next group; return the number its first event will have, unless something fails before."""
+        """Take a unit into the next group; return the number its first event will have, unless others go before it."""
         if self._connections.gone:
-            self._told.append((unit, faults.gone()))
-            self._soon(self._deliver)
+            self._refused.append(unit)
+            self._soon(self._refuse)
             return self._first
-        with self._mutex:
-            first = self._first + self._ahead
-            self._ahead += unit.events
-            self._queue.append(unit)
+        first = self.next_event
+        self._ahead += unit.events
+        (self._rest if unit.asks else self._events).append(unit)
         if not self._woken:
             self._woken = True
             self._soon(self._wake)
         return first
 
     def _soon(self, fn: Callable[[], None]) -> None:
-        if self._later is not None:
-            self._later(fn)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon(fn)
 
     def _wake(self) -> None:
         """At the end of a turn of the loop: what came in together goes together."""
         self._woken = False
+        self._depart(self._events or self._rest)
+
+    def _depart(self, waiting: deque[Unit]) -> None:
+        """Let a group of what waits go, unless one is under way."""
+        if self._under_way or not waiting:
+            return
+        self._under_way = True
+        group = [waiting.popleft() for _ in range(min(GROUP, len(waiting)))]
+        lane = self._connections.lane() if waiting is self._events and not self._unsure else None
+        if lane is None or not self._fly(lane, group):
+            self._hand(group)
+
+    def _fly(self, lane: Lane, group: list[Unit]) -> bool:
+        """Send events on the loop's own connection; False if they cannot even be written down."""
+        leaves: list[bytes] = []
+        try:
+            for unit in group:
+                leaves += unit.keep(self._first + len(leaves))
+        except Exception:
+            logger.exception("events could not be written down")
+            return False
+        packed = pack(leaves)
+        row = _Unknown(self._first, packed, len(leaves))
+
+        def told(fault: psycopg.Error | None, lost: bool) -> None:
+            if fault is None:
+                self._first += row.count
+                self._settle([(unit, None) for unit in group], self._rest or self._events)
+                return
+            self._unsure = True
+            if isinstance(fault, Unconfirmed):
+                logger.error("the database committed with a warning: %s", fault)
+                self._settle([(unit, faults.unavailable()) for unit in group], self._rest or self._events)
+                return
+            if faults.state_of(fault) == faults.READ_ONLY:
+                self._connections.lose()
+            self._hand(group, row if lost else None)
+
+        lane.keep(self.node, self._first, len(leaves), packed, WRITE_SECONDS, told)
+        return True
+
+    def _hand(self, group: list[Unit], open_end: _Unknown | None = None) -> None:
+        """Give a group to the thread; perhaps with the row that was sent for it and may be there."""
         with self._mutex:
+            self._task = group, open_end
             self._mutex.notify_all()
+
+    def _take(self) -> None:
+        """On the loop: the thread has decided."""
+        with self._mutex:
+            decided, self._decided = self._decided, None
+        if decided is not None:
+            self._settle(decided, self._events or self._rest)
+
+    def _settle(self, decided: list[tuple[Unit, Exception | None]], waiting: deque[Unit]) -> None:
+        """A group is decided: let the next one go, and tell the units of this one, in order, while the database works."""
+        self._ahead -= sum(unit.events for unit, _ in decided)
+        self._under_way = False
+        self._depart(waiting)
+        for unit, failure in decided:
+            self._tell(unit, failure)
+
+    def _refuse(self) -> None:
+        """On the loop: tell those that came while the database was known to be gone."""
+        while self._refused:
+            self._tell(self._refused.popleft(), faults.gone())
+
+    @staticmethod
+    def _tell(unit: Unit, failure: Exception | None) -> None:
+        try:
+            unit.done(failure)
+        except Exception:  # a caller whose connection is in ruins must not keep the others from their answers
+            logger.exception("an answer could not be given")
 
     def flush(self) -> None:
         """Wait until everything that waits is decided, and tell it."""
         self._woken = False
         deadline = time.monotonic() + FLUSH_SECONDS
-        with self._mutex:
-            self._mutex.notify_all()
-            while self._queue or self._working:
-                if not self._mutex.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
-                    raise faults.unavailable()
-        self._deliver()
-
-    def _deliver(self) -> None:
-        """On the loop: tell each unit what became of it, in order."""
-        while self._told:
-            unit, failure = self._told.popleft()
-            try:
-                unit.done(failure)
-            except Exception:  # a caller whose connection is in ruins must not keep the others from their answers
-                logger.exception("an answer could not be given")
+        self._refuse()
+        while self._under_way or self._events or self._rest:
+            self._depart(self._events or self._rest)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise faults.unavailable()
+            if not self._connections.finish(left):
+                with self._mutex:
+                    self._mutex.wait_for(lambda: self._decided is not None, left)
+                self._take()
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` in a transaction of its own, from any thread, for what leaves no event. It may be run more than once."""
-        for pause in _pauses():
+        for number, pause in enumerate(_pauses()):
+            begin = _BEGIN_WRITE if number < HASTY else _BEGIN  # who lost several times takes its turn
             try:
                 with self._connections.lend(WRITE_SECONDS) as conn:
-                    return self._inside(conn, _BEGIN_WRITE, fn)
+                    return self._inside(conn, begin, fn)
             except faults.FAULTS as fault:
                 if pause is None or not faults.worth_another_try(fault):
                     raise faults.unavailable(fault) from fault
@@ -245,38 +319,37 @@ class PostgresStore:
     def _run(self) -> None:
         while True:
             with self._mutex:
-                self._working = False
-                self._mutex.notify_all()
-                while not self._queue and not self._ending:
-                    self._mutex.wait()
-                if not self._queue:
+                self._mutex.wait_for(lambda: self._task is not None or self._ending)
+                if self._task is None:
                     return
-                group, self._queue = self._queue[:GROUP], self._queue[GROUP:]
-                self._working = True
+                (group, open_end), self._task = self._task, None
+            decided: list[tuple[Unit, Exception | None]] = []
             for part in ([u for u in group if not u.changes], [u for u in group if u.changes]):
                 if part:
-                    self._decide(part)
+                    failure = self._decide(part, open_end)
+                    decided += [(unit, failure) for unit in part]
             with self._mutex:
-                self._ahead -= sum(unit.events for unit in group)
-            if self._on_loop is not None:
-                try:
-                    self._on_loop(self._deliver)
-                except RuntimeError:  # the loop has ended: what is left is told by `close`
-                    logger.debug("nobody is left to be told")
+                self._decided = decided
+                self._mutex.notify_all()
+            if self._loop is not None:
+                with contextlib.suppress(RuntimeError):  # the loop has ended: what is left is told by `close`
+                    self._loop.call_soon_threadsafe(self._take)
 
-    def _decide(self, part: list[Unit]) -> None:
-        failure: Exception | None = None
+    def _decide(self, part: list[Unit], open_end: _Unknown | None) -> Exception | None:
         try:
-            self._keep(part)
+            if open_end is None:
+                self._keep(part)
+            else:
+                self._resolve(open_end)
         except KeyclaveError as fault:
-            failure = fault
+            return fault
         except faults.FAULTS as fault:
             logger.error("commit failed: %s", fault)
-            failure = faults.unavailable(fault)
+            return faults.unavailable(fault)
         except Exception:
             logger.exception("commit failed")
-            failure = Broken("the commit failed", "see the server's log")
-        self._told.extend((unit, failure) for unit in part)
+            return Broken("the commit failed", "see the server's log")
+        return None
 
     def _keep(self, part: list[Unit]) -> None:
         """Make the part durable, or raise: then nothing of it happened, or it is not known."""
@@ -454,7 +527,6 @@ class PostgresStore:
                 self._ending = True
                 self._mutex.notify_all()
             self._thread.join(FLUSH_SECONDS)
-            self._deliver()
             self._connections.close()
 
 
@@ -463,7 +535,7 @@ class _Unknown(Exception):
 
     def __init__(self, first: int, packed: bytes, count: int) -> None:
         super().__init__(f"events {first} to {first + count - 1}")
-        self.first, self.packed = first, packed
+        self.first, self.packed, self.count = first, packed, count
 
 
 def _durably(driver: psycopg.Connection[Any], statement: str, parameters: Sequence[object] | None) -> None:

@@ -18,7 +18,7 @@ from keyclave.store.entries import unpack
 from keyclave.store.log_rows import keep_checkpoint, keep_tiles
 from keyclave.store.nodes import hold_lease
 
-ROWS = 128  # of one journal, read at a time
+ROWS = 512  # of one journal, read at a time
 _j = t.journal.c
 _BACKLOG = text(  # each journal is found by one step in the index, however long they are
     """
@@ -42,6 +42,10 @@ _KEPT = (
     .where(_j.node == bindparam("node"), _j.first <= bindparam("number"))
     .order_by(_j.first.desc())
     .limit(1)
+)
+_PLACE = text(  # one statement however many they are: the guards see its rows one after the other all the same
+    "INSERT INTO segments (first, count, node, node_first) SELECT * FROM "
+    "unnest(CAST(:first AS bigint[]), CAST(:count AS integer[]), CAST(:node AS text[]), CAST(:node_first AS bigint[]))"
 )
 _PLACED = (
     select(s.segments.c.node_first + s.segments.c.count)
@@ -111,8 +115,11 @@ def place(
 
     `lease` is (name, holder, fence, microseconds). It is asked last, so its row is locked for no longer than the commit takes.
     """
-    rows = [{"first": a, "count": b, "entries": None, "node": c, "node_first": d} for a, b, c, d in places]
-    conn.execute(s.segments.insert(), rows)
+    names = "first", "count", "node", "node_first"
+    if conn.dialect.name == "sqlite":
+        conn.execute(s.segments.insert(), [dict(zip(names, row, strict=True)) for row in places])
+    else:
+        conn.execute(_PLACE, dict(zip(names, map(list, zip(*places, strict=True)), strict=True)))
     keep_tiles(conn, tiles)
     if not hold_lease(conn, *lease):
         raise LostLease

@@ -12,6 +12,7 @@ After any fault the sequencer is thrown away, and the next one begins from what 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
@@ -47,6 +48,7 @@ class Sequencer:
         self._placed: dict[str, int] = {}
         self._backlog: dict[str, int] = {}
         self._looked = float("-inf")
+        self.behind = False  # whether more waits than one look takes
         self._tree = Tree.restore(log_rows.last_tile(conn) * WIDTH, lambda *at: rebuilt(self._stored, *at))
         head = places.head(conn)
         while self._tree.size < head:
@@ -77,6 +79,8 @@ class Sequencer:
         """Place what is there and has no place yet; return how many events that were."""
         conn = self._conn
         rows = [Row(*row[:3], at=_date(row[3]), entries=row[3]) for row in sequence.read_unplaced(conn, self._journals())]
+        read = Counter(row.node for row in rows)
+        self.behind = max(read.values(), default=0) >= sequence.ROWS
         if not rows:
             return 0
         ordered = in_order(rows, self._placed)

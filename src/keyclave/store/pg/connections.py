@@ -7,6 +7,7 @@ got through again and replaced what was lost.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import queue
@@ -25,6 +26,7 @@ from keyclave.core.errors import KeyclaveError, Unavailable
 from keyclave.store.pg import faults, texts
 from keyclave.store.pg.address import Address
 from keyclave.store.pg.deadlines import Deadlines
+from keyclave.store.pg.lane import Lane
 
 logger = logging.getLogger("keyclave.store")
 
@@ -73,7 +75,8 @@ def is_dead(conn: Connection) -> bool:
 class Connections:
     """See the module."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Connect; where there is an event loop, with a connection of its own for that."""
         self.address = address
         self.deadlines = Deadlines()
         self.gone = False
@@ -88,6 +91,9 @@ class Connections:
         self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()
         self._missing = READERS  # readers to be made anew
         self._writer: Connection | None = None
+        self._loop = loop
+        self._lane: Lane | None = None
+        self._left: list[Lane] = []  # lanes that others have replaced; the loop closes them
         try:
             self._fill()
         except faults.FAULTS as fault:
@@ -101,6 +107,8 @@ class Connections:
         if self._writer is None:
             self._writer = open_connection(self._engine)
             driver_of(self._writer).execute(_HOLD_NO_LONGER)
+        if self._loop is not None and self._lane is None:
+            self._lane = Lane(open_connection(self._engine), self._loop, self.deadlines, self.lose)
         while self._missing:
             self._readers.put(open_connection(self._engine))
             self._missing -= 1
@@ -126,6 +134,9 @@ class Connections:
         with self._lock:
             lost, self._lost = self._lost, []
             self._wanted.clear()
+        if self._lane is not None:  # cannot be asked from here, and may be lost with the others
+            self._left.append(self._lane)
+            self._lane = None
         for conn in lost:
             if conn is self._writer:
                 self._writer = None
@@ -169,13 +180,14 @@ class Connections:
         with self.deadlines.within(_PROVE_SECONDS, driver_of(conn)):
             driver_of(conn).execute("SELECT 1")
 
-    def lose(self, conn: Connection) -> None:
-        """Give up a lost connection: from now on the database is gone, until the keeper gets through."""
+    def lose(self, conn: Connection | None = None) -> None:
+        """Give up a lost connection: from now on the database is gone, until the keeper gets through. None: the loop's own."""
         with self._lock:
             self.gone = True
             self._here.clear()
             self._losses += 1
-            self._lost.append(conn)
+            if conn is not None:
+                self._lost.append(conn)
             self._wanted.set()
 
     def wait(self, seconds: float) -> bool:
@@ -189,6 +201,21 @@ class Connections:
         if self.gone or writer is None:
             raise faults.gone()
         return writer
+
+    def lane(self) -> Lane | None:
+        """Return the loop's connection, if the database is here. Only on the loop."""
+        while self._left and not self._left[-1].busy:
+            self._left.pop().close()
+        lane = self._lane
+        return None if self.gone or lane is None or lane.busy or lane.stranded else lane
+
+    def finish(self, seconds: float) -> bool:
+        """Wait, on the loop's own thread, for what is on its way on its connection; False if nothing is."""
+        for lane in (self._lane, *self._left):
+            if lane is not None and lane.busy:
+                lane.finish(seconds)
+                return True
+        return False
 
     def prove_writer(self, conn: Connection) -> None:
         """Ask the writing connection whether it leads anywhere, if another one was lost since it was last asked."""
@@ -241,6 +268,9 @@ class Connections:
         self._keeper.join()
         while not self._readers.empty():
             self._readers.get_nowait().close()
+        for lane in (*self._left, self._lane):
+            if lane is not None:
+                lane.close()
         if self._writer is not None:
             self._writer.close()
         self._engine.dispose()

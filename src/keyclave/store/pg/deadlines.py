@@ -32,16 +32,25 @@ class Deadlines:
         self._thread = threading.Thread(target=self._run, name="keyclave-deadlines", daemon=True)
         self._thread.start()
 
+    def begin(self, seconds: float, conn: psycopg.Connection[Any]) -> int:
+        """Let what begins now take so long and no longer; return the number to `end` it by."""
+        number = next(self._numbers)
+        self._waits[number] = (time.monotonic() + seconds, conn)
+        return number
+
+    def end(self, number: int) -> None:
+        """It is over."""
+        with self._lock:  # not while it is being shut down: its number may be another file's a moment later
+            self._waits.pop(number, None)
+
     @contextmanager
     def within(self, seconds: float, conn: psycopg.Connection[Any]) -> Iterator[None]:
         """Let what is done inside take so long and no longer."""
-        number = next(self._numbers)
-        self._waits[number] = (time.monotonic() + seconds, conn)
+        number = self.begin(seconds, conn)
         try:
             yield
         finally:
-            with self._lock:  # not while it is being shut down: its number may be another file's a moment later
-                self._waits.pop(number, None)
+            self.end(number)
 
     def _run(self) -> None:
         while not self._end.wait(_LOOK):
