@@ -32,14 +32,18 @@ class KeyLife(Calls):
         cryptoperiod: Mapping[str, int] | None = None,
         rotation: Mapping[str, Any] | None = None,
         activate: bool = True,
+        stale_ok: bool = False,
         dry_run: bool = False,
         idempotency_key: str | None = None,
     ) -> views.KeyView:
-        """Create a key; `cryptoperiod` is {"protect_days", "process_days"}, `rotation` {"every_days", "reason"}."""
+        """Create a key; `cryptoperiod` is {"protect_days", "process_days"}, `rotation` {"every_days", "reason"}.
+
+        `stale_ok`: nodes that are cut off from the database may go on decrypting with it for a while.
+        """
         body = {
             "name": name, "spec": spec, "purpose": purpose, "owner": owner, "environment": environment,
             "classification": classification, "tags": tags, "cryptoperiod": cryptoperiod, "rotation": rotation,
-            "activate": activate,
+            "activate": activate, **({"stale_ok": True} if stale_ok else {}),
         }  # fmt: skip
         return decode(views.KeyView, self._change("POST", "/v1/keys", body, dry_run=dry_run, idempotency_key=idempotency_key))
 
@@ -55,7 +59,10 @@ class KeyLife(Calls):
     def update_key(
         self, key: str, *, if_match: int | None = None, dry_run: bool = False, idempotency_key: str | None = None, **changes: Any
     ) -> views.KeyView:
-        """Change owner, environment, classification, tags, cryptoperiod or rotation; `if_match` is the `rev` that was read."""
+        """Change owner, environment, classification, tags, cryptoperiod, rotation or stale_ok.
+
+        `if_match` is the `rev` that was read. A cryptoperiod and stale_ok=True need a `reason`.
+        """
         how = {"dry_run": dry_run, "idempotency_key": idempotency_key, "if_match": if_match}
         return decode(views.KeyView, self._change("PATCH", _key(key), changes, **how))
 

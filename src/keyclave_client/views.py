@@ -52,6 +52,7 @@ class KeyView:
     created_by: str | None = None
     primary: int | None = None
     rev: int | None = None
+    stale_ok: bool = False
     versions: tuple[KeyVersion, ...] = field(default=(), metadata={"each": KeyVersion})
     event: str | None = None
 

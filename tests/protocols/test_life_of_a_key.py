@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.live import Live, launch
+from tests.protocols.test_record import events
 
 PLAIN = base64.b64encode(b"record").decode()
 
@@ -39,6 +40,7 @@ def test_a_key_is_born_described(live: Live) -> None:
     assert [v["state"] for v in key["versions"]] == ["pre-active"]
     for name in ("purpose", "owner", "environment", "classification", "cryptoperiod", "rotation", "location", "tags"):
         assert name in key
+    assert key["stale_ok"] is False
     app = live.token(["encrypt"], ["born"])
     refused = use(live, "born", app)
     assert (refused.status_code, refused.json()["code"]) == (409, "wrong_state")
@@ -165,6 +167,24 @@ def test_another_cryptoperiod_needs_a_reason(live: Live) -> None:
     assert live.request("PATCH", "/v1/keys/period", "custodian", json=body).json()["cryptoperiod"]["protect_days"] == 30
     body["cryptoperiod"] = {"protect_days": 60, "process_days": 30}
     assert live.request("PATCH", "/v1/keys/period", "custodian", json=body).json()["code"] == "malformed"
+
+
+@pytest.mark.requirement("P4", "R13", "R15")
+def test_stale_use_is_allowed_for_a_reason_and_is_recorded(live: Live) -> None:
+    live.create_key("firm")
+    where = ("PATCH", "/v1/keys/firm")
+    assert live.request(*where, "custodian", json={"stale_ok": True}).json()["code"] == "malformed"
+    assert live.request(*where, "operator", json={"stale_ok": True, "reason": "x"}).status_code == 403
+    allowed = live.request(*where, "custodian", json={"stale_ok": True, "reason": "ward 4 reads through a failover"})
+    assert allowed.json()["stale_ok"] is True
+    event = next(one for one in events(live, operation="key-update") if one["id"] == allowed.json()["event"])
+    assert event["detail"] == {"fields": "stale_ok", "stale_ok": 1}
+    assert event["reason"] == "ward 4 reads through a failover"
+    assert live.get("/v1/keys/firm", "auditor").json()["stale_ok"] is True
+    assert live.request(*where, "custodian", json={"stale_ok": False}).json()["stale_ok"] is False
+    assert live.create_key("allowed-from-birth", stale_ok=True)["stale_ok"] is True
+    signing = {"name": "signer", "owner": "o", "spec": "ecdsa-p256", "purpose": "sign", "stale_ok": True}
+    assert live.post("/v1/keys", "custodian", signing).json()["code"] == "malformed"
 
 
 @pytest.mark.requirement("R37", "R13")

@@ -158,6 +158,7 @@ def test_a_key_has_one_primary_version(rows: sqlite3.Connection) -> None:
         ("key_versions", {**VERSION, "key_id": "key_of_nobody"}),
         ("keys", {**KEY, "id": "key_b"}),
         ("keys", {**KEY, "id": "key_b", "name": "b", "rev": 0}),
+        ("keys", {**KEY, "id": "key_b", "name": "b", "stale": "perhaps"}),
         ("keys", {**KEY, "id": "key_b", "name": "b", "tenant": "nobody"}),
         ("keys", {**KEY, "id": "key_b", "name": "b", "owner": None}),
         ("principals", {"tenant": "t", "name": "p", "role": "custodian", "created_at": 1}),
@@ -180,6 +181,16 @@ def test_a_row_that_breaks_a_rule_is_not_taken(rows: sqlite3.Connection, table: 
     with pytest.raises(sqlite3.IntegrityError):
         insert(rows, table, **row)
     assert rows.execute(f"SELECT count(*) FROM {table}").fetchone() == count
+
+
+@pytest.mark.requirement("P4")
+def test_that_stale_use_was_allowed_once_is_not_forgotten(rows: sqlite3.Connection) -> None:
+    assert rows.execute("SELECT stale FROM keys").fetchone() == ("never",)
+    for stale in ("allowed", "ended", "allowed", "ended"):
+        rows.execute("UPDATE keys SET stale = ?", (stale,))
+        with pytest.raises(sqlite3.IntegrityError, match="is not forgotten"):
+            rows.execute("UPDATE keys SET stale = 'never'")
+    assert rows.execute("SELECT stale FROM keys").fetchone() == ("ended",)
 
 
 # ---- the file and its schema ----------------------------------------------------------------------------------------------

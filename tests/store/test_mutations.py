@@ -78,6 +78,7 @@ def _tests_of(guard: Guard, database: Database) -> list[Case]:
         "key_versions": [
             lambda rows, gone=gone: on_postgres.test_a_destroyed_version_stays_destroyed(rows, gone) for gone in GONE
         ],  # type: ignore[misc]
+        "keys": [on_postgres.test_that_stale_use_was_allowed_once_is_not_forgotten],
         "approvals": [on_postgres.test_what_was_asked_for_stays_as_asked_ends_once_and_is_signed_by_others],
         "approval_signatures": [on_postgres.test_what_was_asked_for_stays_as_asked_ends_once_and_is_signed_by_others],
         "segments": [lambda rows: on_postgres.test_neither_the_log_nor_a_journal_has_a_gap(rows, 5)],
@@ -153,6 +154,8 @@ def _sqlite_tests(trigger: str) -> list[Callable[[Any], object]]:
         return [lambda rows: on_sqlite.test_a_segment_that_leaves_a_gap_or_overlaps_is_not_taken(rows, 5)]
     if trigger == "key_versions_stay_gone":
         return [lambda rows, gone=gone: on_sqlite.test_a_destroyed_version_stays_destroyed(rows, gone) for gone in GONE]  # type: ignore[misc]
+    if trigger == "keys_remember_stale":
+        return [on_sqlite.test_that_stale_use_was_allowed_once_is_not_forgotten]
     if not found:
         return [lambda rows: on_sqlite.test_history_is_not_deleted(rows, table, "DELETE FROM {}")]
     return found
@@ -162,7 +165,7 @@ SQLITE_TRIGGERS = [
     f"{table}_no_{verb}" for table in ("segments", "log_tiles", "checkpoints") for verb in ("update", "delete")
 ] + [
     *(f"{table}_no_delete" for table in ("keys", "key_versions", "credentials", "principals", "tenants")),
-    "segments_no_gap", "key_versions_stay_gone",
+    "segments_no_gap", "key_versions_stay_gone", "keys_remember_stale",
 ]  # fmt: skip
 
 

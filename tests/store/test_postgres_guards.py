@@ -122,6 +122,15 @@ def test_what_a_node_kept_has_one_place(rows: Raw) -> None:
         insert(rows, "segments", first=1, count=1, node="0badcafe", node_first=0)
 
 
+@pytest.mark.requirement("P4")
+def test_that_stale_use_was_allowed_once_is_not_forgotten(rows: Raw) -> None:
+    for stale in ("allowed", "ended", "allowed"):
+        rows.execute("UPDATE keys SET stale = %s", (stale,))
+        with pytest.raises(psycopg.errors.IntegrityConstraintViolation, match="is not forgotten"):
+            rows.execute("UPDATE keys SET stale = 'never'")
+    assert rows.execute("SELECT stale FROM keys").fetchone() == ("allowed",)
+
+
 @pytest.mark.requirement("R23")
 @pytest.mark.parametrize("gone", sorted(GONE))
 def test_a_destroyed_version_stays_destroyed(rows: Raw, gone: State) -> None:
@@ -151,6 +160,7 @@ def test_a_destroyed_version_stays_destroyed(rows: Raw, gone: State) -> None:
         ("key_versions", {**PG_VERSION, "number": 2, "is_primary": False, "activated_at": None}),
         ("keys", {**KEY, "id": "key_b"}),
         ("keys", {**KEY, "id": "key_b", "name": "b", "rev": 0}),
+        ("keys", {**KEY, "id": "key_b", "name": "b", "stale": "perhaps"}),
         ("keys", {**KEY, "id": "key_b", "name": "b", "tenant": "nobody"}),
         ("principals", {"tenant": "t", "name": "p", "role": "custodian", "created_at": 1}),
         ("principals", {"tenant": "t", "name": "q", "role": "root", "created_at": 1}),

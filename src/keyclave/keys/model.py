@@ -6,6 +6,7 @@ an answer cannot contain it by mistake.
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 import msgspec
@@ -31,6 +32,15 @@ class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     every_days: Annotated[int, Meta(ge=1, le=LONGEST_DAYS)]
     reason: Annotated[str, Meta(max_length=limits.REASON, pattern=PRINTABLE)] = ""
+
+
+class Stale(enum.StrEnum):
+    """Whether a node may decrypt with the key while it is cut off from the database (spec/nodes.md): never allowed, allowed now,
+    or allowed once. The third is not the first: a node that was cut off meanwhile may still hold the key as it was."""
+
+    NEVER = "never"
+    ALLOWED = "allowed"
+    ENDED = "ended"
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -76,7 +86,19 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     created_by: str
     primary: int | None
     rev: int
+    stale: Stale = Stale.NEVER
     versions: tuple[Version, ...] = ()
+
+    @property
+    def stale_ok(self) -> bool:
+        """Tell whether a node that is cut off from the database may decrypt with it."""
+        return self.stale is Stale.ALLOWED
+
+    def allowing_stale(self, wanted: bool) -> Stale:
+        """Return what `stale` becomes when it is allowed or not: what was allowed once is never again as if it had not been."""
+        if wanted:
+            return Stale.ALLOWED
+        return Stale.NEVER if self.stale is Stale.NEVER else Stale.ENDED
 
     def version(self, number: int) -> Version | None:
         """Return the version of that number, or None."""

@@ -18,7 +18,7 @@ from keyclave.core.ids import AFTER_TIME, RAW, by_time, to_id
 from keyclave.crypto.arena import Slot
 from keyclave.crypto.public import to_pem
 from keyclave.crypto.suites import KeySpec, Purpose
-from keyclave.keys.model import Cryptoperiod, Key, Rotation, Version
+from keyclave.keys.model import Cryptoperiod, Key, Rotation, Stale, Version
 from keyclave.keys.periods import DEFAULTS, checked
 from keyclave.keys.transitions import FIRST, Move, moved
 from keyclave.operations import imports
@@ -37,7 +37,7 @@ _SEPARATE = 512  # bytes: the RSA-4096 part of wrapped import material
 
 
 class Description(Request, kw_only=True):
-    """What is said of a key when it is made."""
+    """What is said of a key when it is made. `stale_ok`: nodes that are cut off may go on decrypting with it for a while."""
 
     name: KeyName
     spec: KeySpec = KeySpec.AES_256
@@ -49,6 +49,7 @@ class Description(Request, kw_only=True):
     cryptoperiod: Cryptoperiod | None = None
     rotation: Rotation | None = None
     activate: bool = True
+    stale_ok: bool = False
 
 
 class CreateRequest(Description, kw_only=True):
@@ -145,6 +146,12 @@ def check_fit(spec: KeySpec, purpose: Purpose) -> None:
         raise Malformed(f"{spec.value} keys are not for {purpose.value}", f"they are for: {fitting}")
 
 
+def check_stale(purpose: Purpose) -> None:
+    """Refuse stale use of a key that nothing is decrypted with in place: there is no other stale use."""
+    if purpose is not Purpose.ENCRYPT:
+        raise Malformed(f"stale_ok concerns decrypting, and a key for {purpose.value} is for nothing of the kind", "leave it out")
+
+
 def generate(desk: Desk, spec: KeySpec) -> tuple[Slot, bytes | None]:
     """Return fresh material and, for a pair, its public half."""
     if spec.symmetric:
@@ -168,6 +175,8 @@ def _keep(
     public: bytes | None,
     origin: str,
 ) -> Callable[[Connection], KeyView]:
+    if request.stale_ok:
+        check_stale(purpose)
     period = checked(request.cryptoperiod or DEFAULTS[purpose.value])
     version = Version(
         number=1, state=FIRST, origin=origin, kcv=desk.module.key_check(material), created_at=attempt.at, public=public
@@ -191,10 +200,13 @@ def _keep(
         created_by=attempt.caller.principal,
         primary=1 if request.activate else None,
         rev=1,
+        stale=Stale.ALLOWED if request.stale_ok else Stale.NEVER,
         versions=(version,),
     )
     attempt.key_id, attempt.version, attempt.touches = key.id, 1, (key.id, key.name)
     attempt.detail = {"name": key.name, "origin": origin, "purpose": key.purpose, "spec": key.spec}
+    if request.stale_ok:
+        attempt.detail["stale_ok"] = 1
     with material:
         wrapped = desk.keyring.wrap(key, 1, material)
 

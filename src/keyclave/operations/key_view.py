@@ -53,6 +53,7 @@ class KeyView(Answer, kw_only=True):
     created_by: str
     primary: int | None
     rev: int
+    stale_ok: bool
     versions: list[VersionView]
 
 
@@ -74,6 +75,7 @@ def view(key: Key) -> KeyView:
         created_by=key.created_by,
         primary=key.primary,
         rev=key.rev,
+        stale_ok=key.stale_ok,
         versions=[_version(key, v) for v in key.versions],
     )
 

@@ -10,10 +10,11 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from keyclave.core.errors import Malformed
-from keyclave.keys.model import Cryptoperiod, Rotation
+from keyclave.crypto.suites import Purpose
+from keyclave.keys.model import Cryptoperiod, Key, Rotation, Stale
 from keyclave.keys.periods import checked
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.create_key import Tags
+from keyclave.operations.create_key import Tags, check_stale
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Reason, Request, Text
 from keyclave.operations.key_view import KeyView, view
@@ -23,7 +24,7 @@ from keyclave.store import records
 
 
 class UpdateRequest(Request, kw_only=True):
-    """Only the fields that are sent change; a cryptoperiod other than before needs a reason (R27)."""
+    """Only the fields that are sent change; a cryptoperiod other than before, and allowing stale use, need a reason (R27)."""
 
     owner: Text | UnsetType = UNSET
     environment: Text | UnsetType = UNSET
@@ -31,6 +32,7 @@ class UpdateRequest(Request, kw_only=True):
     tags: Tags | UnsetType = UNSET
     cryptoperiod: Cryptoperiod | UnsetType = UNSET
     rotation: Rotation | UnsetType | None = UNSET
+    stale_ok: bool | UnsetType = UNSET
     reason: Reason = ""
 
 
@@ -49,10 +51,22 @@ def update_key(_desk: Desk, attempt: Attempt, key: LoadedKey, request: UpdateReq
             raise Malformed("another cryptoperiod needs a reason", "say which risk decision it follows")
     if "tags" in changes:
         changes["tags"] = dict(sorted(changes["tags"].items()))
-    now = msgspec.structs.replace(before, **changes)
     attempt.reason, attempt.detail = request.reason, {"fields": ",".join(sorted(changes))}
+    if request.stale_ok is not UNSET:
+        attempt.detail["stale_ok"] = int(request.stale_ok)
+        changes["stale"] = _stale(before, request, changes.pop("stale_ok"))
+    now = msgspec.structs.replace(before, **changes)
 
     def change(transaction: Connection) -> KeyView:
         return view(records.update_key(transaction, before, now))
 
     return change
+
+
+def _stale(key: Key, request: UpdateRequest, wanted: bool) -> Stale:
+    """Return what the key allows of nodes that are cut off. To allow it is a decision about a risk, so it has a reason."""
+    if wanted:
+        check_stale(Purpose(key.purpose))
+        if not request.reason:
+            raise Malformed("allowing stale use needs a reason", "say which risk decision it follows")
+    return key.allowing_stale(wanted)

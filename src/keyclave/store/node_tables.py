@@ -67,6 +67,8 @@ nodes = Table(
     Column("sealed", Boolean, nullable=False),
     Column("draining", Boolean, nullable=False),
     Column("left_at", BigInteger),
+    Column("stale", BigInteger, nullable=False, server_default="0"),  # microseconds that it may decrypt for after its lease
+    Column("spool", NODE),  # the journal that its newest spool was placed in
 )
 
 leases = Table(

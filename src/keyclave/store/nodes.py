@@ -24,7 +24,11 @@ _SINCE = (
 
 
 class Node(msgspec.Struct, frozen=True):
-    """One process that serves, or has served: times in microseconds by the database's clock, `skew` its clock before that."""
+    """One process that serves, or has served: times in microseconds by the database's clock, `skew` its clock before that.
+
+    `stale`: for how long after its lease it may decrypt with keys that allow it; `spool`: the journal that its newest spool was
+    placed in, or None.
+    """
 
     id: str
     address: str
@@ -38,6 +42,8 @@ class Node(msgspec.Struct, frozen=True):
     sealed: bool
     draining: bool
     left_at: int | None = None
+    stale: int = 0
+    spool: str | None = None
 
 
 def now_of(conn: Connection) -> Any:

@@ -12,7 +12,7 @@ from keyclave.core.errors import Conflict, StaleRevision
 from keyclave.identity.caller import Credential
 from keyclave.identity.roles import Role
 from keyclave.identity.scope import Scope
-from keyclave.keys.model import Cryptoperiod, Key, Rotation, Version, WrappedMaterial
+from keyclave.keys.model import Cryptoperiod, Key, Rotation, Stale, Version, WrappedMaterial
 from keyclave.keys.states import State
 from keyclave.store import schema as s
 from keyclave.store.prepared import Prepared
@@ -117,6 +117,7 @@ def _key(row: Row[Any], versions: list[Row[Any]]) -> Key:
         created_by=row.created_by,
         primary=next((v.number for v in versions if v.is_primary), None),
         rev=row.rev,
+        stale=Stale(row.stale),
         versions=tuple(_version(v) for v in versions),
     )
 
@@ -152,6 +153,7 @@ def _metadata(key: Key) -> dict[str, Any]:
         "tags": _encode(key.tags).decode(),
         "cryptoperiod": _encode(key.cryptoperiod).decode(),
         "rotation": None if key.rotation is None else _encode(key.rotation).decode(),
+        "stale": key.stale.value,
     }
 
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from keyclave.identity.roles import Role
+from keyclave.keys.model import Stale
 from keyclave.keys.states import GONE, State
 from keyclave.store import moment_tables, node_tables
 from keyclave.store.access import (
@@ -88,8 +89,11 @@ keys = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("created_by", principal_name(128), nullable=False),
     Column("rev", Integer, nullable=False),
+    Column("stale", String(8), nullable=False, server_default=Stale.NEVER.value),
     UniqueConstraint("tenant", "name"),
     CheckConstraint("rev >= 1", name="rev"),
+    CheckConstraint(one_of("stale", [s.value for s in Stale]), name="stale"),
+    Index("ever_stale", "id", **only_where("stale <> 'never'")),
 )
 
 key_versions = Table(
@@ -219,6 +223,10 @@ def sqlite_guards() -> list[str]:
         "CREATE TRIGGER key_versions_stay_gone BEFORE UPDATE OF state, sealed ON key_versions "
         f"WHEN OLD.state IN ({gone}) AND (NEW.state NOT IN ({gone}) OR NEW.sealed IS NOT NULL) "
         "BEGIN SELECT RAISE(ABORT, 'a destroyed version stays destroyed'); END"
+    )
+    guards.append(
+        "CREATE TRIGGER keys_remember_stale BEFORE UPDATE OF stale ON keys WHEN NEW.stale = 'never' AND OLD.stale <> 'never' "
+        "BEGIN SELECT RAISE(ABORT, 'that stale use was allowed once is not forgotten'); END"
     )
     guards += approval_tables.sqlite_guards()
     guards += node_tables.sqlite_guards()

@@ -40,6 +40,9 @@ _described: list[Decorator] = [
     click.option("--process-days", type=click.IntRange(min=1), help="How long it opens what it protected."),
     click.option("--rotate-days", type=click.IntRange(min=1), help="When a new version is due."),
     click.option("--rotate-reason", help="Why that differs from the usual."),
+    click.option(
+        "--stale-ok", is_flag=True, help="Nodes that are cut off from the database may go on decrypting with it for a while."
+    ),
     click.option("--inactive", is_flag=True, help="Leave it pre-active; `key activate` begins its use."),
 ]
 
@@ -53,7 +56,7 @@ def _describe(function: Any) -> Any:
 def _fields(given: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a creation as the client takes them."""
     fields = {name: given[name] for name in ("spec", "purpose", "owner", "environment", "classification", "tags")}
-    return {**fields, **_periods(given), "activate": not given["inactive"]}
+    return {**fields, **_periods(given), "activate": not given["inactive"], "stale_ok": given["stale_ok"]}
 
 
 def _periods(given: dict[str, Any]) -> dict[str, Any]:
@@ -182,6 +185,9 @@ def public_key(ctx: click.Context, name: str, version: int | None) -> None:
 @click.option("--process-days", type=click.IntRange(min=1), help="How long it opens what it protected.")
 @click.option("--rotate-days", type=click.IntRange(min=1), help="When a new version is due.")
 @click.option("--rotate-reason", help="Why that differs from the usual.")
+@click.option(
+    "--stale-ok/--no-stale-ok", default=None, help="Whether nodes that are cut off may decrypt; allowing it needs --reason."
+)
 @click.option("--reason", help="Why; it is recorded. A changed cryptoperiod needs one.")
 @click.option("--if-match", type=int, metavar="REV", help="Only if the key is still at this revision.")
 @click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
@@ -192,7 +198,9 @@ def update(
 ) -> None:  # fmt: skip
     """Change what is said of a key: owner, tags, periods. Its name, spec and purpose are for life."""
     session = ctx.ensure_object(Session)
-    described = {field: given[field] for field in ("owner", "environment", "classification") if given[field] is not None}
+    described = {
+        field: given[field] for field in ("owner", "environment", "classification", "stale_ok") if given[field] is not None
+    }
     changes: dict[str, Any] = {**described, **_periods(given)}
     if not changes and not tags and not untag:
         raise Stop("nothing to change was given", "see `keyclave key update --help` for what can be", USAGE)

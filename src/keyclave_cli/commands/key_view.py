@@ -35,6 +35,7 @@ def show_key(view: KeyView, session: Session, *, done: str | None = None, dry_ru
             ("Tags", view.tags or None),
             ("Cryptoperiod", _cryptoperiod(view)),
             ("Rotation", f"every {view.rotation['every_days']} days" if view.rotation else None),
+            ("Stale use", "nodes that are cut off may decrypt" if view.stale_ok else None),
             ("Created", f"{view.created_at} by {view.created_by}" if view.created_at else None),
             ("Revision", view.rev),
         ]

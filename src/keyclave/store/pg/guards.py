@@ -72,6 +72,10 @@ def guards() -> list[Guard]:
             "key_versions_stay_gone", "key_versions", "UPDATE OF state, sealed", "ROW", "a destroyed version stays destroyed",
             f"OLD.state IN ({gone}) AND (NEW.state NOT IN ({gone}) OR NEW.sealed IS NOT NULL)",
         ),
+        Guard(
+            "keys_remember_stale", "keys", "UPDATE OF stale", "ROW", "that stale use was allowed once is not forgotten",
+            "NEW.stale = 'never' AND OLD.stale <> 'never'",
+        ),
         Guard("approvals_stay_as_asked", "approvals", f"UPDATE OF {_ASKED}", "ROW", "what was asked stays as it was asked"),
         Guard("approvals_end_once", "approvals", "UPDATE", "ROW", "a request for approval ends once", "OLD.ending IS NOT NULL"),
         Guard(
