@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.pool import NullPool
 
 from keyclave.app import move as program
 from keyclave.app.config import StoreSection, load
 from keyclave.app.move import move
 from keyclave.core.errors import Broken, KeyclaveError, Malformed, Unavailable
 from keyclave.store import moving
+from keyclave.store import nodes as rows
 from tests.postgres import Database
 from tests.store.inside import ceremony, open_inside
 
@@ -123,17 +126,11 @@ def test_a_move_that_is_cut_short_while_it_copies_leaves_the_target_empty_and_th
 def test_a_move_that_dies_before_the_source_is_marked_leaves_a_target_that_refuses(
     home: Home, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[int] = []
-    real = program._nobody_serves
-
-    def dies_at_the_second(source: Connection) -> None:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        real(source)
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(program, "_nobody_serves", dies_at_the_second)
+        patched.setattr(program, "_mark", dies)
         home.move(to(database))
     home.check()
     with pytest.raises(Malformed, match="cut short"):
@@ -164,8 +161,8 @@ def name_it(home: Home, database: Database) -> None:
 
 
 def test_a_store_that_is_written_meanwhile_is_not_moved(home: Home, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    heads = [(1, 0, []), (2, 0, [])]
-    monkeypatch.setattr(moving, "heads", lambda conn: heads.pop(0))
+    extents = [(1, 0), (2, 0)]
+    monkeypatch.setattr(moving, "extent", lambda conn: extents.pop(0))
     with pytest.raises(Unavailable, match="written while"):
         home.move(to(database))
     home.check()
@@ -222,3 +219,110 @@ def test_a_file_that_exists_and_a_database_in_use_are_no_targets(home: Home, dat
     with pytest.raises(Malformed):
         home.move(home.folder / "keyclave.db")
     home.check()
+
+
+# ---- the unlucky operator -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("fails", ["the name", "a fault"])
+def test_a_move_that_dies_before_the_configuration_names_the_new_store_is_finished_by_the_same_command(
+    home: Home, database: Database, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt if fails == "the name" else PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched, pytest.raises((KeyboardInterrupt, Unavailable)) as ended:
+        patched.setattr(program, "name_store", dies)
+        home.move(to(database))
+    assert fails == "the name" or "the same command" in str(ended.value.hint)  # type: ignore[attr-defined]
+    with pytest.raises(Broken, match="was moved away"):
+        home.check()
+    home.move(to(database))
+    home.check()
+
+
+def test_whatever_else_is_named_as_the_new_file_is_refused_and_left_as_it_is(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "targets"
+    folder.mkdir()
+    (folder / "empty").touch(0o600)
+    (folder / "other").write_text("something else")
+    (folder / "dangling").symlink_to(folder / "made-by-the-link")
+    (folder / "link").symlink_to(folder / "other")
+    with sqlite3.connect(folder / "foreign") as conn:
+        conn.execute("CREATE TABLE meta (name, value)")
+    conn.close()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for target in (
+        *sorted(folder.iterdir()),
+        folder,
+        folder / "no folder" / "x.db",
+        Path("/dev/null"),
+        home.folder / "keyclave.toml",
+    ):
+        with pytest.raises(KeyclaveError) as refused:
+            home.move(target)
+        assert refused.value.hint, target
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    assert not (folder / "made-by-the-link").exists()
+    home.check()
+
+
+def test_the_new_file_is_its_owners_alone(home: Home) -> None:
+    home.move(home.folder / "second.db")
+    home.check()
+    assert {path.name: path.stat().st_mode & 0o077 for path in home.folder.glob("second.db*")}.keys() >= {"second.db"}
+    assert not any(path.stat().st_mode & 0o077 for path in home.folder.glob("second.db*"))
+
+
+def test_a_target_that_fails_while_it_is_filled_is_told_without_its_rows(
+    home: Home, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copy(source: Connection, target: Connection) -> dict[str, int]:
+        target.exec_driver_sql("INSERT INTO meta VALUES ('secret', 'x'), ('secret', 'y')")
+        return {}
+
+    with monkeypatch.context() as patched, pytest.raises(Unavailable) as refused:
+        patched.setattr(moving, "copy", copy)
+        home.move(to(database))
+    assert "the same command" in str(refused.value.hint)
+    assert "secret" not in refused.value.detail
+    home.check()
+
+
+def test_only_the_user_who_serves_moves_the_home(home: Home, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: home.folder.stat().st_uid + 1)
+    with pytest.raises(Malformed, match="belongs to"):
+        home.move(to(database))
+
+
+# ---- a node that nobody saw -----------------------------------------------------------------------------------------------
+def test_a_frozen_node_that_wakes_after_the_move_never_gets_a_lease_on_the_old_store(home: Home, database: Database) -> None:
+    home.move(to(database))
+    frozen = rows.Node("frozen", "a", "v", "s", 0, 0, 0, 0, 0, sealed=False, draining=False)
+    engine = create_engine("postgresql+psycopg://", creator=lambda: database.connect("keyclave_app"), poolclass=NullPool)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        rows.renew(conn, frozen, 1)
+        home.move(home.folder / "again.db")
+        for node in (frozen, msgspec.structs.replace(frozen, id="new")):
+            with pytest.raises(Broken, match="was moved away"):
+                rows.renew(conn, node, 60_000_000)
+        assert moving.serving(conn) == []
+    engine.dispose()
+
+
+def test_a_node_that_wakes_in_the_middle_of_the_move_keeps_its_store(
+    home: Home, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.move(to(database))
+    real = moving.copy
+
+    def copy(source: Connection, target: Connection) -> dict[str, int]:
+        with database.connect("keyclave_app") as conn:  # after the first look, by the database's clock, not ours
+            now = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+            conn.execute(f"INSERT INTO nodes VALUES ('woken', 'a', 'v', 's', 1, 1, 0, {now} + 60000000, 0, false, false, NULL)")
+        return real(source, target)
+
+    with monkeypatch.context() as patched, pytest.raises(Unavailable, match="woken"):
+        patched.setattr(moving, "copy", copy)
+        home.move(home.folder / "again.db")
+    home.check()  # the source was given back

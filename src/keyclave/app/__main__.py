@@ -112,9 +112,9 @@ def _move(chosen: argparse.Namespace) -> int:
 
     home, file = chosen.home.resolve(), chosen.password_file
     if is_postgres(chosen.to):
-        to = StoreSection(url=chosen.to, password_file="" if file is None else str(file.resolve()))
+        to: StoreSection | Path = StoreSection(url=chosen.to, password_file="" if file is None else str(file.resolve()))
     else:
-        to = (home / chosen.to).resolve()
+        to = Path(os.path.abspath(home / chosen.to))  # a link is not followed
     move(home, load(home), to, read_shares(chosen.shares), lambda text: sys.stdout.write(text + "\n"))
     return 0
 

@@ -4,7 +4,12 @@ Order of acts, and what is true if we die after each:
     1  copied and compared     in one transaction of the target: it is empty, the source serves
     2  committed, as incoming  the target refuses to serve, the source serves
     3  source marked as gone   neither serves; the same command again goes on from here
-    4  target no longer incoming, keyclave.toml names it
+    4  last look at the source nobody serves it, and nothing was added; else the mark is taken back
+    5  target has arrived      it may serve; the same command again goes on from here
+    6  keyclave.toml names it
+The mark comes before the last look: a node that nobody saw, frozen or cut off, gets no lease on a store that is marked. What was
+added before is seen by the look, what comes after is answered to nobody.
+
 Compared are all rows, the log's root at its end and at its last checkpoint, and every key version: it is opened under the root
 and its check value compared with the one that was noted when it was made.
 """
@@ -13,12 +18,14 @@ from __future__ import annotations
 
 import fcntl
 import getpass
-import time
+import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
+import psycopg
 from sqlalchemy import Connection, create_engine, select
 from sqlalchemy.pool import NullPool
 
@@ -37,11 +44,12 @@ from keyclave.operations.vault import Vault
 from keyclave.store import log_rows, moving, places, records, sqlite, versions
 from keyclave.store import schema as s
 from keyclave.store.interface import Store
-from keyclave.store.pg import checks
+from keyclave.store.pg import checks, faults
 from keyclave.store.pg.connections import driver_of
 
 T = TypeVar("T")
 Say = Callable[[str], object]
+_AGAIN = "look at both stores and their disks, then run the same command again: it goes on, or says what is left to do"
 _KEEP = "keep the old store as it is, and compare it with a backup"
 _CHUNK = 4096  # entries hashed at a time
 
@@ -59,40 +67,68 @@ class _Reading:
 
 def move(home: Path, config: Config, to: StoreSection | Path, shares: list[str], say: Say) -> None:
     """Move the store of `home` to a database or to a new file."""
-    with ExitStack() as held:
-        held.enter_context(alone(home))
-        source = held.enter_context(_open(_now(home, config), home, config))
-        fresh = isinstance(to, Path) and not to.exists()
-        if fresh:
-            _make_file(to)  # type: ignore[arg-type]
-        target = held.enter_context(_open(to, home, config))
-        if isinstance(to, StoreSection):
-            _prepare(target, config)
-        gone = records.read_meta(source, versions.MOVED)
-        incoming = records.read_meta(target, versions.INCOMING)
-        if gone is None or gone != incoming:
-            if gone is not None:
-                raise Malformed("this store was moved away already, to another one", "look into keyclave.toml for the one in use")
-            if incoming is not None or not (fresh or moving.is_empty(target)):
-                raise Malformed(
-                    "the target is not empty: it holds another store, or a move that was cut short",
-                    "name a new file, or drop the database and create it again",
-                )
-            _fill(source, target, home, config, shares, say)
-        _finish(source, target, say)
-        cluster = (records.read_meta(target, versions.CLUSTER) or b"").decode()
-    name_store(home, to, cluster)
+    _only_its_owner(home)
+    try:
+        with ExitStack() as held:
+            held.enter_context(alone(home))
+            source = held.enter_context(_open(_now(home, config), home, config))
+            fresh = isinstance(to, Path) and _make_file(to)
+            target = held.enter_context(_open(to, home, config))
+            if isinstance(to, StoreSection):
+                _prepare(target, config)
+            cluster = _move(source, target, home, config, shares, say, fresh=fresh)
+        name_store(home, to, cluster)
+    except (sqlite3.Error, *faults.FAULTS) as fault:
+        raise Unavailable(f"one of the two stores failed: {_said(fault)}", _AGAIN) from fault
+    except OSError as fault:
+        raise Unavailable(f"{fault.filename or home}: {fault.strerror}", _AGAIN) from fault
     say(f"{home} now serves the new store; the old one refuses to serve and may be kept as a backup")
 
 
+def _move(source: Connection, target: Connection, home: Path, config: Config, shares: list[str], say: Say, *, fresh: bool) -> str:
+    """Do what is still to be done of the acts 1 to 5; return whose store the target is."""
+    gone = records.read_meta(source, versions.MOVED)
+    incoming = records.read_meta(target, versions.INCOMING)
+    if gone is None:
+        if incoming is not None or not (fresh or moving.is_empty(target)):
+            raise Malformed(
+                "the target is not empty: it holds another store, or a move that was cut short",
+                "name a new file, or drop the database and create it again",
+            )
+        gone = _fill(source, target, home, config, shares, say)
+        _mark(source, gone)
+    elif gone not in (incoming, records.read_meta(target, versions.ARRIVED)):
+        raise Malformed(
+            "this store was moved away already, to another one",
+            "if keyclave.toml still names this one, name the store that it was moved to with --to again",
+        )
+    if gone != records.read_meta(target, versions.ARRIVED):
+        _look_again(source, target)
+        _finish(target, gone, say)
+    return (records.read_meta(target, versions.CLUSTER) or b"").decode()
+
+
+def _only_its_owner(home: Path) -> None:
+    """Refuse another user, root above all: what is made here would be theirs, and the server could not open it."""
+    owner = home.stat().st_uid
+    if owner != os.geteuid():
+        raise Malformed(f"{home} belongs to user {owner}, and this is user {os.geteuid()}", "run this as the user who serves it")
+
+
+def _said(fault: BaseException) -> str:
+    """Return what a store said of its fault, without the rows that it was about."""
+    inner = getattr(fault, "orig", None) or fault
+    primary = inner.diag.message_primary if isinstance(inner, psycopg.Error) else None
+    return primary or str(inner).split("\n", 1)[0]
+
+
 # ---- the acts -------------------------------------------------------------------------------------------------------------
-def _fill(source: Connection, target: Connection, home: Path, config: Config, shares: list[str], say: Say) -> None:
-    """Copy, compare and commit; the target is marked as incoming."""
+def _fill(source: Connection, target: Connection, home: Path, config: Config, shares: list[str], say: Say) -> bytes:
+    """Copy, compare and commit; the target is marked as incoming. Return the move's name."""
     module = wiring.new_module()
     name = module.random(16).hex().encode()
     with _transaction(source), _transaction(target):
         _nobody_serves(source)
-        before = moving.heads(source)
         counts = moving.copy(source, target)
         say(f"copied {sum(counts.values())} rows of {len(counts)} tables")
         moving.compare(source, target)
@@ -107,21 +143,38 @@ def _fill(source: Connection, target: Connection, home: Path, config: Config, sh
         if records.read_meta(target, versions.CLUSTER) is None:
             kept = records.read_meta(source, versions.CLUSTER)
             records.write_meta(target, versions.CLUSTER, kept or module.random(8).hex().encode())
+    return name
+
+
+def _mark(source: Connection, name: bytes) -> None:
+    """From here on no node gets a lease on the source, and no server starts on it."""
     with _transaction(source):
-        _nobody_serves(source)
-        if moving.heads(source) != before:
-            raise Unavailable("the store was written while it was copied", "stop every server and run the move again")
         records.write_meta(source, versions.MOVED, name)
 
 
-def _finish(source: Connection, target: Connection, say: Say) -> None:
+def _look_again(source: Connection, target: Connection) -> None:
+    """See that the marked source holds nothing that the target does not, and that nobody serves it; else take the mark back."""
+    try:
+        _nobody_serves(source)
+        if moving.extent(source) != moving.extent(target):
+            raise Unavailable(
+                "the store was written while it was copied", "stop every server, and run the move again into an empty target"
+            )
+    except KeyclaveError:
+        with _transaction(source):
+            source.execute(s.meta.delete().where(s.meta.c.name == versions.MOVED))
+        raise
+
+
+def _finish(target: Connection, name: bytes, say: Say) -> None:
     with _transaction(target):
         target.execute(s.meta.delete().where(s.meta.c.name == versions.INCOMING))
+        records.write_meta(target, versions.ARRIVED, name)
     say("the old store is marked as moved, the new one is ready")
 
 
 def _nobody_serves(source: Connection) -> None:
-    nodes = moving.serving(source, time.time_ns() // 1000)
+    nodes = moving.serving(source)
     if nodes:
         raise Unavailable(f"nodes serve this store: {', '.join(nodes)}", "stop every server, then move it")
 
@@ -166,7 +219,7 @@ def _open_keys(conn: Connection, home: Path, module: CryptoModule, shares: list[
     try:
         keyring.unseal(vault.root)
         opened = 0
-        for tenant, key_id in conn.execute(select(s.keys.c.tenant, s.keys.c.id).order_by(s.keys.c.id)).all():
+        for tenant, key_id in _every_key(conn):
             key = records.read_key(conn, tenant, key_id)
             for version in () if key is None else key.versions:
                 found = records.read_material(conn, key_id, version.number)
@@ -184,6 +237,14 @@ def _open_keys(conn: Connection, home: Path, module: CryptoModule, shares: list[
     finally:
         keyring.seal()
         vault.seal()
+
+
+def _every_key(conn: Connection) -> Iterator[tuple[str, str]]:
+    """Yield (tenant, key) of all, a page at a time: there may be more than fit into memory."""
+    c, last = s.keys.c, ""
+    while page := conn.execute(select(c.tenant, c.id).where(c.id > last).order_by(c.id).limit(_CHUNK)).all():
+        yield from ((row.tenant, row.id) for row in page)
+        last = page[-1].id
 
 
 def _open_root(vault: Vault, home: Path, shares: list[str], *, development: bool) -> None:
@@ -216,8 +277,19 @@ def _open(where: StoreSection | Path, home: Path, config: Config) -> Iterator[Co
     engine.dispose()
 
 
-def _make_file(path: Path) -> None:
-    sqlite.create(path, "")
+def _make_file(path: Path) -> bool:
+    """Make a new file, or take an empty one that an earlier move left; tell whether it is new. Nothing else is touched.
+
+    A link is refused, wherever it leads: whoever may write to its folder would choose the place.
+    """
+    if path.is_symlink() or not path.parent.is_dir():
+        raise Malformed(f"{path} is a link, or in no folder", "name a new file in a folder that exists")
+    if not path.exists():
+        sqlite.create(path, "")
+        return True
+    if not path.is_file() or not sqlite.is_ours(path):
+        raise Malformed(f"{path} is there already, and is no empty store", "name a new file")
+    return False
 
 
 def _prepare(conn: Connection, config: Config) -> None:

@@ -18,6 +18,7 @@ from keyclave.store import places, records, versions
 from keyclave.store import schema as s
 from keyclave.store.access import approval_tables, grant_tables
 from keyclave.store.columns import metadata
+from keyclave.store.nodes import now_of
 
 _AT_ONCE = 500  # rows of one statement
 _STAYS = (n.nodes.name, n.leases.name)
@@ -106,14 +107,15 @@ def _meant(conn: Connection, table: Table) -> Iterator[Sequence[Any]]:
             yield tuple(row)
 
 
-def heads(conn: Connection) -> tuple[Any, ...]:
-    """Return what grows with everything that is done: equal twice means that nothing was done between."""
-    journals = conn.execute(select(n.journal.c.node, func.sum(n.journal.c.count)).group_by(n.journal.c.node))
-    counter = conn.execute(select(n.change_counter.c.n)).scalar_one()
-    return (places.head(conn), counter, sorted((row[0], int(row[1])) for row in journals))
+def extent(conn: Connection) -> tuple[int, int]:
+    """Return what grows with everything that is done, on either engine: how many events are kept, and the last change."""
+    inline = select(func.sum(s.segments.c.count)).where(s.segments.c.entries.is_not(None))
+    journaled = select(func.sum(n.journal.c.count))
+    events = sum(int(conn.execute(query).scalar_one() or 0) for query in (inline, journaled))
+    return events, int(conn.execute(select(n.change_counter.c.n)).scalar_one())
 
 
-def serving(conn: Connection, now: int) -> list[str]:
-    """Return the nodes whose lease is not over."""
+def serving(conn: Connection) -> list[str]:
+    """Return the nodes whose lease is not over, by the database's clock."""
     c = n.nodes.c
-    return [row.id for row in conn.execute(select(c.id).where(c.lease_until > now, c.left_at.is_(None)).order_by(c.id))]
+    return [row.id for row in conn.execute(select(c.id).where(c.lease_until > now_of(conn), c.left_at.is_(None)).order_by(c.id))]

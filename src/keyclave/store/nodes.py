@@ -10,9 +10,10 @@ import time
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Connection, and_, bindparam, cast, func, literal, or_, select, update
+from sqlalchemy import BigInteger, Connection, and_, bindparam, cast, exists, func, literal, not_, or_, select, update
 
 from keyclave.store import node_tables as t
+from keyclave.store import schema, versions
 from keyclave.store.changes import last_change
 from keyclave.store.interface import Names
 
@@ -21,6 +22,9 @@ GONE_FOR_GOOD = 7 * 86_400 * MICROSECONDS  # after so long a silent node's row i
 _SINCE = (
     select(t.changes.c.n, t.changes.c.node, t.changes.c.names).where(t.changes.c.n > bindparam("after")).order_by(t.changes.c.n)
 )
+
+
+_HERE = not_(exists().where(schema.meta.c.name == versions.MOVED))
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -62,15 +66,17 @@ def database_time(conn: Connection) -> int:
 def renew(conn: Connection, node: Node, lease: int) -> None:
     """Write what a node says of itself, its row's lease `lease` microseconds long from now. The first time it joins.
 
-    Whoever has left comes back by this as well: an id is a process's for as long as that runs.
+    Whoever has left comes back by this as well: an id is a process's for as long as that runs. On a store that was moved away
+    nobody's row is renewed: a node that was frozen meanwhile must not serve what is somewhere else now.
     """
     now = now_of(conn)
     said = {
         "seen_at": now, "applied": node.applied, "lease_until": now + lease, "skew": node.skew, "sealed": node.sealed,
         "draining": node.draining, "left_at": None,
     }  # fmt: skip
-    if conn.execute(update(t.nodes).where(t.nodes.c.id == node.id).values(said)).rowcount:
+    if conn.execute(update(t.nodes).where(t.nodes.c.id == node.id, _HERE).values(said)).rowcount:
         return
+    versions.check_here(conn)
     fixed = {"id": node.id, "address": node.address, "version": node.version, "schema": node.schema, "started_at": now}
     conn.execute(t.nodes.insert().values(fixed | said))
 

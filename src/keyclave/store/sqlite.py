@@ -469,6 +469,22 @@ def create(path: Path, node: str) -> None:
     store.close()
 
 
+def is_ours(path: Path) -> bool:
+    """Tell whether a file that exists is a database of Keyclave, for its owner alone. It is only read."""
+    if path.stat().st_mode & 0o077:
+        return False
+    conn = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    try:
+        found = conn.execute(
+            "SELECT count(*) FROM sqlite_master WHERE name IN ('alembic_version', 'meta', 'segments')"
+        ).fetchone()
+    except sqlite3.Error:
+        return False
+    finally:
+        conn.close()
+    return bool(found[0] == 2)
+
+
 def migrate(path: Path) -> None:
     """Bring a database file to the newest schema. The caller sees to it that nobody serves it."""
     from keyclave.store import migrations

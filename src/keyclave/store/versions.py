@@ -20,7 +20,8 @@ SCHEMA_MIN = "schema_min"
 CLUSTER = "cluster"  # the installation's name
 INCOMING = "move.incoming"  # of a store that is being filled: the name of the move
 MOVED = "move.gone"  # of a store that was moved away: the name of the move
-OWN_MARKS = (SCHEMA_MIN, CLUSTER, INCOMING, MOVED)
+ARRIVED = "move.arrived"  # of a store that was filled and may serve: the name of the move
+OWN_MARKS = (SCHEMA_MIN, CLUSTER, INCOMING, MOVED, ARRIVED)
 """Rows of `meta` that are about this very store, and do not move with the rest."""
 
 
@@ -48,14 +49,19 @@ def mark(conn: Connection) -> None:
 def check(conn: Connection) -> None:
     """Refuse a database that is too new or too old for this program, that was moved away, or that has not arrived."""
     _check_revision(conn)
+    check_here(conn)
+    if records.read_meta(conn, INCOMING) is not None:
+        raise Broken(
+            "a move into this store was not finished", "run the same `keyclave migrate-store` again, or serve the old store"
+        )
+
+
+def check_here(conn: Connection) -> None:
+    """Refuse a store that was moved away."""
     if records.read_meta(conn, MOVED) is not None:
         raise Broken(
             "this store was moved away: what is done in another one since is not here",
             "serve the one it was moved to; keep this one only as a backup",
-        )
-    if records.read_meta(conn, INCOMING) is not None:
-        raise Broken(
-            "a move into this store was not finished", "run the same `keyclave migrate-store` again, or serve the old store"
         )
 
 
