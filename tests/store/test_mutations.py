@@ -6,6 +6,7 @@ engines, retries, isolation, the resolution of lost commits, the checks at the s
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from keyclave.store import schema, versions
 from keyclave.store.pg import checks
 from keyclave.store.pg.address import read_address
 from keyclave.store.pg.guards import Guard, guards
+from keyclave.store.pg.lane import Lane, Unconfirmed
 from keyclave.store.postgres import PostgresStore
 from tests.postgres import Database, new_database
 from tests.store import test_guards as on_sqlite
@@ -199,14 +201,17 @@ def test_every_check_on_sqlite_is_missed(tmp_path: Path, table: str, name: str) 
 
 # ---- the store's own care -------------------------------------------------------------------------------------------------
 @contextmanager
-def behind_a_wire(tmp_path: Path) -> Iterator[tuple[PostgresStore, Proxy]]:
+def behind_a_wire(tmp_path: Path, way: str) -> Iterator[tuple[PostgresStore, Proxy]]:
     with new_database() as database, before(f"{database.server.folder}/.s.PGSQL.{database.server.port}", tmp_path) as wire:
         url = f"postgresql://keyclave_app@/{database.name}?host={wire.host}&port={wire.port}"
-        store = PostgresStore(read_address(url), "0badcafe")
+        loop = asyncio.new_event_loop() if way == "loop" else None
+        store = PostgresStore(read_address(url), "0badcafe", loop=loop)
         try:
             yield store, wire
         finally:
             store.close()
+            if loop is not None:
+                loop.close()
 
 
 Patch = pytest.MonkeyPatch
@@ -255,28 +260,39 @@ def late_rows_are_not_met(patch: Patch) -> None:
     ("mutate", "test"),
     [
         (nothing_is_resolved, faults.test_a_use_whose_commit_was_cut_off_after_it_happened_is_answered),
-        (nothing_is_resolved, faults.test_a_change_whose_commit_was_cut_off_after_it_happened_is_answered),
-        (everything_is_believed, lambda store, wire: faults.test_what_never_arrived_is_told_as_unknown_and_is_not_there(store, wire, faults.INSERT, None)),
+        (nothing_is_resolved, lambda store, wire, _: faults.test_a_change_whose_commit_was_cut_off_after_it_happened_is_answered(store, wire)),
+        (everything_is_believed, lambda *given: faults.test_what_never_arrived_is_told_as_unknown_and_is_not_there(*given, b"", None)),
         (late_rows_are_not_met, faults.test_a_late_commit_that_comes_first_takes_its_number),
     ],
 )  # fmt: skip
+@pytest.mark.parametrize("way", faults.ROWS)
 def test_the_care_for_lost_commits_is_missed(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: Patch, mutate: Callable[[Patch], None], test: Callable[..., object]
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: Patch,
+    mutate: Callable[[Patch], None],
+    test: Callable[..., object],
+    way: str,
 ) -> None:
-    with behind_a_wire(tmp_path_factory.mktemp("w")) as (store, wire):
+    with behind_a_wire(tmp_path_factory.mktemp("w"), way) as (store, wire):
         mutate(monkeypatch)
         late = mutate is late_rows_are_not_met
         if late:
             monkeypatch.setattr(PostgresStore, "_look_again", lambda self, conn: setattr(self, "_unsure", False))
-        assert fails(lambda: test(store, wire))
+        assert fails(lambda: test(store, wire, faults.ROWS[way]))
         monkeypatch.undo()
 
 
-def test_the_disbelief_of_warnings_is_missed(database: Database, monkeypatch: Patch) -> None:
+@pytest.mark.parametrize("way", faults.ROWS)
+def test_the_disbelief_of_warnings_is_missed(database: Database, monkeypatch: Patch, way: str) -> None:
+    over = Lane._over
     monkeypatch.setattr(code, "_durably", lambda driver, statement, parameters: driver.execute(statement, parameters))
-    store = PostgresStore(read_address(database.url()), "0badcafe")
+    monkeypatch.setattr(Lane, "_over", lambda self, fault: over(self, None if isinstance(fault, Unconfirmed) else fault))
+    loop = asyncio.new_event_loop() if way == "loop" else None
+    store = PostgresStore(read_address(database.url()), "0badcafe", loop=loop)
     assert fails(lambda: faults.test_a_commit_with_a_warning_is_not_believed(store, database))
     store.close()
+    if loop is not None:
+        loop.close()
 
 
 @pytest.mark.parametrize(

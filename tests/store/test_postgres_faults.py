@@ -26,7 +26,11 @@ def wire(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield made
 
 
-@pytest.fixture(params=["thread", "loop"])
+INSERT, COMMIT = b"INSERT INTO journal", b"COMMIT"
+ROWS = {"thread": INSERT, "loop": b"\0keep\0"}  # what the row of a group of events is known by on the wire, on either way
+
+
+@pytest.fixture(params=ROWS)
 def store(database: Database, wire: Proxy, request: pytest.FixtureRequest) -> Iterator[PostgresStore]:
     """A store whose events the writing thread keeps, and one whose events the loop keeps on a connection of its own."""
     address = read_address(f"postgresql://keyclave_app@/{database.name}?host={wire.host}&port={wire.port}")
@@ -43,8 +47,7 @@ def store(database: Database, wire: Proxy, request: pytest.FixtureRequest) -> It
 
 @pytest.fixture
 def insert(request: pytest.FixtureRequest) -> bytes:
-    """What the row of a group of events is known by on the wire: the statement, or the name that it was prepared under."""
-    return INSERT if request.node.callspec.params["store"] == "thread" else b"\0keep\0"
+    return ROWS[request.node.callspec.params["store"]]
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -62,9 +65,6 @@ def kept_after(store: PostgresStore, *units: Note) -> list[str]:
     return kept(store)
 
 
-INSERT, COMMIT = b"INSERT INTO journal", b"COMMIT"
-
-
 @pytest.mark.requirement("P1", "R6")
 def test_a_use_whose_commit_was_cut_off_after_it_happened_is_answered(store: PostgresStore, wire: Proxy, insert: bytes) -> None:
     wire.lose_answer(insert)
@@ -80,6 +80,7 @@ def test_what_is_found_after_a_lost_commit_is_believed_only_once_a_standby_has_i
     store: PostgresStore, wire: Proxy, insert: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A primary that crashed while a commit waited for its standby shows the row afterwards, though it may still be lost."""
+    monkeypatch.setattr(postgres, "RESOLVE_SECONDS", 0.3)
     monkeypatch.setattr(postgres, "_CONFIRM", "DO $$BEGIN RAISE WARNING 'canceling wait for synchronous replication'; END$$")
     wire.lose_answer(insert)
     one = Note("one")
