@@ -158,11 +158,11 @@ class Cluster:
     def _ask(self, conn: Connection) -> Question:
         with self._within(conn):
             asked, wall = steady(), time.time_ns() // 1000
-            change, news = rows.read_news(conn, self._follower.applied, self._node)
+            change, news, now = rows.read_news(conn, self._follower.applied, self._node)
             took = steady() - asked
             question = self._follower.read(asked, change, news)
             if self._must_renew(question):
-                self._compare_clocks(rows.database_time(conn), wall, took)
+                self._compare_clocks(now, wall, took)
         return question
 
     def _compare_clocks(self, database: int, wall: int, took: float) -> None:

@@ -15,7 +15,7 @@ from keyclave.store import node_tables as t
 from keyclave.store.interface import Names
 
 _COUNTER = select(t.change_counter.c.n)
-_COUNT = update(t.change_counter).values(n=t.change_counter.c.n + 1)
+_COUNT = update(t.change_counter).values(n=t.change_counter.c.n + 1).returning(t.change_counter.c.n)
 _SINCE = select(t.changes.c.n, t.changes.c.names).where(t.changes.c.n > bindparam("after")).order_by(t.changes.c.n)
 
 KEPT = 86_400 * 1_000_000  # microseconds that rows are kept: no writer is so far behind and alive
@@ -38,8 +38,9 @@ def read_changes(conn: Connection, after: int) -> tuple[int, Names]:
 
 def keep_changes(conn: Connection, node: str, names: Names) -> int:
     """Inside the transaction that changed `names`: say so to every other writer; return the number of the change."""
-    conn.execute(_COUNT)  # from here on the row is locked: whoever changes something next comes after this commit
-    n = last_change(conn)
+    n = int(
+        conn.execute(_COUNT).scalar_one()
+    )  # from here on the row is locked: whoever changes something next comes after this commit
     at = time.time_ns() // 1000
     conn.execute(t.changes.insert(), {"n": n, "node": node, "at": at, "names": msgspec.json.encode(names).decode()})
     return n

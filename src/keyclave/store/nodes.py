@@ -14,16 +14,10 @@ from sqlalchemy import BigInteger, Connection, and_, bindparam, cast, exists, fu
 
 from keyclave.store import node_tables as t
 from keyclave.store import schema, versions
-from keyclave.store.changes import last_change
 from keyclave.store.interface import Names
 
 MICROSECONDS = 1_000_000
 GONE_FOR_GOOD = 7 * 86_400 * MICROSECONDS  # after so long a silent node's row is dropped
-_SINCE = (
-    select(t.changes.c.n, t.changes.c.node, t.changes.c.names).where(t.changes.c.n > bindparam("after")).order_by(t.changes.c.n)
-)
-
-
 _HERE = not_(exists().where(schema.meta.c.name == versions.MOVED))
 
 
@@ -53,8 +47,27 @@ class Node(msgspec.Struct, frozen=True):
 def now_of(conn: Connection) -> Any:
     """Return the database's time as an expression: microseconds since the epoch."""
     if conn.dialect.name == "postgresql":
-        return cast(func.extract("epoch", func.clock_timestamp()) * MICROSECONDS, BigInteger)
+        return _CLOCK
     return literal(time.time_ns() // 1000, BigInteger)
+
+
+_CLOCK = cast(func.extract("epoch", func.clock_timestamp()) * MICROSECONDS, BigInteger)
+_RENEW = (
+    update(t.nodes)
+    .where(t.nodes.c.id == bindparam("is"), _HERE)
+    .values(
+        seen_at=_CLOCK, applied=bindparam("done"), lease_until=_CLOCK + bindparam("so_long", type_=BigInteger),
+        skew=bindparam("off"), sealed=bindparam("shut"), draining=bindparam("going"), left_at=None,
+    )
+)  # fmt: skip
+_NODES = select(t.nodes).order_by(t.nodes.c.started_at, t.nodes.c.id)
+_BEYOND = t.changes.c.n > bindparam("after"), t.changes.c.n <= t.change_counter.c.n
+_NEWS = (  # one statement, so one snapshot
+    select(t.change_counter.c.n, t.changes.c.n.label("number"), t.changes.c.node, t.changes.c.names)
+    .select_from(t.change_counter.outerjoin(t.changes, and_(*_BEYOND)))
+    .order_by(t.changes.c.n)
+)
+_NEWS_AND_TIME = _NEWS.add_columns(_CLOCK.label("now"))
 
 
 def database_time(conn: Connection) -> int:
@@ -69,16 +82,19 @@ def renew(conn: Connection, node: Node, lease: int) -> None:
     Whoever has left comes back by this as well: an id is a process's for as long as that runs. On a store that was moved away
     nobody's row is renewed: a node that was frozen meanwhile must not serve what is somewhere else now.
     """
-    now = now_of(conn)
-    said = {
-        "seen_at": now, "applied": node.applied, "lease_until": now + lease, "skew": node.skew, "sealed": node.sealed,
-        "draining": node.draining, "left_at": None,
+    told = {
+        "is": node.id, "so_long": lease, "done": node.applied, "off": node.skew, "shut": node.sealed, "going": node.draining,
     }  # fmt: skip
-    if conn.execute(update(t.nodes).where(t.nodes.c.id == node.id, _HERE).values(said)).rowcount:
+    now = now_of(conn)
+    again = _RENEW if now is _CLOCK else _RENEW.values(seen_at=now, lease_until=now + lease)
+    if conn.execute(again, told).rowcount:
         return
     versions.check_here(conn)
-    fixed = {"id": node.id, "address": node.address, "version": node.version, "schema": node.schema, "started_at": now}
-    conn.execute(t.nodes.insert().values(fixed | said))
+    said = {
+        "id": node.id, "address": node.address, "version": node.version, "schema": node.schema, "started_at": now, "seen_at": now,
+        "applied": node.applied, "lease_until": now + lease, "skew": node.skew, "sealed": node.sealed, "draining": node.draining,
+    }  # fmt: skip
+    conn.execute(t.nodes.insert().values(said))
 
 
 def leave(conn: Connection, node: str) -> None:
@@ -90,8 +106,7 @@ def leave(conn: Connection, node: str) -> None:
 
 def read_nodes(conn: Connection) -> list[Node]:
     """Return every node, in the order of their starts."""
-    rows = conn.execute(select(t.nodes).order_by(t.nodes.c.started_at, t.nodes.c.id))
-    return [Node(**row._mapping) for row in rows]
+    return [Node(**row) for row in conn.execute(_NODES).mappings()]
 
 
 def forget_nodes(conn: Connection) -> None:
@@ -100,16 +115,22 @@ def forget_nodes(conn: Connection) -> None:
 
 
 # ---- changes --------------------------------------------------------------------------------------------------------------
-def read_news(conn: Connection, after: int, me: str) -> tuple[int, list[tuple[int, Names]]]:
-    """Return the counter and, one by one, the changes since number `after`; those that `me` made itself name nothing."""
-    n = last_change(conn)
-    if n == after:
-        return n, []
-    found = []
-    for row in conn.execute(_SINCE, {"after": after}):
-        if row.n <= n:
-            found.append((int(row.n), [] if row.node == me else msgspec.json.decode(row.names, type=Names)))
-    return n, found
+def read_news(conn: Connection, after: int, me: str) -> tuple[int, list[tuple[int, Names]], int]:
+    """Return the counter, one by one the changes since number `after`, and the time.
+
+    Changes that `me` made itself name nothing.
+    """
+    if conn.dialect.name == "postgresql":
+        rows = conn.execute(_NEWS_AND_TIME, {"after": after}).all()
+        now = rows[0].now
+    else:
+        rows, now = conn.execute(_NEWS, {"after": after}).all(), time.time_ns() // 1000
+    found = [
+        (int(row.number), [] if row.node == me else msgspec.json.decode(row.names, type=Names))
+        for row in rows
+        if row.number is not None
+    ]
+    return int(rows[0].n), found, int(now)
 
 
 # ---- leases ---------------------------------------------------------------------------------------------------------------
