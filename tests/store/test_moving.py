@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,16 @@ class Home:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(first_home: Home, tmp_path: Path) -> Home:
+    """A copy of the home, to be moved."""
+    shutil.copytree(first_home.folder, tmp_path / "home")
+    return replace(first_home, folder=tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def first_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home with keys in several states, an approval that was signed and executed, and a log of more than a full tile."""
-    folder, shares, tokens = ceremony(tmp_path)
+    folder, shares, tokens = ceremony(tmp_path_factory.mktemp("first"))
     sealed: dict[str, str] = {}
     with open_inside(folder, shares, tokens) as inside:
         tokens["application"] = inside.application(["encrypt", "decrypt"], ["*"])
