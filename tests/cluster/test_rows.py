@@ -12,6 +12,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from keyclave.audit.event import Event, decode, encode
 from keyclave.core.errors import Broken
 from keyclave.operations.nodes.follower import EVERYTHING, Follower
 from keyclave.operations.nodes.placing import Row, in_order
@@ -50,12 +51,16 @@ def _node(name: str, applied: int = 0) -> nodes.Node:
 
 
 def _keep(conn: Connection, node: str, first: int, *events: str) -> None:
-    packed = pack([f'{{"at":{100 + first},"id":"{event}"}}'.encode() for event in events])
+    packed = pack([_event(event, at=100 + first) for event in events])
     conn.execute(journal.insert(), {"node": node, "first": first, "count": len(events), "entries": packed})
 
 
+def _event(name: str, at: int = 1) -> bytes:
+    return encode(Event(actor="a", at=at, id=name, op="encrypt", outcome="ok"))
+
+
 def _log(conn: Connection) -> list[str]:
-    return [entry.decode().split('"id":"')[1].rstrip('"}') for entry in places.read_log(conn, 0, 10_000)]
+    return [decode(entry).id for entry in places.read_log(conn, 0, 10_000)]
 
 
 def test_a_node_joins_renews_leaves_and_is_listed(conn: Connection) -> None:
@@ -189,7 +194,7 @@ def test_an_event_is_promised_before_it_has_its_place_and_no_other_is(conn: Conn
     _keep(conn, "n", 0, "n-0", "n-1")
     _keep(conn, "n", 2, "n-2")
     kept = [sequence.read_promised(conn, "n", number) for number in range(4)]
-    assert [entry and entry.decode().split('"id":"')[1].rstrip('"}') for entry in kept] == ["n-0", "n-1", "n-2", None]
+    assert [entry and decode(entry).id for entry in kept] == ["n-0", "n-1", "n-2", None]
     assert sequence.read_promised(conn, "m", 0) is None
 
 
@@ -212,3 +217,50 @@ def test_no_checkpoint_is_dated_before_what_it_covers_whoever_goes_on(conn: Conn
     second = Sequencer(conn, "s", fence, SECOND)
     second.look()
     assert second.newest == 400  # of the checkpoint before: dates never go back either
+
+
+# ---- whoever writes to the database past the servers ----------------------------------------------------------------------
+@pytest.mark.requirement("R22")
+@pytest.mark.parametrize("events", [5, 300])
+def test_no_sequencer_goes_on_from_a_log_that_is_not_the_one_that_was_signed(conn: Connection, events: int) -> None:
+    fence = nodes.take_lease(conn, LEASE, "s", SECOND)
+    assert fence is not None
+    nodes.renew(conn, _node("n"), SECOND)
+    first = Sequencer(conn, "s", fence, SECOND)
+    _keep(conn, "n", 0, *(f"n-{number}" for number in range(events)))
+    assert first.look() == events
+    log_rows.keep_checkpoint(conn, events, bytes(32), "note", 1)  # what was signed has another root than what lies there
+    with pytest.raises(Broken, match="not the one that was signed"):
+        Sequencer(conn, "s", fence, SECOND)
+    assert first.look() == 0  # who saw it grow goes on
+
+
+@pytest.mark.requirement("R22")
+def test_no_sequencer_goes_on_from_a_log_whose_signed_tail_is_gone(conn: Connection) -> None:
+    log_rows.keep_checkpoint(conn, 3, bytes(32), "note", 1)
+    with pytest.raises(Broken, match="its tail is gone"):
+        Sequencer(conn, "s", 1, SECOND)
+
+
+@pytest.mark.requirement("R6", "P1")
+@pytest.mark.parametrize(
+    "entries",
+    [b"garbage", b"", b"\x00", pack([b"no event"]), pack([b'{"at":1}']), pack([_event("x")] * 2), pack([_event("x")])[:-1]],
+)
+def test_a_journal_that_holds_no_events_stops_itself_alone(
+    conn: Connection, entries: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    fence = nodes.take_lease(conn, LEASE, "s", SECOND)
+    assert fence is not None
+    for name in ("bad", "good"):
+        nodes.renew(conn, _node(name), SECOND)
+    _keep(conn, "bad", 0, "bad-0")
+    conn.execute(journal.insert(), {"node": "bad", "first": 1, "count": 1, "entries": entries})
+    _keep(conn, "bad", 2, "bad-2")
+    sequencer = Sequencer(conn, "s", fence, SECOND)
+    for number in range(3):
+        _keep(conn, "good", number, f"good-{number}")
+        assert sequencer.look()
+    assert sequencer.look() == 0
+    assert sorted(_log(conn)) == ["bad-0", "good-0", "good-1", "good-2"]
+    assert [record.levelname for record in caplog.records if "bad" in record.getMessage()] == ["ERROR"]

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from keyclave.audit.checkpoint import sign_checkpoint
@@ -30,6 +31,7 @@ logger = logging.getLogger("keyclave.log")
 Follow = Callable[[int, Sequence[bytes]], None]
 _PATIENCE = 3.0  # seconds without a new checkpoint from the process that signs: then any other does
 _CHUNK = 4096  # entries hashed at a time at start-up
+_NONE: Mapping[tuple[int, int], bytes] = MappingProxyType({})
 
 
 class LogStore(Protocol):
@@ -84,19 +86,7 @@ class Log:
         self._catch_up()
         self.checkpoint = store.last_checkpoint()
         if self.checkpoint is not None:
-            self._check_signed(self.checkpoint[0], self.checkpoint[1])
-
-    def _check_signed(self, size: int, root: bytes) -> None:
-        """Refuse to go on with a log that is not the one that was signed."""
-        if size > self._tree.size:
-            raise Broken(
-                f"the stored log ends at {self._tree.size}, though a checkpoint of {size} events was signed: its tail is gone",
-                "stop, keep the database as evidence, and restore a backup",
-            )
-        if self.root_at(size) != root:
-            raise Broken(
-                "the stored log is not the one that was signed", "stop, keep the database as evidence, and verify an export"
-            )
+            check_signed(self.checkpoint[0], self.checkpoint[1], self._tree, self._stored, self._store.waiting_tiles)
 
     def _rebuilt(self, level: int, index: int, width: int) -> bytes:
         return rebuilt(self._stored, level, index, width)
@@ -247,13 +237,7 @@ class Log:
         return tree_root(size, self._read)
 
     def _read(self, level: int, index: int, width: int) -> bytes:
-        full = self._store.waiting_tiles.get((level, index))
-        if full is not None:
-            return full[: width * HASH]
-        for tile in self._tree.partial_tiles():
-            if (tile.level, tile.index) == (level, index):
-                return tile.data[: width * HASH]
-        return self._stored(level, index)[: width * HASH]
+        return _read_tile(self._tree, self._stored, self._store.waiting_tiles, level, index)[: width * HASH]
 
     def receipt(self, event: str) -> Receipt:
         """Return the receipt of an event: its exact leaf and a C2SP tlog-proof against the newest checkpoint."""
@@ -278,6 +262,32 @@ class Log:
     def entries(self, first: int, count: int) -> Sequence[bytes]:
         """Return encoded events."""
         return self._store.read_entries(first, count)
+
+
+def check_signed(
+    size: int, root: bytes, tree: Tree, stored: Callable[[int, int], bytes], waiting: Mapping[tuple[int, int], bytes] = _NONE
+) -> None:
+    """Refuse to go on with a log that is not the one that was signed, at `size`, with `root`."""
+    if size > tree.size:
+        raise Broken(
+            f"the stored log ends at {tree.size}, though a checkpoint of {size} events was signed: its tail is gone",
+            "stop, keep the database as evidence, and restore a backup",
+        )
+    if tree_root(size, lambda level, index, width: _read_tile(tree, stored, waiting, level, index)[: width * HASH]) != root:
+        raise Broken("the stored log is not the one that was signed", "stop, keep the database as evidence, and verify an export")
+
+
+def _read_tile(
+    tree: Tree, stored: Callable[[int, int], bytes], waiting: Mapping[tuple[int, int], bytes], level: int, index: int
+) -> bytes:
+    """Return a tile as it stands: one that waits to be kept, one that is not full yet, or a kept one."""
+    full = waiting.get((level, index))
+    if full is not None:
+        return full
+    for tile in tree.partial_tiles():
+        if (tile.level, tile.index) == (level, index):
+            return tile.data
+    return stored(level, index)
 
 
 def rebuilt(stored: Callable[[int, int], bytes], level: int, index: int, width: int) -> bytes:

@@ -33,4 +33,19 @@ def unpack(rows: Iterable[tuple[int, bytes]], first: int, count: int) -> list[by
     return out
 
 
+def unpack_row(packed: bytes, count: int) -> list[bytes]:
+    """Return the entries of one row, which has to hold so many and nothing else; else `ValueError`."""
+    out: list[bytes] = []
+    offset = 0
+    while offset < len(packed):
+        end = offset + 2 + int.from_bytes(packed[offset : offset + 2], "big")
+        if offset + 2 > len(packed) or end > len(packed):
+            raise ValueError("an entry goes on beyond its row")
+        out.append(packed[offset + 2 : end])
+        offset = end
+    if len(out) != count or not count:
+        raise ValueError(f"a row holds {len(out)} entries and says {count}")
+    return out
+
+
 assert limits.ENTRY < 1 << 16  # noqa: S101 - the length of an entry fits its uint16

@@ -83,17 +83,14 @@ def read_placed(conn: Connection, node: str) -> int:
     return int(conn.execute(_PLACED, {"node": node}).scalar_one_or_none() or 0)
 
 
-def read_unplaced(conn: Connection, placed: Mapping[str, int]) -> list[tuple[str, int, int, list[bytes]]]:
-    """Return journal rows (node, first, count, entries) beyond `placed`: of each journal at most `ROWS`, in order."""
+def read_unplaced(conn: Connection, placed: Mapping[str, int]) -> list[tuple[str, int, int, bytes]]:
+    """Return journal rows (node, first, count, packed entries) beyond `placed`: of each journal at most `ROWS`, in order."""
     if not placed:
         return []
     asked: dict[str, str | int] = {}
     for i, (node, first) in enumerate(placed.items()):
         asked[f"node{i}"], asked[f"first{i}"] = node, first
-    rows = [
-        (row.node, row.first, row.number, unpack([(0, row.entries)], 0, row.number))
-        for row in conn.execute(_beyond(len(placed)), asked)
-    ]
+    rows = [(row.node, row.first, row.number, bytes(row.entries)) for row in conn.execute(_beyond(len(placed)), asked)]
     return sorted(rows, key=lambda row: row[:2])
 
 

@@ -11,6 +11,7 @@ After any fault the sequencer is thrown away, and the next one begins from what 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,24 +19,24 @@ from collections.abc import Callable
 import msgspec
 from sqlalchemy import Connection
 
+from keyclave.audit.event import decode
 from keyclave.audit.tiles import WIDTH
 from keyclave.audit.tree import Tree
 from keyclave.core.errors import Broken
 from keyclave.crypto.digest import leaf_hash
-from keyclave.operations.log import rebuilt
+from keyclave.operations.log import check_signed, rebuilt
 from keyclave.operations.nodes.placing import Row, in_order
 from keyclave.store import log_rows, places, sequence
+from keyclave.store.entries import unpack_row
 from keyclave.store.nodes import hold_lease, read_nodes
+
+logger = logging.getLogger("keyclave.nodes")
 
 LEASE = "sequencer"
 _BREATH = 64  # events hashed before the event loop may have its turn
 _TAIL = 4096
 _RECENT = 3_600_000_000  # microseconds: nodes seen since are looked at each time, all others now and then
 _EVERYBODY_SECONDS = 60.0
-
-
-class _Dated(msgspec.Struct):
-    at: int
 
 
 class Sequencer:
@@ -46,6 +47,7 @@ class Sequencer:
         self._lease = (LEASE, holder, fence, lease)
         self._conn = conn
         self._placed: dict[str, int] = {}
+        self._unreadable: set[str] = set()  # journals that hold what is no event
         self._backlog: dict[str, int] = {}
         self._looked = float("-inf")
         self.behind = False  # whether more waits than one look takes
@@ -55,6 +57,8 @@ class Sequencer:
             self._grow(places.read_log(conn, self._tree.size, min(_TAIL, head - self._tree.size)))
         kept = log_rows.last_checkpoint(conn)
         self.signed = 0 if kept is None else kept[0]
+        if kept is not None:
+            check_signed(kept[0], kept[1], self._tree, self._stored)
         # No checkpoint is dated before an event that it covers, though a node whose clock is ahead dated that event.
         self.newest = log_rows.last_signed_at(conn)
         for first in range(self.signed, head, _TAIL):
@@ -78,8 +82,9 @@ class Sequencer:
     def look(self) -> int:
         """Place what is there and has no place yet; return how many events that were."""
         conn = self._conn
-        rows = [Row(*row[:3], at=_date(row[3]), entries=row[3]) for row in sequence.read_unplaced(conn, self._journals())]
-        read = Counter(row.node for row in rows)
+        found = sequence.read_unplaced(conn, self._journals())
+        rows = self._readable(found)
+        read = Counter(row[0] for row in found)
         self.behind = max(read.values(), default=0) >= sequence.ROWS
         if not rows:
             return 0
@@ -96,8 +101,25 @@ class Sequencer:
             self._saw(row.entries[-1:])  # a node's own times never go back
         return self._tree.size - before
 
+    def _readable(self, found: list[tuple[str, int, int, bytes]]) -> list[Row]:
+        """Take rows apart. A journal that holds what no node writes stops there, for this term, and none of the others."""
+        rows = []
+        for node, first, number, packed in found:
+            if node in self._unreadable:
+                continue
+            try:
+                entries = unpack_row(packed, number)
+                rows.append(Row(node, first, number, min(map(_date, entries)), entries))
+            except (ValueError, msgspec.DecodeError):
+                self._unreadable.add(node)
+                logger.error(
+                    "the journal of node %s holds at %d what no node writes: nothing of it from there on gets a place. Keep the "
+                    "database as evidence, find out who else writes to it, and change the password of its user", node, first,
+                )  # fmt: skip
+        return rows
+
     def _saw(self, leaves: list[bytes]) -> None:
-        self.newest = max([self.newest, *(_date([leaf]) for leaf in leaves)])
+        self.newest = max([self.newest, *map(_date, leaves)])
 
     def sign(self, note: str, size: int, root: bytes, at: int) -> None:
         """Keep the checkpoint of that size."""
@@ -120,7 +142,7 @@ class Sequencer:
         names.update(self._backlog)
         for name in names - self._placed.keys():
             self._placed[name] = sequence.read_placed(self._conn, name)
-        return {name: self._placed[name] for name in sorted(names)}
+        return {name: self._placed[name] for name in sorted(names - self._unreadable)}
 
     def _grow(self, leaves: list[bytes]) -> dict[tuple[int, int], bytes]:
         tiles = {}
@@ -142,6 +164,6 @@ class Sequencer:
             raise
 
 
-def _date(leaves: list[bytes]) -> int:
-    """Return when the first of them happened."""
-    return msgspec.json.decode(leaves[0], type=_Dated).at
+def _date(leaf: bytes) -> int:
+    """Return when it happened. It is read whole: what no reader of the record could read gets no place in it."""
+    return decode(leaf).at
