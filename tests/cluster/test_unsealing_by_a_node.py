@@ -6,13 +6,24 @@ import base64
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.pool import NullPool
 
+from keyclave.core.errors import Sealed
 from keyclave.crypto.pyca import PycaModule
 from keyclave.crypto.suites import KeySpec
+from keyclave.operations.desk import SEAL
+from keyclave.operations.nodes import hand_on
+from keyclave.operations.nodes.handing_rules import HandingOn
+from keyclave.operations.nodes.lease import Lease
+from keyclave.operations.nodes.membership import Membership
+from keyclave.store import nodes as rows
+from keyclave.store.changes import keep_changes
 from tests.cluster.several import Several, is_ready, several, until
 from tests.postgres import new_database
 from tests.workloads.certificates import Authority, Identity
@@ -138,3 +149,48 @@ def test_a_public_key_that_is_none_is_refused(house: House, node: httpx.Client) 
     sealed = next(row["id"] for row in house.several.rows() if row["status"] == "sealed")
     for public in ("", "AAAA", base64.b64encode(PycaModule().generate_pair(KeySpec.ECDH_P256).public).decode(), "no base64!"):
         assert _ask(node, node=sealed, public=public).status_code in (400, 422)
+
+
+# ---- what time could open -------------------------------------------------------------------------------------------------
+@pytest.fixture
+def giver() -> Iterator[tuple[Any, Connection]]:
+    """A node's inside as handing on sees it, and the database where a sealed node has just joined."""
+    with new_database() as database:
+        engine = create_engine("postgresql+psycopg://", creator=lambda: database.connect("keyclave_app"), poolclass=NullPool)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+            membership = Membership("giver", Lease(1.0), lambda release: release())
+            store = SimpleNamespace(read=lambda fn: fn(conn), node="giver")
+            rows.renew(conn, rows.Node("asker", "a", "v", "s", 0, 0, 0, 0, 0, sealed=True, draining=False), 60_000_000)
+            yield SimpleNamespace(store=store, membership=membership), conn
+
+
+@pytest.mark.requirement("P4", "R22")
+def test_a_node_that_joined_after_a_seal_gets_no_key_from_one_that_has_not_heard_of_it(giver: tuple[Any, Connection]) -> None:
+    desk, conn = giver
+    hand_on._check_row(desk, "asker")
+    conn.exec_driver_sql("BEGIN")
+    keep_changes(conn, "other", [("t", "key")])
+    conn.exec_driver_sql("COMMIT")
+    hand_on._check_row(desk, "asker")
+    conn.exec_driver_sql("BEGIN")
+    keep_changes(conn, "other", [("t", SEAL)])  # the asking node began after this, and will never be told
+    conn.exec_driver_sql("COMMIT")
+    with pytest.raises(Sealed):
+        hand_on._check_row(desk, "asker")
+    desk.membership.change = 2
+    hand_on._check_row(desk, "asker")  # unsealed again since: this node has applied the seal
+
+
+@pytest.mark.requirement("R22")
+def test_one_certificate_that_asks_without_end_keeps_no_other_node_from_its_nonce(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hand_on, "_name_of", lambda desk, peer: NODE)
+    desk = SimpleNamespace(
+        clock=SimpleNamespace(now=lambda: 0), handing_on=HandingOn("nodes", frozenset({NODE})), module=PycaModule(),
+        store=SimpleNamespace(node="giver"),
+    )  # fmt: skip
+    other = hand_on.give_nonce(desk, SimpleNamespace(thumbprint=b"other")).nonce  # type: ignore[arg-type]
+    mine = [hand_on.give_nonce(desk, SimpleNamespace(thumbprint=b"flood")).nonce for _ in range(1000)]  # type: ignore[arg-type]
+    assert hand_on.give_nonce(desk, SimpleNamespace(thumbprint=b"third")).nonce in desk.handing_on.nonces  # type: ignore[arg-type]
+    assert other in desk.handing_on.nonces
+    assert mine[-1] in desk.handing_on.nonces
+    assert len(desk.handing_on.nonces) < 64

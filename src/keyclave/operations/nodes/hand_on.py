@@ -25,14 +25,15 @@ from keyclave.identity.caller import Caller, Credential
 from keyclave.identity.peer import Peer
 from keyclave.identity.roles import Role
 from keyclave.operations.attempt import Attempt, Reply
-from keyclave.operations.desk import Desk
+from keyclave.operations.desk import SEAL, Desk
 from keyclave.operations.forms import Answer, Base64, Request
 from keyclave.operations.unseal import close_house, open_house
 from keyclave.store.nodes import database_time, read_nodes
 
 CURVE = KeySpec.ECDH_P384
 _NONCE_SECONDS = 30
-_NONCES = 64
+_NONCES = 512
+_OF_ONE = 8  # nonces that are out for one certificate: its oldest goes for the next, so that nobody keeps the others from theirs
 
 
 class NonceAnswer(msgspec.Struct, kw_only=True):
@@ -63,6 +64,9 @@ def give_nonce(desk: Desk, peer: Peer) -> NonceAnswer:
     _name_of(desk, peer)
     now, rules = desk.clock.now(), desk.handing_on
     for old in [nonce for nonce, (_, until) in rules.nonces.items() if until < now]:
+        del rules.nonces[old]
+    mine = [nonce for nonce, (thumbprint, _) in rules.nonces.items() if thumbprint == peer.thumbprint]
+    for old in mine[: 1 - _OF_ONE]:
         del rules.nonces[old]
     if len(rules.nonces) >= _NONCES:
         raise LimitReached("too many nodes ask at once", "try again in half a minute")
@@ -115,8 +119,18 @@ def _check_still(desk: Desk) -> None:
 
 
 def _check_row(desk: Desk, node: str) -> None:
-    """Hold the asking node to what the database says of it: it serves the same store, lives, and is sealed."""
-    now, rows = desk.store.read(lambda conn: (database_time(conn), read_nodes(conn)))
+    """Hold the asking node to what the database says of it: it serves the same store, lives, and is sealed.
+
+    A node that began after a seal is never told of it. So whoever has not applied the newest seal yet gives nothing: of one that
+    comes after this snapshot the asking node, which has its row in it, is told.
+    """
+    assert desk.membership is not None  # noqa: S101
+    membership = desk.membership
+    now, rows, missed = desk.store.read(
+        lambda conn: (database_time(conn), read_nodes(conn), membership.changed_since(conn, membership.change))
+    )
+    if any(name == SEAL for _, name in missed):
+        raise Sealed
     row = next((row for row in rows if row.id == node), None)
     if node == desk.store.node:
         raise Refused("that is this node", "ask another one")
