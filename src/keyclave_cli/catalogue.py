@@ -25,6 +25,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("migrate-store", "programs:migrate_store", "Move the server's whole store to a database, or back into a file."),
         Entry("unseal", "sealing:unseal", "Give custodians' shares until the server is open."),
         Entry("seal", "sealing:seal", "Make the server forget its root key."),
+        Entry("share", "share:share", "Say who holds which share of the recovery key."),
         Entry("status", "status:status", "Show how the server is, on one screen."),
         Entry("self-test", "self_test:self_test", "Run the known-answer tests of the server's crypto module."),
         Entry("node", "node:node", "See the nodes that serve one store, and take one out of service."),

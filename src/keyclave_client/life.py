@@ -148,6 +148,17 @@ class KeyLife(Calls):
         """Create a tenant with keys and people of its own."""
         return decode(views.Tenant, self._change("POST", "/v1/tenants", {"name": name}, idempotency_key=idempotency_key))
 
+    def name_share_holder(
+        self, share: int, principal: str, reason: str = "", *, idempotency_key: str | None = None
+    ) -> views.ShareHolder:
+        """Record that somebody holds the share of this number now. It moves no share."""
+        body = {"share": share, "principal": principal, "reason": reason}
+        return decode(views.ShareHolder, self._change("POST", "/v1/shares/holders", body, idempotency_key=idempotency_key))
+
+    def share_holders(self) -> views.ShareHolders:
+        """Return who holds which share."""
+        return decode(views.ShareHolders, self._read("/v1/shares/holders"))
+
 
 def _key(key: str) -> str:
     return "/v1/keys/" + quote(key, safe="")

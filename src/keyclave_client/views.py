@@ -226,6 +226,30 @@ class Unsealing:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareHolder:
+    """Who was named as the holder of a share of the root's recovery key. `record` is the id of the event."""
+
+    share: int
+    principal: str
+    since: str
+    named_by: str
+    approval: str = ""
+    record: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShareHolders:
+    """Who holds which share now, for which numbers nobody was named, and every naming in order."""
+
+    set_id: str
+    threshold: int
+    shares: int | None = None
+    holders: tuple[ShareHolder, ...] = ()
+    unnamed: tuple[int, ...] = ()
+    history: tuple[ShareHolder, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LogKeys:
     """The log's name and its verifier keys, as C2SP vkey strings."""
 

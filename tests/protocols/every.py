@@ -201,6 +201,9 @@ class Every:
         made = self.live.post("/v1/credentials", "operator", issued).json()["id"]
         yield self.call("POST", f"/v1/credentials/{made}/revoke", "operator", {"reason": "lost"})
         yield self.call("POST", "/v1/tenants", "custodian", {"name": self.name("tenant")})
+        named = {"share": 1, "principal": self.name("clinician"), "reason": "took it over"}
+        yield self.call("POST", "/v1/shares/holders", "custodian", named)
+        yield self.call("GET", "/v1/shares/holders", "auditor")
 
     def _persons(self) -> Iterator[Call]:
         visitor = self._enrolled()

@@ -12,13 +12,14 @@ from typing import Any
 import msgspec
 
 from keyclave.app import ceremony, wiring
-from keyclave.app.config import Config, LogSettings, Policy
+from keyclave.app.config import Config, LogSettings, Policy, StoreSection
+from keyclave.app.stores import AnyStore
 from keyclave.identity.peer import Peer
 from keyclave.operations.desk import Desk
 from keyclave.operations.table import OPERATIONS
 from keyclave.protocols.rest.gateway import Gateway, Head
-from keyclave.store.sqlite import SqliteStore
 from tests.approving import Approvers
+from tests.store.inside import AtOnce
 
 ORIGIN = "keyclave.localhost/log"
 BY_PATH = {(op.method, op.path): op for op in OPERATIONS}
@@ -29,7 +30,7 @@ class Inside:
     """A desk, its store, and the gateway before them; `reads` counts the snapshots that were read from the store."""
 
     desk: Desk
-    store: SqliteStore
+    store: AnyStore
     gateway: Gateway
     tokens: dict[str, str]
     reads: int = 0
@@ -72,12 +73,19 @@ class Inside:
 
 
 @contextmanager
-def inside(folder: Path) -> Iterator[Inside]:
-    """Hold a development ceremony below `folder` and wire the server over its home; closed at the end."""
+def inside(folder: Path, *, at_once: bool = False, url: str = "") -> Iterator[Inside]:
+    """Hold a development ceremony below `folder` and wire the server over its home; closed at the end.
+
+    `at_once`: what would be left to another thread is done on this one, so that slow questions can be asked too. `url`: of a database
+    that keeps everything in place of a file.
+    """
     home = folder / "home"
-    made = ceremony.hold(home, ceremony.Wishes(1, 1, True, "127.0.0.1", 8443, ORIGIN, (), "tokens"))[0]
-    config = Config(log=LogSettings(origin=ORIGIN), development=True, policy=Policy(destruction_days=0))
-    with ThreadPoolExecutor(1) as workers:
+    section = StoreSection(url=url)
+    wishes = ceremony.Wishes(1, 1, True, "127.0.0.1", 8443, ORIGIN, (), "tokens", store=section)
+    made = ceremony.hold(home, wishes)[0]
+    section = StoreSection(url=url, cluster=made.cluster)
+    config = Config(log=LogSettings(origin=ORIGIN), development=True, policy=Policy(destruction_days=0), store=section)
+    with AtOnce() if at_once else ThreadPoolExecutor(1) as workers:
         desk, store = wiring.build(config, home, workers=workers)
         server = Inside(desk, store, Gateway(desk, OPERATIONS, lambda *_: None), made.credentials)
         read = store.read

@@ -50,6 +50,8 @@ class Home:
         with open_inside(self.folder, self.shares, self.tokens) as inside:
             for key, ciphertext in self.sealed.items():
                 assert inside.get("decrypt", "application", key, {"ciphertext": ciphertext})["plaintext"] == PLAIN
+            # what a person does is kept as an act, under the number that follows those which moved
+            inside.get("key-create", "custodian", "", {"name": f"after-{inside.desk.module.random(4).hex()}", "owner": "o"})
             inside.desk.log.refresh()
             log = [bytes(entry).decode() for entry in inside.store.read_entries(0, 100_000)]
             assert log[: len(self.events)] == self.events
@@ -83,6 +85,14 @@ def first_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
         inside.get("credential-issue", "custodian", "", body, approval=approval)
         events = [bytes(entry).decode() for entry in inside.store.read_entries(0, 100_000)]
     return Home(folder, shares, tokens, sealed, events)
+
+
+def test_every_table_whose_rows_the_engine_numbers_counts_on_after_a_move(database: Database) -> None:
+    with database.connect() as conn:
+        found = conn.execute(
+            "SELECT table_name FROM information_schema.columns WHERE column_default LIKE 'nextval(%' AND column_name = 'number'"
+        )
+        assert sorted(row[0] for row in found) == sorted(moving._COUNTED)
 
 
 def to(database: Database) -> StoreSection:

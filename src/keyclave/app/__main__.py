@@ -27,6 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     init.add_argument(
         "--protect-to", type=Path, action="append", default=[], metavar="PEM", help="a custodian's P-384 public key, once each"
     )
+    init.add_argument(
+        "--share-holder", action="append", default=[], metavar="NAME", help="who holds the next share, once for each"
+    )
     init.add_argument("--passphrases", action="store_true", help="ask for a passphrase for each share")
     init.add_argument("--out-json", type=Path, help="write shares and credentials to this file (0600) instead of showing them")
     init.add_argument(
@@ -154,6 +157,7 @@ def _run(chosen: argparse.Namespace) -> int:
         people=chosen.people or ("tokens" if chosen.development else "passkeys"),
         data_port=chosen.data_port,
         store=_store(chosen),
+        holders=tuple(chosen.share_holder),
     )
     return init(chosen.home.resolve(), wishes, chosen.protect_to, chosen.out_json, passphrases=chosen.passphrases)
 

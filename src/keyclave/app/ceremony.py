@@ -4,7 +4,8 @@ Order of acts, and what is true if we die after each:
     1  home, certificate      nothing secret exists
     2  root, shares, tenants  only in this process
     3  shares combined again, the root opened with them and tried  -> only then
-    4  database               complete in one transaction, or the home is worthless and says so
+    4  database               complete in one transaction, or the home is worthless and says so;
+                              who holds which share follows with the log's first events
     5  shares and first credentials handed over: the one time they are seen
     6  keyclave.toml          only now can the home be served
 """
@@ -20,6 +21,7 @@ from sqlalchemy import Connection
 
 from keyclave.app import wiring
 from keyclave.app.config import FILE, StoreSection
+from keyclave.app.naming import Naming, check_names, keep_naming
 from keyclave.app.settings_file import store_lines
 from keyclave.app.stores import ROOT_SEALED, create_store
 from keyclave.audit.note import signer_keys
@@ -32,6 +34,7 @@ from keyclave.crypto.log_keys import LogSigner
 from keyclave.crypto.module import CryptoModule
 from keyclave.crypto.shares import Share, ShareSet, combine, split
 from keyclave.operations.revisions import first_revision
+from keyclave.operations.share_holders import ROOT_SHARES
 from keyclave.operations.tenants import first_people, new_tenant_keys
 from keyclave.operations.unseal import LOG_CONTEXT, LOG_SEED, LOG_VKEYS
 from keyclave.roots.software import SoftwareRoot, new_root
@@ -55,6 +58,7 @@ class Wishes:
     people: str = "passkeys"  # or "tokens": how people prove themselves under the first policy
     data_port: int | None = None
     store: StoreSection | None = None  # a database that nodes share
+    holders: tuple[str, ...] = ()  # of the shares, in the order of their numbers
 
 
 class Made(msgspec.Struct):
@@ -69,6 +73,7 @@ class Made(msgspec.Struct):
     credentials: dict[str, str]
     data_url: str = ""
     cluster: str = ""
+    holders: list[str] = []
 
 
 def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
@@ -76,6 +81,7 @@ def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
     if home.exists() and any(home.iterdir()):
         raise Malformed(f"{home} is not empty", "the ceremony makes a new home; an existing one is never touched")
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_names(wishes.holders, wishes.custodians)
     module = wiring.new_module()
     _certificates(home, wishes)
     with module.random_slot(32) as recovery:
@@ -96,6 +102,7 @@ def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
         shares=texts,
         credentials=credentials,
         cluster=cluster,
+        holders=list(wishes.holders),
         data_url="" if wishes.data_port is None else f"https://{wishes.host}:{wishes.data_port}",
     )
     return made, shares
@@ -155,6 +162,7 @@ def _database(
             wiring.ROOT_CHECK: shares.check.encode(),
             wiring.ROOT_SET: shares.set_id,
             wiring.ROOT_THRESHOLD: str(wishes.threshold).encode(),
+            ROOT_SHARES: str(len(shares.shares)).encode(),
             LOG_SEED: sealed_seed,
             LOG_VKEYS: msgspec.json.encode(vkeys),
         }
@@ -163,6 +171,7 @@ def _database(
 
     try:
         new.store.write(keep)
+        keep_naming(new.store, Naming(new.store.node, tenant, shares.set_id.hex(), wishes.holders, at))
     finally:
         new.store.close()
     for slot in slots.values():

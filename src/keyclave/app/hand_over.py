@@ -75,7 +75,10 @@ def _show(made: Made, home: Path, *, in_files: bool) -> None:
     say(f"\nShares of the recovery key: any {made.threshold} of {len(made.shares)} unseal the server.\n")
     say("Give each custodian one, and keep no copy.\n")
     for number, share in enumerate(made.shares, 1):
-        say(f"  {number}. {share}\n")
+        holder = f"  (for {made.holders[number - 1]})" if made.holders else ""
+        say(f"  {number}. {share}{holder}\n")
+    if not made.holders and not made.development:
+        say("  Nobody is named as their holder yet, so no rule over holders sees anybody: `keyclave share name NUMBER PERSON`.\n")
     if in_files:
         say("  Each file opens only for its custodian: `keyclave unseal --share-file FILE`.\n")
     say("\nFirst credentials, one person each; shown once, valid 30 days:\n")

@@ -27,6 +27,7 @@ _MIRRORED: dict[str, type[KeyclaveError]] = {
 
 class _Outcome(msgspec.Struct, omit_defaults=True):
     received: int = 0
+    share: int = 0
     root: bool = False
     looked_at: bool = True
     code: str = ""
@@ -56,7 +57,7 @@ def receive_share(line: socket.socket) -> str:
 def send_outcome(line: socket.socket, taken: Taken, epoch: int) -> None:
     """Tell what became of a share; with the last one the root's key follows, and is wiped here."""
     error = taken.error
-    outcome = _Outcome(taken.received, taken.root is not None, taken.looked_at)
+    outcome = _Outcome(taken.received, taken.share, taken.root is not None, taken.looked_at)
     if error is not None:
         outcome.code, outcome.detail, outcome.hint = error.code, error.detail, error.hint
         outcome.wait = error.wait if isinstance(error, LimitReached) else 1.0
@@ -77,8 +78,8 @@ def receive_outcome(line: socket.socket) -> Taken:
     outcome = msgspec.json.decode(data, type=_Outcome)
     if outcome.root:
         line.settimeout(_PATIENCE)
-        return Taken(outcome.received, root=receive_key(line)[1])
-    return Taken(outcome.received, error=_error(outcome), looked_at=outcome.looked_at)
+        return Taken(outcome.received, root=receive_key(line)[1], share=outcome.share)
+    return Taken(outcome.received, error=_error(outcome), looked_at=outcome.looked_at, share=outcome.share)
 
 
 def _error(outcome: _Outcome) -> KeyclaveError | None:

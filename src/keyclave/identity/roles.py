@@ -22,6 +22,10 @@ class Role(StrEnum):
     PERSON = "person"
 
 
+SHARE_HOLDER = "share-holder"
+"""What rules call whoever holds a share of the root's recovery key. It is given by naming them, and by nothing else."""
+
+
 def check_assignment(principal: str, held: Role | None, wanted: Role) -> None:
     """Refuse to give `principal` a second duty."""
     if held is not None and held is not wanted:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from keyclave.core.clock import MICROSECONDS
-from keyclave.core.errors import AssuranceRequired, Malformed, Refused, StepUpRequired
+from keyclave.core.errors import AssuranceRequired, Malformed, Refused, SelfConflict, StepUpRequired
 from keyclave.crypto.digest import same
 from keyclave.identity.caller import Caller
 from keyclave.identity.elevation import BREAK_GLASS
@@ -75,8 +75,11 @@ class Access:
         attempt.action = op.name if op.acts_as is None else op.acts_as(attempt.request)
         caller = attempt.caller
         check_duty(caller, attempt.action)
-        if caller.standing.person and not op.self_service:
-            check_assurance(attempt, self.revisions.of(caller.tenant))
+        if caller.standing.person:
+            revision = self.revisions.of(caller.tenant)
+            check_roles_apart(attempt, revision, own=op.self_service, also=op.name)
+            if not op.self_service:
+                check_assurance(attempt, revision)
 
     def decide(self, attempt: Attempt, op: Operation, key: LoadedKey | None) -> Decision:
         """Return what policy says of the attempt on `key`. Refused, or a key that seems not to exist, where it says no."""
@@ -103,6 +106,8 @@ class Access:
     def check_others(self, attempt: Attempt) -> None:
         """Judge self-service that is done to somebody else like any other operation: assurance, then policy."""
         revision = self.revisions.of(attempt.caller.tenant)
+        if attempt.caller.standing.person:
+            check_roles_apart(attempt, revision)
         check_assurance(attempt, revision)
         standing = attempt.caller.standing
         fresh = standing.person and attempt.at - standing.stepped_up_at <= FRESH
@@ -278,6 +283,18 @@ def _refusal(action: str, verdict: Verdict) -> Decision:
     else:
         why, hint = f"no policy, scope or grant permits {action}", "ask whoever keeps the policy, or for a grant"
     return Decision(allowed=False, policies=named, why=why, hint=hint)
+
+
+def check_roles_apart(attempt: Asking, revision: Compiled, *, own: bool = False, also: str = "") -> None:
+    """Refuse a person whose roles exclude each other, or who holds a share that a rule keeps apart from this.
+
+    Roles that do not go together are refused when they are given; who holds them all the same, for the rule came later, does
+    nothing by any of them until one is taken away. `also`: a second name under which rules know the act.
+    """
+    roles = attempt.caller.standing.roles
+    barred = revision.barring(attempt.action, roles, own=own) or (revision.barring(also, roles, own=own) if also else "")
+    if barred:
+        raise SelfConflict(barred, "another person does it; a custodian takes one of the roles away, or names another holder")
 
 
 def check_assurance(attempt: Asking, revision: Compiled) -> None:

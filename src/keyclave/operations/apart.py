@@ -14,10 +14,12 @@ from sqlalchemy import Connection
 
 from keyclave.core.errors import SelfConflict
 from keyclave.identity.elevation import BREAK_GLASS
-from keyclave.policy.apart import Act, Apart, stands_first, watched
+from keyclave.identity.roles import SHARE_HOLDER
+from keyclave.policy.apart import Act, Apart, reason, stands_first, watched
 from keyclave.store import records
 from keyclave.store.access import elevations, invitations
 from keyclave.store.access.acts import insert_acts, read_acts
+from keyclave.store.access.shares import holds_share
 
 if TYPE_CHECKING:
     from keyclave.operations.attempt import Attempt
@@ -34,6 +36,7 @@ OVER: dict[str, frozenset[str]] = {
         ("credential-issue", "privilege-grant", "person-disable", "person-enable", "person-roles", "eligibility-create"),
         frozenset(("person",)),
     ),
+    "share-holder-name": frozenset(("share", "person")),
     **dict.fromkeys(("invitation-create", "invitation-confirm", "invitation-revoke"), frozenset(("invitation", "person"))),
     **dict.fromkeys(
         ("elevate", "elevate-approved", "elevation-end", "break-glass", "break-glass-review"), frozenset(("elevation", "person"))
@@ -102,9 +105,18 @@ def check_doer(conn: Connection, revision: Compiled, deed: Deed) -> None:
         raise SelfConflict(reason(rule), ELSE)
 
 
-def approver_barred(conn: Connection, revision: Compiled, deeds: Iterable[Deed], approval: str, approver: str) -> str:
-    """Return why somebody does not approve these acts, for what they did before; empty if nothing keeps them from it."""
+def approver_barred(
+    conn: Connection, revision: Compiled, deeds: Iterable[Deed], approval: str, approver: str, roles: frozenset[str]
+) -> str:
+    """Return why somebody with these roles does not approve these acts: for what they hold, or did before; empty if nothing
+    keeps them from it."""
     for deed in deeds:
+        held = frozenset({SHARE_HOLDER}) if holds_share(conn, deed.tenant, approver) else frozenset()
+        why = revision.barring("approval-sign", tuple(sorted(roles | held)))
+        if not why and held:
+            why = next((reason(rule) for name in deed.names for rule in revision.holder_approve.get(name, ())), "")
+        if why:
+            return why
         found = {"approval": (approval,)}
         rule = barred(conn, revision.apart_then.get("approval-sign", ()), found, deed.tenant, approver)
         if rule is None:
@@ -128,6 +140,7 @@ def histories(
     return [
         (rule, subject, read_acts(conn, tenant, rule.over, subject, watched((rule,))))
         for rule in rules
+        if rule.over is not None
         for subject in found.get(rule.over, ())
     ]
 
@@ -146,11 +159,6 @@ def histories_on_key(
     return histories(conn, rules, things(conn, deed), tenant) if rules else []
 
 
-def reason(rule: Apart) -> str:
-    """Return what a refused person is told."""
-    return rule.why or f"whoever did {' or '.join(rule.first)} on this {rule.over} neither does nor approves this"
-
-
 def things(conn: Connection, deed: Deed) -> dict[str, tuple[str, ...]]:
     """Return what an act is about, by kind. One on a key that names no version is about all that it could be about."""
     found: dict[str, tuple[str, ...]] = {}
@@ -160,6 +168,8 @@ def things(conn: Connection, deed: Deed) -> dict[str, tuple[str, ...]]:
         found["key-version"] = tuple(f"{deed.key}:{number}" for number in deed.versions or _versions(conn, deed))
     if "approval" in kinds:
         found["approval"] = (deed.ref,)
+    if "share" in kinds:
+        found["share"] = (str(getattr(deed.request, "share", "")),)
     for kind in ("invitation", "elevation"):
         named = str(deed.detail.get(kind, "") or (deed.ref if deed.op not in ("invitation-create", *_OWN) else ""))
         if kind in kinds and named:

@@ -16,6 +16,7 @@ from keyclave.core.errors import Unauthenticated
 from keyclave.crypto.bearer import token_digest
 from keyclave.identity.caller import Caller, Credential, Standing
 from keyclave.identity.peer import Peer
+from keyclave.identity.roles import SHARE_HOLDER
 from keyclave.operations.standing import stand
 from keyclave.operations.workloads.presented import Presented
 from keyclave.operations.workloads.recognition import Recognition
@@ -23,6 +24,7 @@ from keyclave.operations.workloads.settings import WorkloadSettings
 from keyclave.store import records
 from keyclave.store.access import people, sessions, workloads
 from keyclave.store.access.sessions import Session
+from keyclave.store.access.shares import holds_share
 from keyclave.store.interface import Store
 
 _CAPACITY = 16_384
@@ -193,7 +195,8 @@ class Callers:
 
 def _roles(conn: Connection, credential: Credential) -> tuple[str, ...]:
     held = people.read_memberships(conn, credential.tenant, credential.principal)
-    return (credential.role.value, *(membership.role for membership in held))
+    custody = (SHARE_HOLDER,) if holds_share(conn, credential.tenant, credential.principal) else ()
+    return (credential.role.value, *(membership.role for membership in held), *custody)
 
 
 def nobody() -> Unauthenticated:

@@ -21,6 +21,7 @@ from keyclave.identity.roles import Role, check_assignment
 from keyclave.identity.scope import Scope
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
+from keyclave.operations.elevation.separation import check_first_duty
 from keyclave.operations.forms import Answer, Name, Reason, Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.policy.duties import SCOPED, check_issue
@@ -145,6 +146,7 @@ def issue(
     def change(transaction: Connection) -> IssuedCredential:
         held = records.read_role(transaction, credential.tenant, credential.principal)
         check_assignment(credential.principal, held, role)
+        check_first_duty(desk, transaction, credential.tenant, credential.principal, role, ())
         records.insert_credential(transaction, credential, digest)
         return IssuedCredential(token=token, **shown(credential))
 

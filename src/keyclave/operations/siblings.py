@@ -15,17 +15,26 @@ from keyclave.operations.vault import Vault
 
 
 class Taken:
-    """What became of a share: refused (looked at or not), kept with `received` others, or the last one, which gave the root."""
+    """What became of a share: refused (looked at or not), kept with `received` others, or the last one, which gave the root.
 
-    __slots__ = ("error", "looked_at", "received", "root")
+    `share` is its number, as it says itself; 0 if it is none of this server's."""
+
+    __slots__ = ("error", "looked_at", "received", "root", "share")
 
     def __init__(
-        self, received: int, *, error: KeyclaveError | None = None, looked_at: bool = True, root: Slot | None = None
+        self,
+        received: int,
+        *,
+        error: KeyclaveError | None = None,
+        looked_at: bool = True,
+        root: Slot | None = None,
+        share: int = 0,
     ) -> None:
         self.received = received
         self.error = error
         self.looked_at = looked_at
         self.root = root
+        self.share = share
 
 
 class Siblings(Protocol):
@@ -81,10 +90,10 @@ def collect(vault: Vault, share: str) -> Taken:
         return Taken(vault.received, error=refusal, looked_at=False)
     try:
         if not vault.offer(share):
-            return Taken(vault.received)
-        return Taken(0, root=vault.give_root())
+            return Taken(vault.received, share=vault.given)
+        return Taken(0, root=vault.give_root(), share=vault.given)
     except KeyclaveError as error:
-        return Taken(vault.received, error=error)
+        return Taken(vault.received, error=error, share=vault.given)
     finally:
         if not vault.sealed:
             vault.seal()

@@ -23,6 +23,7 @@ from keyclave.operations import (
     read_log,
     rotate_key,
     self_test,
+    share_holders,
     sign,
     tenants,
     unseal,
@@ -192,6 +193,15 @@ PEOPLE: list[Operation] = [
     ),
 ]  # fmt: skip
 
+CUSTODY: list[Operation] = [
+    Operation(
+        "share-holder-name", "POST", "/v1/shares/holders", share_holders.NameRequest, share_holders.HolderView,
+        "Name who holds a share of the root's recovery key.", share_holders.name_holder, changes=True, status=201,
+    ),
+    _read("share-holder-list", "/v1/shares/holders", None, share_holders.HolderList, share_holders.list_holders,
+          "List who holds which share."),
+]  # fmt: skip
+
 UPKEEP: list[Operation] = [
     Operation(
         "self-test", "POST", "/v1/self-test", self_test.SelfTestRequest, self_test.SelfTestAnswer,
@@ -213,6 +223,6 @@ READS: list[Operation] = [
 ]  # fmt: skip
 
 OPERATIONS: list[Operation] = [
-    *USES, *EXCHANGES, *LIFE, *PEOPLE, *PERSONS, *APPROVALS, *GRANTS, *POLICIES, *ELEVATION, *UPKEEP, *READS, *NODES,
+    *USES, *EXCHANGES, *LIFE, *PEOPLE, *CUSTODY, *PERSONS, *APPROVALS, *GRANTS, *POLICIES, *ELEVATION, *UPKEEP, *READS, *NODES,
     *workloads.OPERATIONS,
 ]  # fmt: skip

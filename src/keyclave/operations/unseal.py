@@ -18,6 +18,7 @@ from keyclave.operations.siblings import Taken
 from keyclave.operations.tenants import check_home
 from keyclave.operations.vault import already_open
 from keyclave.store import records
+from keyclave.store.access import shares
 
 LOG_SEED = "log.seed"
 LOG_VKEYS = "log.vkeys"  # public: who verifies the log needs them most when the server is sealed
@@ -81,19 +82,21 @@ class Status(Answer, kw_only=True):
     log: LogView
 
 
-def offer_share(desk: Desk, peer: Peer, request: UnsealRequest, reply: Reply) -> None:
+def offer_share(desk: Desk, peer: Peer, request: UnsealRequest, reply: Reply, caller: Caller | None = None) -> None:
     """Take a share from whoever brings it: the share is the authority. Every one that is looked at is an event.
 
-    What is refused without a look is answered without one: an event for each would let anybody write the log full.
+    `caller` is who brings it, where that is known: it permits and refuses nothing, but the record says whether it is whoever
+    holds the share. What is refused without a look is answered without an event: one for each would let anybody write the log
+    full.
     """
     if not desk.vault.sealed:
         raise already_open()
     if len(request.share) > _LONGEST:
         raise TooLarge("a share is not that long", "send the text of one share")
-    desk.siblings.offer(request.share, lambda taken: _taken(desk, peer, taken, reply))
+    desk.siblings.offer(request.share, lambda taken: _taken(desk, peer, taken, reply, caller))
 
 
-def _taken(desk: Desk, peer: Peer, taken: Taken, reply: Reply) -> None:
+def _taken(desk: Desk, peer: Peer, taken: Taken, reply: Reply, caller: Caller | None) -> None:
     """The share was collected; with the last one the root's key is here, and the house is opened."""
 
     def answer(attempt: Attempt) -> None:
@@ -105,7 +108,7 @@ def _taken(desk: Desk, peer: Peer, taken: Taken, reply: Reply) -> None:
         else:
             desk.siblings.open_others(lambda: reply(attempt))
 
-    attempt = Attempt(desk, "unseal", _somebody(), peer, answer)
+    attempt = Attempt(desk, "unseal", caller or _somebody(), peer, answer)
     if not taken.looked_at:
         attempt.error = taken.error
         reply(attempt)
@@ -122,8 +125,27 @@ def _taken(desk: Desk, peer: Peer, taken: Taken, reply: Reply) -> None:
         attempt.answer = UnsealAnswer(sealed=desk.vault.sealed, threshold=threshold, received=taken.received)
     except KeyclaveError as error:
         attempt.error = error
-    attempt.detail = {"received": taken.received, "sealed": int(desk.vault.sealed), "threshold": threshold}
+    attempt.detail = _said(desk, taken, caller) | {"received": taken.received, "sealed": int(desk.vault.sealed)}
+    attempt.detail = dict(sorted((attempt.detail | {"threshold": threshold}).items()))
     desk.enqueue(attempt)
+
+
+def _said(desk: Desk, taken: Taken, caller: Caller | None) -> dict[str, str | int]:
+    """Return what is known of a share that was given: its number, who holds it, whether they brought it themselves.
+
+    Nothing is refused for it: in an emergency whoever has the paper opens the server, and the record tells."""
+    if not taken.share:
+        return {}
+    said: dict[str, str | int] = {"share": taken.share}
+    try:
+        holding = desk.store.read(lambda conn: shares.read_holder(conn, desk.vault.set_id, taken.share))
+    except KeyclaveError:  # a store that does not answer keeps no event either
+        return said
+    if holding is not None:
+        said["holder"] = holding.principal
+        if caller is not None:
+            said["by_holder"] = int((caller.tenant, caller.principal) == (holding.tenant, holding.principal))
+    return said
 
 
 def open_house(desk: Desk) -> None:

@@ -40,6 +40,12 @@ class Vault:
         self._shares: list[Share] = []
         self._failures = 0
         self._not_before = 0
+        self.given = 0  # the number of the share that was offered last; 0 if it was none of this set
+
+    @property
+    def set_id(self) -> str:
+        """The ceremony's mark on its shares, in hexadecimal."""
+        return self._set_id.hex()
 
     @property
     def root(self) -> Root:
@@ -67,6 +73,7 @@ class Vault:
 
     def offer(self, text: str) -> bool:
         """Take a share; return True when it was the last one needed and the root is open."""
+        self.given = 0
         try:
             self._accept(Share.from_text(text))
             if len(self._shares) < self.threshold:
@@ -85,6 +92,7 @@ class Vault:
             raise Malformed("this share was given already", "another custodian gives another one")
         if share.set_id != self._set_id:
             raise Malformed("this share belongs to another set", "give one of this server's ceremony")
+        self.given = share.index
         self._shares.append(share)
 
     def _open(self) -> None:

@@ -16,17 +16,20 @@ from keyclave.core.errors import Malformed
 
 SELF = "self"
 """In `first`: the person whom the other act is about."""
-Over = Literal["key", "key-version", "person", "invitation", "elevation", "approval"]
+Over = Literal["key", "key-version", "person", "invitation", "elevation", "approval", "share"]
 _Act = Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[a-z][a-z0-9-]*$(?!\n)")]
 _Acts = Annotated[tuple[_Act, ...], Meta(max_length=32)]
 
 
 class Apart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Who did one of `first` on a thing (`over` says of which kind) neither does one of `then` on it, nor approves one of
-    `approve`. One of `undone_by`, by anybody, takes back what was done before it. `why` is for whoever is refused."""
+    `approve`. One of `undone_by`, by anybody, takes back what was done before it. `why` is for whoever is refused.
 
-    first: Annotated[_Acts, Meta(min_length=1)]
-    over: Over
+    `holder`, in place of `first` and `over`: whoever holds a share of the root's recovery key does or approves none of it."""
+
+    first: _Acts = ()
+    over: Over | None = None
+    holder: bool = False
     then: _Acts = ()
     approve: _Acts = ()
     undone_by: _Acts = ()
@@ -78,6 +81,13 @@ def in_force(rules: Iterable[Apart]) -> tuple[Apart, ...]:
     return tuple(dict.fromkeys((*LEAST_APART, *rules)))
 
 
+def reason(rule: Apart) -> str:
+    """Return what whoever is kept from something by a rule is told."""
+    if rule.holder:
+        return rule.why or "whoever holds a share of the root's recovery key neither does nor approves this"
+    return rule.why or f"whoever did {' or '.join(rule.first)} on this {rule.over} neither does nor approves this"
+
+
 def stands_first(rule: Apart, acts: Iterable[Act], subject: str, principal: str) -> bool:
     """Tell whether somebody is on the first side of a rule, over a thing with these acts in order."""
     if SELF in rule.first and principal == subject:
@@ -102,6 +112,14 @@ def check_apart(rules: Iterable[Apart], over: Mapping[str, frozenset[str]]) -> N
     for rule in rules:
         if not rule.then and not rule.approve:
             raise Malformed("rules.toml: an [[apart]] rule keeps nothing apart", "say what comes `then`, or what is not approved")
+        if rule.holder:
+            _check_holder(rule, over)
+            continue
+        if not rule.first or rule.over is None:
+            raise Malformed(
+                "rules.toml: an [[apart]] rule does not say from what it keeps apart",
+                "say what comes `first`, and `over` what; or `holder = true`",
+            )
         if SELF in rule.first and rule.over != "person":
             raise Malformed(f'rules.toml: an [[apart]] rule has "{SELF}" over a {rule.over}', 'it is for over = "person"')
         for place in ("first", "then", "approve", "undone_by"):
@@ -118,11 +136,25 @@ def check_apart(rules: Iterable[Apart], over: Mapping[str, frozenset[str]]) -> N
             )
 
 
+def _check_holder(rule: Apart, over: Mapping[str, frozenset[str]]) -> None:
+    if rule.first or rule.undone_by or rule.over is not None:
+        raise Malformed(
+            "rules.toml: an [[apart]] rule of share holders looks at no act before it",
+            "leave `first`, `over` and `undone_by` out",
+        )
+    for place in ("then", "approve"):
+        for name in getattr(rule, place):
+            if name not in over:
+                raise _unknown(name, place)
+
+
+def _unknown(name: str, place: str) -> Malformed:
+    return Malformed(f"rules.toml: apart.{place} names {name!r}, which does not exist", "`keyclave openapi` lists the operations")
+
+
 def _check_name(name: str, place: str, thing: str, over: Mapping[str, frozenset[str]]) -> None:
     if name not in over:
-        raise Malformed(
-            f"rules.toml: apart.{place} names {name!r}, which does not exist", "`keyclave openapi` lists the operations"
-        )
+        raise _unknown(name, place)
     if thing not in over[name]:
         known = " or ".join(sorted(over[name])) or "nothing that a rule can be over"
         raise Malformed(f"rules.toml: {name} of an [[apart]] rule changes no {thing}", f"it changes: {known}")

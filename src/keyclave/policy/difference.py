@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from keyclave.policy.apart import Apart
 from keyclave.policy.engine import Compiled
 from keyclave.policy.reach import (
     TENANT,
@@ -151,12 +152,16 @@ def _effect(old: Right | None, new: Right | None) -> str:
 
 def _affected(before: Compiled, after: Compiled) -> list[str]:
     """Return the operations that a difference may concern."""
-    rules = [(r.roles, r.assurance, r.networks, r.sensitive) for r in (before.rules, after.rules)]
+    rules = [(r.roles, r.assurance, r.networks, r.sensitive, r.exclusive, _of_holders(r)) for r in (before.rules, after.rules)]
     if rules[0] != rules[1]:
         return sorted(before.kinds)
     names = policy_changes(before, after).all()
     differing = [policies[name] for policies in (before.policies, after.policies) for name in names if name in policies]
     return sorted({action for policy in differing for action in policy.actions})
+
+
+def _of_holders(rules: Rules) -> tuple[Apart, ...]:
+    return tuple(rule for rule in rules.apart if rule.holder)
 
 
 def _flat(place: str, value: Any) -> Iterable[tuple[str, Any]]:

@@ -23,6 +23,9 @@ OWN = (
 ENROLLING = frozenset({"authenticator-begin", "authenticator-enrol", "authenticator-list", "logout", "whoami"})
 """All that a session can do that came from an invitation or a recovery code."""
 
+EMERGENCY = frozenset({"seal"})
+"""What waits for nothing: whoever may do it stops a disaster with it, at once, and takes nothing by it but service."""
+
 USES = (
     "encrypt", "decrypt", "re-encrypt", "data-key", "data-key-pair", "wrap", "unwrap", "sign", "verify", "mac", "verify-mac",
     "derive-shared-secret", "encapsulate", "decapsulate", "random",
@@ -112,6 +115,8 @@ DUTIES: dict[str, tuple[Role, ...]] = {
     "certificate-revoke": (_C, _O),
     "bound-token-issue": (_P,),
     "credential-renew": (_P,),
+    "share-holder-name": (_C,),
+    "share-holder-list": (_C, _O, _A),
     "seal": (_C, _O),
     "self-test": (_C, _O, _A),
     "node-list": (_C, _O, _A),

@@ -15,13 +15,16 @@ import cedarpy
 import msgspec
 
 from keyclave.core.errors import Malformed
-from keyclave.policy.apart import Apart, in_force
+from keyclave.identity.roles import SHARE_HOLDER
+from keyclave.policy.apart import Apart, in_force, reason
 from keyclave.policy.bundle import Bundle
 from keyclave.policy.cedar import BUILT_IN, Kind, Policy, built_in, chunked, parsed, read_policies, schema_text, validate
-from keyclave.policy.rules import Rules, read_rules
+from keyclave.policy.duties import EMERGENCY
+from keyclave.policy.rules import Rules, excluded, read_rules
 
 _KEPT = 4  # compiled bundles that are not in force
 _LARGE = 100  # policies of the same operations: below that they are joined with others of the same slice
+_REMEMBERED = 4096  # combinations of roles
 _AGAIN = 2  # times that the whole may be read for the sake of joining
 
 
@@ -114,8 +117,12 @@ class Compiled:
         self.digest = digest
         self.rules = rules
         self.apart = in_force(rules.apart)
-        self.apart_then = _by_act(self.apart, "then")
-        self.apart_approve = _by_act(self.apart, "approve")
+        acts = tuple(rule for rule in self.apart if not rule.holder)
+        self.apart_then = _by_act(acts, "then")
+        self.apart_approve = _by_act(acts, "approve")
+        holders = tuple(rule for rule in self.apart if rule.holder)
+        self.holder_then = _by_act(holders, "then")
+        self.holder_approve = _by_act(holders, "approve")
         self.policies = {policy.id: policy for policy in policies}
         self.networks = [(name, [ipaddress.ip_network(b) for b in blocks]) for name, blocks in rules.networks.items()]
         limits = rules.limits
@@ -126,6 +133,7 @@ class Compiled:
         self.kinds = compiler.kinds
         self._slices = _slices(policies, frozenset(compiler.kinds))
         self._ancestors: dict[str, frozenset[str]] = {}
+        self._clashes: dict[tuple[str, ...], tuple[str, str, str] | None] = {}
 
     def ancestors(self, roles: tuple[str, ...]) -> frozenset[str]:
         """Return roles with everything they are nested in."""
@@ -136,6 +144,29 @@ class Compiled:
                 known = self._ancestors[role] = self.rules.ancestors(role)
             found |= known
         return frozenset(found)
+
+    def clash(self, roles: tuple[str, ...]) -> tuple[str, str, str] | None:
+        """Return two of the roles that somebody holds now and that exclude each other, and why; None where there are none.
+
+        What was refused when it was given can be held all the same: a rule may be younger than the role.
+        """
+        if roles not in self._clashes:
+            if len(self._clashes) >= _REMEMBERED:
+                self._clashes.clear()
+            self._clashes[roles] = excluded(self.rules, frozenset(roles))
+        return self._clashes[roles]
+
+    def barring(self, action: str, roles: tuple[str, ...], *, own: bool = False) -> str:
+        """Return why a person who holds these roles now does not do an operation; empty where nothing keeps them from it.
+
+        `own`: they do it about themselves alone, as everybody may whose roles exclude each other; anything else waits until one
+        of them is taken away. Sealing the server, which is for emergencies, never waits for that.
+        """
+        clash = None if own or action in EMERGENCY else self.clash(roles)
+        if clash is not None:
+            return f"{clash[0]} and {clash[1]} exclude each other{': ' if clash[2] else ''}{clash[2]}"
+        rules = self.holder_then.get(action, ()) if SHARE_HOLDER in roles else ()
+        return reason(rules[0]) if rules else ""
 
     def concerning(self, action: str) -> list[Policy]:
         """Return the policies that concern an operation, the built-in one among them."""

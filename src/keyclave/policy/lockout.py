@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from keyclave.identity.roles import Role
+from keyclave.identity.roles import SHARE_HOLDER, Role
 from keyclave.policy.decision import ApprovalRule
 from keyclave.policy.duties import DUTIES
 from keyclave.policy.engine import Compiled
@@ -38,7 +38,7 @@ def way_back(compiled: Compiled, tenant: str, holders: Sequence[Holder]) -> str:
     if rule is None:
         return ""
     least = max(1, rule.assurance)
-    signing = [one for one in holders if one.signs >= least and _holds(compiled, one, rule.roles)]
+    signing = [one for one in holders if one.signs >= least and _counts(compiled, one, rule.roles)]
     approvers = {one.subject.name for one in signing if _can(compiled, tenant, _approving(compiled), one)}
     most = max(len(approvers - {one.subject.name}) for one in proposers)
     if most >= rule.count:
@@ -55,15 +55,18 @@ def _plainly(compiled: Compiled, tenant: str, rule: ApprovalRule, holders: Seque
     approvers, proposed = 0, False
     for one in holders:
         proposed = proposed or _can(compiled, tenant, _asking(compiled), one)
-        if one.signs >= least and _holds(compiled, one, rule.roles) and _can(compiled, tenant, _approving(compiled), one):
+        if one.signs >= least and _counts(compiled, one, rule.roles) and _can(compiled, tenant, _approving(compiled), one):
             approvers += 1
         if proposed and approvers > rule.count:
             return True
     return False
 
 
-def _holds(compiled: Compiled, holder: Holder, roles: tuple[str, ...]) -> bool:
+def _counts(compiled: Compiled, holder: Holder, roles: tuple[str, ...]) -> bool:
+    """Tell whether somebody's signature on a change of the policy would count."""
     subject = holder.subject
+    if SHARE_HOLDER in subject.roles and APPLY in compiled.holder_approve:
+        return False
     return not compiled.ancestors((subject.duty.value, *subject.roles)).isdisjoint(roles)
 
 

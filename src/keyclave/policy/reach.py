@@ -67,10 +67,19 @@ def right(compiled: Compiled, tenant: str, action: str, subject: Subject, target
     """Return what a subject may do in a situation, None if not: duty, assurance and policies together, approval aside."""
     if subject.duty not in DUTIES[action] or not sure_enough(compiled, action, subject, situation):
         return None
+    if barring(compiled, action, subject):
+        return None
     verdict = compiled.decide(question(compiled, tenant, action, subject, target, situation))
     if not verdict.allowed:
         return None
     return frozenset(tuple(sorted(compiled.policies[name].context.items())) for name in verdict.permits)
+
+
+def barring(compiled: Compiled, action: str, subject: Subject) -> str:
+    """Return which rule over the roles that a person holds keeps them from an operation; empty if none does."""
+    if not subject.person:
+        return ""
+    return compiled.barring(action, (subject.duty.value, *subject.roles), own=compiled.kinds[action].own)
 
 
 def sure_enough(compiled: Compiled, action: str, subject: Subject, situation: Situation) -> bool:

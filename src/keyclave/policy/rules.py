@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from keyclave.core.errors import Malformed
-from keyclave.identity.roles import Role
+from keyclave.identity.roles import SHARE_HOLDER, Role
 from keyclave.policy.apart import Apart, check_apart
 from keyclave.policy.decision import ApprovalRule
 
@@ -70,7 +70,8 @@ class Assurance(_Rule, frozen=True):
 
 
 class Exclusive(_Rule, frozen=True):
-    """Roles no two of which one person may hold, be eligible for or activate; and why, for whoever is refused."""
+    """Roles no two of which one person may hold, be eligible for or activate; and why, for whoever is refused. One of them may be
+    `share-holder`: whoever holds a share of the root's recovery key."""
 
     roles: Annotated[tuple[Word, ...], Meta(min_length=2, max_length=16)]
     why: Annotated[str, Meta(max_length=256)] = ""
@@ -197,7 +198,7 @@ def read_rules(text: str, operations: Mapping[str, frozenset[str]]) -> Rules:
         _known("roles", rule.roles, known)
     _check_approvable(rules)
     for exclusive in rules.exclusive:
-        _known("roles", exclusive.roles, known)
+        _known("roles", exclusive.roles, known | {SHARE_HOLDER})
     check_apart(rules.apart, operations)
     _known("elevation.approval_roles", rules.elevation.approval_roles, known)
     for name, sign_on in rules.sign_on.items():
@@ -234,6 +235,8 @@ def _check_roles(rules: Rules) -> None:
     for name, rule in rules.roles.items():
         if name in _BUILT_IN:
             raise Malformed(f"rules.toml: {name!r} is a duty of Keyclave's own", "choose another name for the role")
+        if name == SHARE_HOLDER:
+            raise Malformed(f"rules.toml: {name!r} is what whoever holds a share is called", "choose another name for the role")
         for parent in rule.parents:
             duty = rules.roles[parent].duty.value if parent in rules.roles else parent
             if duty not in _BUILT_IN:

@@ -16,13 +16,14 @@ from keyclave.core.errors import Broken
 from keyclave.store import node_tables as n
 from keyclave.store import places, records, versions
 from keyclave.store import schema as s
-from keyclave.store.access import approval_tables, grant_tables
+from keyclave.store.access import act_tables, approval_tables, grant_tables, share_tables
 from keyclave.store.columns import metadata
 from keyclave.store.nodes import now_of
 
 _AT_ONCE = 500  # rows of one statement
 _STAYS = (n.nodes.name, n.leases.name)
 _OWN = (s.meta.name, n.change_counter.name)  # has rows of its own in a new store
+_COUNTED = (act_tables.acts.name, share_tables.share_holders.name)  # whose rows the engine numbers
 _ENDING = [c for c in approval_tables.approvals.c if c.name.startswith("end") or c.name == "items_events"]
 _ORDER = {s.segments.name: s.segments.c.first, grant_tables.grants.name: grant_tables.grants.c.depth}
 
@@ -66,7 +67,21 @@ def copy(source: Connection, target: Connection) -> dict[str, int]:
                 blank = {c.name: None for c in _ENDING} if table is approval_tables.approvals else {}
                 target.execute(table.insert(), [row | blank for row in chunk])
     _end_approvals(source, target)
+    if target.dialect.name == "postgresql":
+        for name in _COUNTED:
+            _count_on(target, metadata.tables[name])
     return counts
+
+
+def _count_on(target: Connection, table: Table) -> None:
+    """Have the next row numbered after those that were copied with their numbers.
+
+    The servers' role may draw numbers and not set them, so as many are drawn as are taken.
+    """
+    last = target.execute(select(func.max(table.c.number))).scalar_one()
+    if last is not None:
+        drawn = func.nextval(func.pg_get_serial_sequence(table.name, "number"))
+        target.execute(select(func.max(drawn)).select_from(func.generate_series(1, last)))
 
 
 def _end_approvals(source: Connection, target: Connection) -> None:

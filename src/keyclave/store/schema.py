@@ -33,13 +33,14 @@ from keyclave.store.access import (
     people_tables,
     policy_tables,
     session_tables,
+    share_tables,
     workload_tables,
 )
 from keyclave.store.columns import Serial, metadata, one_of, only_where, principal_name
 
 _ROOMS = (
-    policy_tables, approval_tables, people_tables, session_tables, workload_tables, grant_tables, act_tables, node_tables,
-    moment_tables,
+    policy_tables, approval_tables, people_tables, session_tables, workload_tables, grant_tables, act_tables, share_tables,
+    node_tables, moment_tables,
 )  # fmt: skip
 
 _GONE = one_of("state", sorted(s.value for s in GONE))

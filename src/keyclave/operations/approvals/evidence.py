@@ -161,14 +161,15 @@ def _approver(desk: Desk, conn: Connection, kept: Approval, signature: Signature
     revision = desk.access.revisions.of(kept.tenant)
     person = people.read_person(conn, kept.tenant, signature.approver)
     found = people.read_authenticator(conn, kept.tenant, signature.authenticator)
+    roles = held_roles(conn, revision.rules, kept.tenant, signature.approver)
     return Approver(
         name=signature.approver,
-        roles=held_roles(conn, revision.rules, kept.tenant, signature.approver),
+        roles=roles,
         enabled=person is not None and person.disabled_at is None and person.kind == "person",
         authenticator_live=usable(found, signature.approver),
         aal=0 if found is None else found.aal,
         signature_holds=found is not None and _holds(desk, kept, signature, found),
-        apart=approver_barred(conn, revision, deeds, kept.id, signature.approver),
+        apart=approver_barred(conn, revision, deeds, kept.id, signature.approver, roles),
     )
 
 

@@ -199,14 +199,16 @@ def _check_may_sign(desk: Desk, conn: Connection, attempt: Attempt, evidence: Ev
     if not caller.standing.person:
         raise Refused("people approve, programs do not", "ask a person who holds the role")
     person = people.read_person(conn, caller.tenant, caller.principal)
+    roles = held_roles(conn, revision.rules, caller.tenant, caller.principal)
+    barred = approver_barred(conn, revision, deeds_of(desk, evidence.request), evidence.kept.id, caller.principal, roles)
     approver = Approver(
         name=caller.principal,
-        roles=held_roles(conn, revision.rules, caller.tenant, caller.principal),
+        roles=roles,
         enabled=person is not None and person.disabled_at is None,
         authenticator_live=True,
         aal=found.aal,
         signature_holds=True,
-        apart=approver_barred(conn, revision, deeds_of(desk, evidence.request), evidence.kept.id, caller.principal),
+        apart=barred,
     )
     why = why_not(approver, evidence.rules)
     if why:

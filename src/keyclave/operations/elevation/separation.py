@@ -9,12 +9,13 @@ from sqlalchemy import Connection
 
 from keyclave.core.errors import Malformed, SelfConflict, Unknown
 from keyclave.identity.elevation import BREAK_GLASS
-from keyclave.identity.roles import Role
+from keyclave.identity.roles import SHARE_HOLDER, Role
 from keyclave.operations.elevation.sealed import tag_of
 from keyclave.policy.rules import Rules, excluded
 from keyclave.store import records
 from keyclave.store.access import elevations as rows
 from keyclave.store.access import people
+from keyclave.store.access.shares import holds_share
 
 if TYPE_CHECKING:
     from keyclave.operations.desk import Desk
@@ -42,8 +43,23 @@ def check_separation(desk: Desk, conn: Connection, tenant: str, principal: str, 
     whole = {duty.value, *roles}
     whole.update(held.role for held in people.read_memberships(conn, tenant, principal))
     whole.update(eligibility.role for eligibility in rows.eligibilities_of(conn, tenant, principal, now))
+    if holds_share(conn, tenant, principal):
+        whole.add(SHARE_HOLDER)
     if rows.sealed_of(conn, tenant, tag_of(desk, tenant, principal), now):
         whole.add(BREAK_GLASS)
-    clash = excluded(desk.access.revisions.of(tenant).rules, frozenset(whole))
+    _refuse_clash(desk, tenant, principal, frozenset(whole))
+
+
+def check_first_duty(desk: Desk, conn: Connection, tenant: str, principal: str, duty: Role, roles: Iterable[str]) -> None:
+    """Refuse a duty, with roles of it, to a name that holds a share which a rule keeps apart from them.
+
+    The ceremony names holders before they are let in, so a name that is nobody's yet can hold one.
+    """
+    if holds_share(conn, tenant, principal):
+        _refuse_clash(desk, tenant, principal, frozenset((duty.value, *roles, SHARE_HOLDER)))
+
+
+def _refuse_clash(desk: Desk, tenant: str, principal: str, roles: frozenset[str]) -> None:
+    clash = excluded(desk.access.revisions.of(tenant).rules, roles)
     if clash is not None:
         raise SelfConflict(f"{principal} would hold {clash[0]} and {clash[1]}: {clash[2]}", "give one of them to another person")

@@ -22,7 +22,7 @@ from keyclave.crypto.bearer import INVITATION, new_token
 from keyclave.identity.names import check_local, kind_of
 from keyclave.identity.roles import Role, check_assignment
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.elevation.separation import check_separation
+from keyclave.operations.elevation.separation import check_first_duty, check_separation
 from keyclave.operations.forms import Answer, Reason, Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.people.role_rules import check_roles
@@ -121,6 +121,7 @@ def invite(
             made = msgspec.structs.replace(made, confirmed_by=attempt.approval, confirmed_at=attempt.at)
         held = records.read_role(transaction, made.tenant, made.principal)
         check_assignment(made.principal, held, made.role)
+        check_first_duty(desk, transaction, made.tenant, made.principal, made.role, made.roles)
         if made.roles and held is not None:
             check_separation(desk, transaction, made.tenant, made.principal, made.roles, attempt.at)
         invitations.insert_invitation(transaction, made, digest)
@@ -186,6 +187,7 @@ def accept(desk: Desk, transaction: Connection, found: Invitation, at: int) -> N
     """Make the invited principal known, with the duty it was invited for. A name that holds another duty is refused."""
     held = records.read_role(transaction, found.tenant, found.principal)
     check_assignment(found.principal, held, found.role)
+    check_first_duty(desk, transaction, found.tenant, found.principal, found.role, found.roles)
     if held is None:
         records.insert_principal(transaction, found.tenant, found.principal, found.role, at)
 

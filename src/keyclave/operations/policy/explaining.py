@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from keyclave.identity.roles import SHARE_HOLDER
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.forms import Answer
 from keyclave.operations.keyring import LoadedKey
@@ -129,9 +130,14 @@ def shown_approval(rule: ApprovalRule | None) -> ShownApproval | None:
 
 def shown_apart(revision: Compiled, operation: str) -> list[ShownApart]:
     """Return the rules that keep people from an operation, or from approving it, for what they did before."""
-    sides = (("then", revision.apart_then), ("approve", revision.apart_approve))
+    sides = (
+        ("then", revision.apart_then),
+        ("then", revision.holder_then),
+        ("approve", revision.apart_approve),
+        ("approve", revision.holder_approve),
+    )
     return [
-        ShownApart(side=side, first=list(rule.first), over=rule.over, why=rule.why)
+        ShownApart(side=side, first=[SHARE_HOLDER] if rule.holder else list(rule.first), over=rule.over or "", why=rule.why)
         for side, rules in sides
         for rule in rules.get(operation, ())
     ]

@@ -20,15 +20,15 @@ from keyclave.identity.peer import Peer, Plane
 from keyclave.identity.roles import Role
 from keyclave.identity.scope import Scope
 from keyclave.keys.model import Cryptoperiod, Key
-from keyclave.operations.access import FRESH, check_assurance
-from keyclave.operations.apart import ELSE, first_barring, histories_on_key, reason
+from keyclave.operations.access import FRESH, check_assurance, check_roles_apart
+from keyclave.operations.apart import ELSE, first_barring, histories_on_key
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.forms import Context, Request
 from keyclave.operations.keyring import unknown_key
 from keyclave.operations.policy.forms import OperationName, Principal, Ref
 from keyclave.operations.policy.standings import best_aal, workload_row
 from keyclave.operations.standing import stand
-from keyclave.policy.apart import Apart
+from keyclave.policy.apart import Apart, reason
 from keyclave.policy.decision import Alternative, Decision
 from keyclave.policy.duties import check_duty
 from keyclave.policy.engine import Compiled, Question
@@ -146,6 +146,7 @@ def _judge_one(desk: Desk, attempt: Attempt, revision: Compiled, said: Suppositi
     try:
         check_duty(caller, said.operation)
         if caller.standing.person:
+            check_roles_apart(asking, revision, own=revision.kinds[said.operation].own)
             check_assurance(asking, revision)
     except KeyclaveError as error:
         refused = error

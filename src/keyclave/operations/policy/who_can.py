@@ -11,7 +11,7 @@ from keyclave.core import limits
 from keyclave.core.clock import to_text
 from keyclave.core.errors import Malformed
 from keyclave.identity.roles import Role
-from keyclave.operations.apart import first_barring, histories_on_key, reason
+from keyclave.operations.apart import first_barring, histories_on_key
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.forms import Answer
 from keyclave.operations.keyring import LoadedKey
@@ -19,9 +19,10 @@ from keyclave.operations.policy.explaining import ShownApart, ShownApproval, sho
 from keyclave.operations.policy.forms import OperationName, Ref
 from keyclave.operations.policy.holding import Candidate, candidates
 from keyclave.operations.policy.supposing import readable_key
+from keyclave.policy.apart import reason
 from keyclave.policy.cedar import BUILT_IN
 from keyclave.policy.engine import Compiled
-from keyclave.policy.reach import TENANT, Lens, Target, question, sure_enough, that_matter
+from keyclave.policy.reach import TENANT, Lens, Target, barring, question, sure_enough, that_matter
 from keyclave.policy.situations import Situation
 
 if TYPE_CHECKING:
@@ -105,20 +106,23 @@ def who_can(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query: WhoQuer
     for one in found.all:
         by_name.setdefault(one.subject.name, []).append(one)
     for name in names:
-        entries = [(one, judged.judge(one)) for one in by_name[name]]
-        entries = [(one, who) for one, who in entries if who is not None]
+        entries = [
+            (one, who, barring(revision, query.operation, one.subject))
+            for one in by_name[name]
+            if (who := judged.judge(one)) is not None
+        ]
         if not entries:
             continue
         if len(shown) == query.limit:
             following = max(shown)
             break
         shown.add(name)
-        barring = first_barring(read, name)
-        if barring is not None:
-            barred[name] = Barred(principal=name, why=reason(barring))
+        by_act = first_barring(read, name)
+        if by_act is not None or all(why for *_, why in entries):
+            barred[name] = Barred(principal=name, why=entries[0][2] if by_act is None else reason(by_act))
             continue
-        for one, who in entries:
-            if who is not None:
+        for one, who, why in entries:
+            if not why:
                 (could if one.eligible else can).append(who)
     attempt.key_id, attempt.count = target.id, max(1, len(shown))
     attempt.detail = {"operation": query.operation}

@@ -16,7 +16,17 @@ from starlette.routing import Route
 
 from keyclave.audit.tiles import parse_path
 from keyclave.core import limits
-from keyclave.core.errors import Broken, KeyclaveError, LimitReached, Malformed, TooLarge, Unknown, WrongState
+from keyclave.core.errors import (
+    Broken,
+    KeyclaveError,
+    LimitReached,
+    Malformed,
+    Refused,
+    TooLarge,
+    Unauthenticated,
+    Unknown,
+    WrongState,
+)
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer, Plane
 from keyclave.operations import read_log, unseal
@@ -60,8 +70,9 @@ def application(gateway: Gateway, operations: list[Operation], plane: Plane = Pl
     async def offer(request: Request) -> Response:
         body = msgspec.json.decode(await _body(request), type=unseal.UnsealRequest)
         answered: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
+        caller = _bearer(gateway, request)
         try:
-            unseal.offer_share(desk, peer_of(request), body, lambda attempt: _resolve(answered, attempt))
+            unseal.offer_share(desk, peer_of(request), body, lambda attempt: _resolve(answered, attempt), caller)
         except (LimitReached, TooLarge, WrongState):
             gateway.refused(peer_of(request).address, "unseal")
             raise
@@ -229,6 +240,16 @@ def caller_of(gateway: Gateway, request: Request) -> Caller:
     """Return who sent the request, or raise `Unauthenticated`."""
     reading = request.method in ("GET", "HEAD")
     return gateway.caller(read_head(request.scope["headers"], b""), peer_of(request), reading=reading)
+
+
+def _bearer(gateway: Gateway, request: Request) -> Caller | None:
+    """Return who sent the request, if it carries a credential that is alive: for what needs none, and only records it."""
+    if "authorization" not in request.headers:
+        return None
+    try:
+        return caller_of(gateway, request)
+    except (Unauthenticated, Refused, LimitReached):
+        return None
 
 
 def peer_of(request: Request) -> Peer:

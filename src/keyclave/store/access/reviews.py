@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from keyclave.identity.roles import Role
+from keyclave.identity.roles import SHARE_HOLDER, Role
 from keyclave.store import schema as s
 from keyclave.store.access import people_tables as t
+from keyclave.store.access.shares import read_holders
 
 
 class PrincipalRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +35,10 @@ DESCRIBED = ("name", "spec", "purpose", "owner", "environment", "classification"
 
 
 def read_principals(conn: Connection, tenant: str, now: int, only: str = "") -> list[PrincipalRow]:
-    """Return every principal of a tenant by name, in four reads whatever their number; or the one of that name, if there is."""
+    """Return every principal of a tenant by name, in five reads whatever their number; or the one of that name, if there is.
+
+    Who holds a share has the role that rules call it by among theirs."""
+    holders = read_holders(conn, tenant)
     p, m, a, c = s.principals.c, t.memberships.c, t.authenticators.c, s.credentials.c
     roles: dict[str, list[str]] = {}
     held = select(m.principal, m.role).where(m.tenant == tenant, m.ended_at.is_(None))
@@ -55,7 +59,7 @@ def read_principals(conn: Connection, tenant: str, now: int, only: str = "") -> 
             person=row.kind == "person",
             duty=Role(row.role),
             disabled=row.disabled_at is not None,
-            roles=tuple(sorted(roles.get(row.name, ()))),
+            roles=tuple(sorted((*roles.get(row.name, ()), *((SHARE_HOLDER,) if row.name in holders else ())))),
             authenticators=tuple(sorted(proofs.get(row.name, ()))),
             credentials=credentials.get(row.name, 0),
         )
