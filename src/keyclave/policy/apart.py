@@ -117,7 +117,7 @@ def check_apart(rules: Iterable[Apart], over: Mapping[str, frozenset[str]]) -> N
             continue
         if not rule.first or rule.over is None:
             raise Malformed(
-                "rules.toml: an [[apart]] rule does not say from what it keeps apart",
+                "rules.toml: an [[apart]] rule does not say what comes first",
                 "say what comes `first`, and `over` what; or `holder = true`",
             )
         if SELF in rule.first and rule.over != "person":
