@@ -38,7 +38,7 @@ def check_names(names: Sequence[str], custodians: int) -> None:
 class Naming:
     """The naming, as a unit of the store: rows and events, both or neither."""
 
-    changes = True
+    changes = asks = True
 
     def __init__(self, node: str, tenant: str, set_id: str, names: Sequence[str], at: int) -> None:
         self.events = len(names)
@@ -65,6 +65,10 @@ class Naming:
                 )
             )  # fmt: skip
         return leaves
+
+    def keep(self, _first: int) -> list[bytes]:
+        """It always asks for its transaction."""
+        raise NotImplementedError
 
     def refused(self, error: Exception, _first: int) -> list[bytes]:
         """Nothing refuses it: what does is a fault, and the ceremony fails with it."""
