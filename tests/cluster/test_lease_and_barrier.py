@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keyclave.operations.nodes.barrier import Barrier, Standing, Wait
 from keyclave.operations.nodes.follower import EVERYTHING, Follower
 from keyclave.operations.nodes.lease import PATIENCE, Lease
-from tests.cluster.world import LEASE, World, live
+from tests.cluster.world import LEASE, Node, World, live
 
 
 @pytest.mark.requirement("P4", "R22")
@@ -24,6 +24,60 @@ def test_no_use_after_revoke_has_returned(seed: int) -> None:
     assert len(world.returned_at) > 20
 
 
+def test_the_worlds_are_ones_in_which_it_matters() -> None:
+    worlds = [live(Random(seed), seconds=30) for seed in range(12)]
+    assert sum(world.stale_uses for world in worlds) > 50
+
+
+def look(node: Node) -> None:
+    """Look at the others' rows; the answer comes at once."""
+    node.look()
+    node.look()
+
+
+def test_a_row_that_moves_while_the_look_is_on_its_way_is_not_taken_for_silent() -> None:
+    world = World([1.0, 1.0])
+    writer, other = world.nodes
+    for _ in range(12):
+        other.step()
+    look(writer)
+    world.now += 0.9
+    other.step()  # asks: nothing new
+    writer.revoke("key")
+    writer.look()  # reads the row, which has not moved for 0.9 s
+    for _ in range(3):
+        other.step()  # and is renewed, before the lease is over
+    assert other.lease.live
+    world.now += 0.4
+    writer.look()  # the answer to the look: 1.3 s since the row was first seen so
+    assert world.returned_at == {}
+    other.begin_use("key")
+    other.answer()
+    assert world.broken == []
+    assert world.uses == 1
+    world.now += 0.9
+    writer.tell()
+    other.begin_use("key")
+    other.answer()
+    assert world.returned_at == {"key": world.now}
+    assert world.broken == []
+
+
+def test_a_node_with_a_spool_is_waited_for_longer_by_changes_that_it_concerns() -> None:
+    barrier = Barrier("me", LEASE)
+    silent = Standing("silent", 4, 1, left=False, stale=30.0)
+    barrier.saw([silent], 10.0)
+    barrier.waiting += [Wait(10.0, lambda: None), Wait(10.0, lambda: None, 30.0), Wait(10.0, lambda: None, 40.0)]
+    barrier.number(5)
+    short, long, longer = barrier.waiting
+    assert barrier.over(10.0 + PATIENCE * LEASE - 0.01, read=True) == []
+    assert barrier.over(10.0 + PATIENCE * LEASE, read=True) == [short]
+    assert barrier.over(10.0 + PATIENCE * 31 - 0.01, read=True) == []
+    assert barrier.over(10.0 + PATIENCE * 31, read=False) == [long]  # even if nobody can read the rows
+    assert barrier.over(10.0 + PATIENCE * 31, read=True) == [longer]  # the row says how long it may take
+    assert barrier.over(99.0, read=True) == []
+
+
 def test_a_node_that_was_passed_by_while_it_renewed_does_not_trust_that_renewal() -> None:
     """It asks, is passed by as dead, and only then its renewal arrives: its row looks live, its knowledge is old."""
     world = World([1.0, 1.0, 1.0])
@@ -31,12 +85,12 @@ def test_a_node_that_was_passed_by_while_it_renewed_does_not_trust_that_renewal(
     for _ in range(12):
         slow.step()
     assert slow.lease.live
-    writer.look()
+    look(writer)
     world.now += 5
-    writer.look()
+    look(writer)
     slow.step()  # asks: nothing new
     writer.revoke("key")
-    writer.look()
+    look(writer)
     assert world.returned_at == {"key": world.now}  # the slow one has been silent for long enough
     for _ in range(3):
         slow.step()  # applies, renews
@@ -90,6 +144,31 @@ def test_a_lease_counts_from_before_the_question_and_ends_by_itself() -> None:
     assert not lease.renewed(51.1)  # too late: the row was dead in between
     lease.give_back()
     assert not lease.live
+
+
+def test_the_time_after_a_lease_counts_from_the_last_one_that_held() -> None:
+    now = [50.0]
+    lease = Lease(1.0, lambda: now[0])
+    assert not lease.over_for_less_than(300)
+    lease.renewed(50.0)
+    assert not lease.over_for_less_than(300)  # that was an announcement
+    lease.renewed(50.0)
+    now[0] = 53.9
+    assert (lease.over_for_less_than(3), lease.asked) == (True, 50.0)
+    assert lease.age == pytest.approx(3.9)
+    now[0] = 54.0
+    assert not lease.over_for_less_than(3)
+    assert not lease.renewed(54.0)  # announces, and prolongs nothing
+    assert not lease.over_for_less_than(3)
+    now[0] = 54.1
+    assert lease.renewed(54.05)
+    lease.announced(54.08)  # the row was found gone, and is written anew
+    assert lease.live
+    now[0] = 55.06
+    assert not lease.live
+    assert lease.over_for_less_than(3)
+    lease.give_back()
+    assert not lease.over_for_less_than(300)
 
 
 def test_a_gap_in_the_changes_voids_everything() -> None:

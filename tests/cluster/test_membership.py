@@ -14,7 +14,7 @@ class Scene:
     def __init__(self) -> None:
         self.now = 10.0
         self.lease = Lease(1.0, lambda: self.now)
-        self.member = Membership("n", self.lease, lambda release: release())
+        self.member = Membership("n", self.lease, lambda release, reach: release())
         self.told: list[int] = []
 
     def news(self, change: int, *names: str) -> None:

@@ -24,7 +24,7 @@ from keyclave import __version__
 from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import KeyclaveError
 from keyclave.operations.desk import Desk
-from keyclave.operations.nodes.barrier import Barrier, Standing, Wait
+from keyclave.operations.nodes.barrier import Barrier, Standing, Wait, patience
 from keyclave.operations.nodes.follower import Follower, Question
 from keyclave.operations.nodes.lease import PATIENCE, Lease, steady
 from keyclave.operations.nodes.membership import Membership
@@ -54,12 +54,14 @@ _SAID_AGAIN = 30.0
 
 @dataclass(frozen=True)
 class Settings:
-    """`lease_seconds` bounds how long a revocation can take; `skew_seconds` how wrong this machine's clock may be."""
+    """`lease_seconds` bounds how long a revocation can take; `skew_seconds` how wrong this machine's clock may be; for
+    `stale_seconds` after its lease the node may decrypt with keys that allow it (0: never)."""
 
     address: str
     lease_seconds: float
     skew_seconds: float
     checkpoint_seconds: float
+    stale_seconds: float = 0.0
 
 
 class Cluster:
@@ -196,25 +198,28 @@ class Cluster:
         said = rows.Node(
             id=self._node, address=self._settings.address, version=__version__, schema=revision(), started_at=0, seen_at=0,
             applied=question.change, lease_until=0, skew=self._skew, sealed=told[0], draining=told[1],
+            stale=int(self._settings.stale_seconds * MICROSECONDS),
         )  # fmt: skip
         driver = driver_of(conn)
         warned: list[psycopg.errors.Diagnostic] = []
         driver.add_notice_handler(warned.append)
         try:
             with self._within(conn):
-                rows.renew(conn, said, int(PATIENCE * self._settings.lease_seconds * MICROSECONDS))
+                known = rows.renew(conn, said, int(PATIENCE * self._settings.lease_seconds * MICROSECONDS))
         finally:
             driver.remove_notice_handler(warned.append)
         if warned:  # committed here only: after a failover the others would not know of it
             raise psycopg.OperationalError(f"a renewal was not replicated: {warned[0].message_primary}")
         self._follower.was_renewed(question)
         self._told = told
-        if self.membership.lease.renewed(question.asked) and "lease" not in self._said:
+        if not known:
+            self.membership.lease.announced(question.asked)
+        elif self.membership.lease.renewed(question.asked) and "lease" not in self._said:
             self._said["lease"] = time.monotonic()
             logger.info("node %s serves with a lease of %s s", self._node, self._settings.lease_seconds)
 
     # ---- the barrier ------------------------------------------------------------------------------------------------------
-    def _hold(self, release: Callable[[], None]) -> None:
+    def _hold(self, release: Callable[[], None], reach: float) -> None:
         """On the loop: a change is durable. Release it when no other node can act on what was before."""
         told = False
 
@@ -224,9 +229,9 @@ class Cluster:
                 told = True
                 release()
 
-        self._call_later(PATIENCE * self._settings.lease_seconds, once)  # even if the database is gone
+        self._call_later(patience(self._settings.lease_seconds, reach), once)  # even if the database is gone
         with self._changed:
-            self._new.append(Wait(steady(), once))
+            self._new.append(Wait(steady(), once, reach))
             self._changed.notify_all()
 
     def _wait(self, conn: Connection) -> None:
@@ -245,12 +250,15 @@ class Cluster:
             with self._within(conn):
                 if any(wait.change is None for wait in barrier.waiting):
                     barrier.number(last_change(conn))
+                began = steady()
                 found = rows.read_nodes(conn)
             newest = max((row.seen_at for row in found), default=0)
             self._live = max(1, sum(row.left_at is None and row.lease_until > newest for row in found))
-            now = steady()
-            barrier.saw([Standing(row.id, row.applied, row.seen_at, row.left_at is not None) for row in found], now)
-            for wait in barrier.over(now, read=True):
+            seen = [
+                Standing(row.id, row.applied, row.seen_at, row.left_at is not None, row.stale / MICROSECONDS) for row in found
+            ]
+            barrier.saw(seen, steady())
+            for wait in barrier.over(began, read=True):
                 self._desk.on_loop(wait.release)
 
     # ---- the sequencer ----------------------------------------------------------------------------------------------------

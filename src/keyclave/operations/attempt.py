@@ -30,7 +30,8 @@ Spend = Callable[[Connection], None]
 
 _LEFT_BY_A_RUN = (
     "after", "answer", "change_fn", "changes", "context", "count", "decision", "detail", "drops", "error", "event", "events",
-    "failed", "grant", "inner", "item", "other_key", "parts", "replayed", "several", "slow", "spends", "touches", "used",
+    "failed", "grant", "inner", "item", "other_key", "parts", "reach", "replayed", "several", "slow", "spared", "spends",
+    "touches", "used",
 )  # fmt: skip
 _LEFT_BY_A_TRY = ("answer", "detail", "drops", "error", "failed", "replayed")
 EVENT_BYTES = 40_000  # of recorded context in one event: well under the 65,535 bytes of an entry
@@ -80,6 +81,7 @@ class Attempt:
     outcome = "ok"
     purpose = ""  # purpose of use, as the caller declared it
     parts: Sequence[dict[str, list[str]]] = ()
+    reach = 0.0  # seconds after their leases that other nodes may decrypt by what was before this change
     reason = ""
     ref = ""
     replayed = False
@@ -91,6 +93,7 @@ class Attempt:
     size = 1  # items that limits count
     slow = False  # whether its items are worked out on a worker thread
     several = False  # whether more than one value of a name was recorded
+    spared: tuple[str, ...] = ()  # names that it may touch without concerning stale use: a key that never allowed it
     spends: tuple[Spend, ...] = ()  # what else is done in the same transaction: approvals and counted grants used up
     touches: tuple[str, ...] = ()
     used: dict[str, int] | None = None  # uses of counted grants, by grant

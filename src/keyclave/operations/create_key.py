@@ -204,6 +204,7 @@ def _keep(
         versions=(version,),
     )
     attempt.key_id, attempt.version, attempt.touches = key.id, 1, (key.id, key.name)
+    attempt.spared = attempt.touches  # nobody has used it yet
     attempt.detail = {"name": key.name, "origin": origin, "purpose": key.purpose, "spec": key.spec}
     if request.stale_ok:
         attempt.detail["stale_ok"] = 1

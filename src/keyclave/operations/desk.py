@@ -16,13 +16,14 @@ import msgspec
 from sqlalchemy import Connection
 
 from keyclave.core.canonical import canonical
-from keyclave.core.clock import Clock
+from keyclave.core.clock import MICROSECONDS, Clock
 from keyclave.core.errors import Broken, Conflict, IdempotencyReuse, KeyclaveError, Malformed, Sealed, Unknown
 from keyclave.crypto.arena import Slot
 from keyclave.crypto.digest import sha256
 from keyclave.crypto.module import CryptoModule
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer, Plane
+from keyclave.keys.model import Stale
 from keyclave.operations import apart
 from keyclave.operations.access import Access
 from keyclave.operations.approvals.execute import execute, prepare
@@ -46,6 +47,7 @@ from keyclave.operations.vault import Vault
 from keyclave.operations.workloads.settings import WorkloadSettings
 from keyclave.store import records
 from keyclave.store.interface import Names, Store
+from keyclave.store.stale import read_reach
 
 logger = logging.getLogger("keyclave.operations")
 
@@ -212,6 +214,8 @@ class Desk:
             attempt.change_fn = result
             attempt.changes = True
             attempt.touches = attempt.touches or ((attempt.key_id,) if attempt.key_id else ())
+            if key is not None and key.key.stale is Stale.NEVER:
+                attempt.spared = (key.key.id, key.key.name)
         else:
             attempt.answer = result
 
@@ -305,7 +309,7 @@ class Desk:
             if op is None or attempt.error is not None or attempt.dry_run:
                 attempt.reply(attempt)
             elif op.changes:
-                membership.hold(lambda: attempt.reply(attempt))
+                membership.hold(lambda: attempt.reply(attempt), attempt.reach)
             else:
                 if not membership.lease.live:
                     attempt.answer, attempt.error = None, behind()
@@ -380,10 +384,13 @@ class Desk:
         if kept is not None:
             attempt.answer, attempt.replayed = kept, True
             attempt.detail = {"replayed": 1}
+            attempt.reach = self._reach(transaction)
             return
         for spend in attempt.spends:
             spend(transaction)
         answer = attempt.change_fn(transaction)
+        if not attempt.spared or not {*attempt.touches, *attempt.drops} <= {*attempt.spared}:
+            attempt.reach = self._reach(transaction)
         if attempt.kept_as and answer is not None and attempt.error is None:
             apart.keep(attempt, transaction)
         if hasattr(answer, "event"):
@@ -402,11 +409,16 @@ class Desk:
         """Answer from what is kept under the idempotency key, if anything is."""
         if attempt.idempotency is None:
             return False
-        kept = self.store.read(lambda conn: self._kept(attempt, conn))
+        kept, reach = self.store.read(lambda conn: (self._kept(attempt, conn), self._reach(conn)))
         if kept is None:
             return False
         attempt.answer, attempt.replayed, attempt.detail = kept, True, {"replayed": 1}
+        attempt.reach = reach  # whoever sends a change again waits for as long as the first did
         return True
+
+    def _reach(self, conn: Connection) -> float:
+        """Return for how many seconds after their leases other nodes may decrypt by what was before a change made now."""
+        return 0.0 if self.membership is None else read_reach(conn) / MICROSECONDS
 
     def _kept(self, attempt: Attempt, conn: Connection) -> bytes | None:
         if attempt.idempotency is None or self.vault.sealed:  # sealed, only revocations change anything: harmless twice

@@ -131,6 +131,7 @@ def extent(conn: Connection) -> tuple[int, int]:
 
 
 def serving(conn: Connection) -> list[str]:
-    """Return the nodes whose lease is not over, by the database's clock."""
+    """Return the nodes whose lease is not over, or that may still decrypt after it, by the database's clock."""
     c = n.nodes.c
-    return [row.id for row in conn.execute(select(c.id).where(c.lease_until > now_of(conn), c.left_at.is_(None)).order_by(c.id))]
+    until = c.lease_until + c.stale + c.stale / 4  # as long as a change would wait for them
+    return [row.id for row in conn.execute(select(c.id).where(until > now_of(conn), c.left_at.is_(None)).order_by(c.id))]

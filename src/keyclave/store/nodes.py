@@ -54,10 +54,10 @@ def now_of(conn: Connection) -> Any:
 _CLOCK = cast(func.extract("epoch", func.clock_timestamp()) * MICROSECONDS, BigInteger)
 _RENEW = (
     update(t.nodes)
-    .where(t.nodes.c.id == bindparam("is"), _HERE)
+    .where(t.nodes.c.id == bindparam("is"), _HERE, t.nodes.c.stale == bindparam("beyond"), t.nodes.c.left_at.is_(None))
     .values(
         seen_at=_CLOCK, applied=bindparam("done"), lease_until=_CLOCK + bindparam("so_long", type_=BigInteger),
-        skew=bindparam("off"), sealed=bindparam("shut"), draining=bindparam("going"), left_at=None,
+        skew=bindparam("off"), sealed=bindparam("shut"), draining=bindparam("going"),
     )
 )  # fmt: skip
 _NODES = select(t.nodes).order_by(t.nodes.c.started_at, t.nodes.c.id)
@@ -76,25 +76,47 @@ def database_time(conn: Connection) -> int:
 
 
 # ---- nodes ----------------------------------------------------------------------------------------------------------------
-def renew(conn: Connection, node: Node, lease: int) -> None:
+def renew(conn: Connection, node: Node, lease: int) -> bool:
     """Write what a node says of itself, its row's lease `lease` microseconds long from now. The first time it joins.
 
-    Whoever has left comes back by this as well: an id is a process's for as long as that runs. On a store that was moved away
-    nobody's row is renewed: a node that was frozen meanwhile must not serve what is somewhere else now.
+    Return whether the row was there and said the same of stale use. If not, it is written under the lock of the change counter:
+    so each change either sees the row, or is seen by every question that the node asks afterwards. Whoever has left comes back
+    by this as well: an id is a process's for as long as that runs. On a store that was moved away nobody's row is renewed: a
+    node that was frozen meanwhile must not serve what is somewhere else now.
     """
     told = {
         "is": node.id, "so_long": lease, "done": node.applied, "off": node.skew, "shut": node.sealed, "going": node.draining,
+        "beyond": node.stale,
     }  # fmt: skip
     now = now_of(conn)
     again = _RENEW if now is _CLOCK else _RENEW.values(seen_at=now, lease_until=now + lease)
     if conn.execute(again, told).rowcount:
-        return
+        return True
     versions.check_here(conn)
+    fixed = {"address": node.address, "version": node.version, "schema": node.schema, "started_at": now}
     said = {
-        "id": node.id, "address": node.address, "version": node.version, "schema": node.schema, "started_at": now, "seen_at": now,
-        "applied": node.applied, "lease_until": now + lease, "skew": node.skew, "sealed": node.sealed, "draining": node.draining,
+        "seen_at": now, "applied": node.applied, "lease_until": now + lease, "skew": node.skew, "sealed": node.sealed,
+        "draining": node.draining, "left_at": None, "stale": node.stale,
     }  # fmt: skip
-    conn.execute(t.nodes.insert().values(said))
+    _begin(conn)
+    try:
+        if not conn.execute(update(t.nodes).where(t.nodes.c.id == node.id, _HERE).values(said)).rowcount:
+            conn.execute(t.nodes.insert().values(id=node.id, **fixed, **said))
+    except BaseException:
+        if not conn.closed:
+            conn.exec_driver_sql("ROLLBACK")
+        raise
+    conn.exec_driver_sql("COMMIT")
+    return False
+
+
+def _begin(conn: Connection) -> None:
+    """Begin a transaction beside which nobody changes anything."""
+    if conn.dialect.name == "postgresql":
+        conn.exec_driver_sql("BEGIN")
+        conn.exec_driver_sql("LOCK TABLE change_counter IN SHARE ROW EXCLUSIVE MODE")
+    else:
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def leave(conn: Connection, node: str) -> None:

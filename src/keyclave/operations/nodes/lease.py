@@ -40,6 +40,10 @@ class Lease:
             self._until = self._seen_until
         return unbroken
 
+    def announced(self, asked: float) -> None:
+        """The row was gone, or not as it should be, and is written anew: others may have passed this node by meanwhile."""
+        self._seen_until = asked + self.seconds
+
     def give_back(self) -> None:
         """Use nothing any more: from now on nobody needs to wait for this node."""
         self._seen_until = self._until = float("-inf")
@@ -48,3 +52,17 @@ class Lease:
     def live(self) -> bool:
         """Tell whether the node may use what it holds."""
         return self._clock() < self._until
+
+    def over_for_less_than(self, seconds: float) -> bool:
+        """Tell whether the lease is live, or ended less than so many seconds ago."""
+        return self._clock() < self._until + seconds
+
+    @property
+    def asked(self) -> float:
+        """When the question was asked on which the lease rests, also one that is over; by the lease's clock."""
+        return self._until - self.seconds
+
+    @property
+    def age(self) -> float:
+        """How many seconds ago that was."""
+        return self._clock() - self.asked

@@ -19,7 +19,7 @@ from keyclave.store.nodes import read_news
 class Membership:
     """What the desk asks before it acts for anybody, and again before it answers."""
 
-    def __init__(self, node: str, lease: Lease, hold: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, node: str, lease: Lease, hold: Callable[[Callable[[], None], float], None]) -> None:
         self.node = node
         self.lease = lease
         self.fault = ""  # why this node refuses, besides its lease: its clock is wrong
@@ -75,9 +75,12 @@ class Membership:
         return [name for _, names in read_news(conn, change, self.node)[1] for name in names]
 
     # ---- the barrier --------------------------------------------------------------------------------------------------
-    def hold(self, release: Callable[[], None]) -> None:
-        """A change is durable: call `release`, on the loop, when no other node can act on what was before it."""
-        self._hold(release)
+    def hold(self, release: Callable[[], None], reach: float) -> None:
+        """A change is durable: call `release`, on the loop, when no other node can act on what was before it.
+
+        `reach`: for how many seconds after their leases others may do so, as the change's own transaction saw it.
+        """
+        self._hold(release, reach)
 
 
 def behind() -> Unavailable:
