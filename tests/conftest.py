@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import postgres
-from tests.live import STORE, Live, launch
+from tests.homes import STORE, on_postgresql
+from tests.live import Live, launch
 
 os.environ.setdefault(postgres.SESSION, str(os.getpid()))  # here, before workers are started: they share one PostgreSQL
 
@@ -36,10 +37,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what is about the file itself where there is none."""
-    if os.environ.get(STORE) == "postgresql":
+    if on_postgresql():
         for item in items:
-            if item.get_closest_marker("file_store") is not None:
-                item.add_marker(pytest.mark.skip("it is about the store in a file"))
+            if (found := item.get_closest_marker("file_store")) is not None:
+                item.add_marker(pytest.mark.skip(f"of the store in a file alone: {found.args[0]}"))
 
 
 @pytest.fixture(scope="session")

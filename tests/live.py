@@ -13,23 +13,28 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from tests.approving import Approver, Approvers
+from tests.homes import Held, hold_once, replace_in_settings
+from tests.stored import stored_bytes
 
 if TYPE_CHECKING:
     from tests.postgres import Database
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent / "src")}
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # a server that compiles everything first takes three times as long to start
 START_SECONDS = 40
+NO_PORT, NO_DATA_PORT = "18443", "18444"  # in the settings of a home that is only copied from
 LEASE_SECONDS = 10
-STORE = "KEYCLAVE_TEST_STORE"  # of the environment: "postgresql" lets every server keep everything in a database of its own
+READS_LOG = re.compile(r"/v1/(log|audit|status|approvals/[^/]+/bundle)")
 
 
 @dataclass
@@ -63,7 +68,7 @@ class Live:
         What waits for the approval of others is asked for, signed by the tenant's other first people, and sent again with the
         approval; unless the caller wants to be `alone`. Where asking is refused already, that is the answer.
         """
-        if self.database is not None and method == "GET" and path.startswith(("/v1/log", "/v1/audit", "/log")):
+        if self.database is not None and method == "GET" and READS_LOG.match(path):
             self.until_placed()
         headers = dict(kwargs.pop("headers", {}))
         if token:
@@ -82,8 +87,10 @@ class Live:
 
     def until_it_has_its_lease(self) -> None:
         """On PostgreSQL a node serves once the database has heard of it, a moment after it listens."""
+        if self.database is None:
+            return
         deadline = time.monotonic() + START_SECONDS
-        while self.http.get("/v1/health/ready").json()["status"] == "lease":
+        while self.http.get("/v1/whoami", headers={"authorization": f"Bearer {self.tokens['auditor']}"}).status_code == 503:
             assert time.monotonic() < deadline, "the node did not get its lease"
             time.sleep(0.02)  # between two looks at a condition
 
@@ -98,6 +105,15 @@ class Live:
                 assert time.monotonic() < deadline, f"of {row[0] if row else 0} events {row[1] if row else 0} have a place"
                 time.sleep(0.02)  # between two looks at a condition
                 row = conn.execute(unplaced).fetchone()
+
+    def stored(self) -> bytes:
+        """Return all that it keeps, as whoever got hold of its disk would find it."""
+        return stored_bytes(self.home, self.database)
+
+    @property
+    def log_file(self) -> Path:
+        """Where everything stands that the process has said."""
+        return self.home.parent / f"{self.home.name}.server.log"
 
     def approved(self, method: str, path: str, who: str, body: Any) -> str | httpx.Response:
         """Ask for approval of a request, have others sign it, and return the approval's id; or why asking was refused."""
@@ -181,8 +197,7 @@ class Live:
         wait_until_up(self.url, self.ca_file, self.process)
         if unseal:
             self.unseal()
-        if self.database is not None:
-            self.until_it_has_its_lease()
+        self.until_it_has_its_lease()
 
 
 def free_port() -> int:
@@ -228,11 +243,33 @@ def wait_until_up(url: str, ca_file: str, process: subprocess.Popen[bytes]) -> N
     raise AssertionError("the server did not come up")
 
 
-def new_store(stack: ExitStack) -> Database:
-    """Make a database that lives as long as `stack`."""
-    from tests.postgres import new_database
+@cache
+def ceremony(*arguments: str) -> Held[dict[str, Any]]:
+    """Return what the ceremony with these arguments made, in this process; it names a port that nobody has."""
 
-    return stack.enter_context(new_database())
+    def hold(home: Path, url: str) -> dict[str, Any]:
+        return init(home, int(NO_PORT), *arguments, *(("--store", url) if url else ()))
+
+    return hold_once(hold)
+
+
+@contextmanager
+def new_home(home: Path, port: int, *arguments: str, another: bool = False) -> Iterator[tuple[dict[str, Any], Database | None]]:
+    """Make a home for a server on `port`; lend what its ceremony handed over, and the database that it names."""
+    if "--store" in arguments:
+        yield init(home, port, *arguments), None
+        return
+    wishes, ports = list(arguments), {NO_PORT: str(port)}
+    if "--data-port" in wishes:
+        at = wishes.index("--data-port") + 1
+        ports[NO_DATA_PORT], wishes[at] = wishes[at], NO_DATA_PORT
+    held = (ceremony.__wrapped__ if another else ceremony)(*wishes)
+    with held.copied(home) as database:
+        made = {**held.made, "ca_file": str(home / "tls/ca.pem")}
+        for name, here in ports.items():
+            replace_in_settings(home, name, here)
+            made = {**made, "url": made["url"].replace(name, here), "data_url": made["data_url"].replace(name, here)}
+        yield made, database
 
 
 def launch(
@@ -242,16 +279,14 @@ def launch(
     unseal: bool = True,
     configure: Callable[[str], str] | None = None,
     workers: int = 1,
+    another: bool = False,
 ) -> Live:
     """Make a home below `folder`, start its server and unseal it. `settings` is appended to keyclave.toml's [log] table;
-    `configure` returns what is to stand in the file instead of what the ceremony wrote."""
+    `configure` returns what is to stand in the file instead of what the ceremony wrote. `another` is an installation that shares
+    nothing with the others: the homes of the others are copies, one for each way to wish them."""
     home, port = folder / "home", free_port()
-    database = None
     with ExitStack() as stack:
-        if os.environ.get(STORE) == "postgresql" and "--store" not in arguments:
-            database = new_store(stack)
-            arguments += ("--store", database.url())
-        made = init(home, port, *arguments)
+        made, database = stack.enter_context(new_home(home, port, *arguments, another=another))
         at_the_end = stack.pop_all()
     if settings:
         path = home / "keyclave.toml"
@@ -281,8 +316,7 @@ def launch(
         wait_until_up(live.url, live.ca_file, process)
         if unseal:
             live.unseal()
-        if database is not None:
-            live.until_it_has_its_lease()
+        live.until_it_has_its_lease()
     except BaseException:
         live.stop()
         raise

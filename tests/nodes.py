@@ -1,6 +1,7 @@
 """Two nodes over one home, in this process: each with a desk, a store's connections and a REST application of its own.
 
-They share nothing but the database and the configuration, like two processes do. `restart` ends one and starts it anew.
+They share nothing but the database and the configuration, like two processes do; on PostgreSQL each has the threads of a node, too.
+`restart` ends one and starts it anew.
 """
 
 from __future__ import annotations
@@ -8,15 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from keyclave.app import ceremony
-from keyclave.app.config import Config, LogSettings
+from keyclave.app.ceremony import Wishes
+from keyclave.app.cluster import Cluster, Settings
+from keyclave.app.config import Config, LogSettings, StoreSection
+from keyclave.app.stores import AnyStore
 from keyclave.app.wiring import build
 from keyclave.identity.peer import Peer
 from keyclave.operations.desk import Desk
@@ -24,13 +27,17 @@ from keyclave.operations.table import OPERATIONS
 from keyclave.operations.unseal import close_house
 from keyclave.protocols.rest.asgi import application
 from keyclave.protocols.rest.gateway import Gateway
-from keyclave.store.sqlite import SqliteStore
+from keyclave.store.postgres import PostgresStore
+from tests.homes import home_of
 from tests.people.clock import Clock
 from tests.visitor import Visitor
+from tests.waiting import until
 
 ORIGIN = "keyclave.localhost/log"
 PORT = 8443
-CONFIG = Config(log=LogSettings(origin=ORIGIN), development=True)
+WISHES = Wishes(1, 1, True, "127.0.0.1", PORT, ORIGIN, (), "tokens")
+# The loop runs only while something is asked: the lease has to last from one request to the next, and nothing is signed between.
+LEASE_SECONDS, CHECKPOINT_SECONDS = 60.0, 3600.0
 
 
 @dataclass
@@ -38,18 +45,20 @@ class Node:
     """One node. `port` is where its pages would be; `tokens` are those of the ceremony's people, by role."""
 
     home: Path
+    section: StoreSection
     loop: asyncio.AbstractEventLoop
     workers: ThreadPoolExecutor
     tokens: dict[str, str]
     clock: Clock
     port: int = PORT
     desk: Desk = field(init=False)
-    store: SqliteStore = field(init=False)
+    store: AnyStore = field(init=False)
+    cluster: Cluster | None = field(init=False, default=None)
     http: httpx.AsyncClient = field(init=False)
 
     def __post_init__(self) -> None:
         self.desk, self.store = build(
-            CONFIG,
+            Config(log=LogSettings(origin=ORIGIN), development=True, store=self.section),
             self.home,
             workers=self.workers,
             loop=self.loop,
@@ -57,6 +66,8 @@ class Node:
         )
         desk = self.desk
         desk.clock = desk.callers._clock = desk.people._clock = desk.people.lockout._clock = self.clock  # type: ignore[assignment]
+        if isinstance(self.store, PostgresStore):
+            self._join(self.store)
         served = application(Gateway(self.desk, OPERATIONS, lambda *_: None), OPERATIONS)
 
         async def listen(scope: Any, receive: Any, send: Any) -> None:
@@ -65,6 +76,28 @@ class Node:
             await served(scope, receive, send)
 
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(listen), base_url=f"https://localhost:{PORT}")
+
+    def _join(self, store: PostgresStore) -> None:
+        """Take a place among the nodes, and wait for the lease."""
+        settings = Settings(f"localhost:{PORT}", LEASE_SECONDS, 300.0, CHECKPOINT_SECONDS)
+        self.cluster = Cluster(store.address, store.node, settings)
+        membership = self.desk.membership = self.cluster.membership
+        self.cluster.start(self.desk, self.loop.call_later)
+
+        async def wait() -> None:
+            while not membership.lease.live:
+                await asyncio.sleep(0.005)  # between two looks at a condition
+
+        self.loop.run_until_complete(asyncio.wait_for(wait(), 20))
+
+    def entries(self) -> list[bytes]:
+        """Return every event of the log, once all that are durable have their place in it."""
+        until(lambda: self.store.placed() >= self.count("journal", "coalesce(sum(count), 0)"), "events have no place")
+        return list(self.store.read_entries(0, 1 << 20))
+
+    def count(self, table: str, what: str = "count(*)") -> int:
+        """Return how many rows a table has."""
+        return int(self.store.read(lambda conn: conn.exec_driver_sql(f"SELECT {what} FROM {table}").scalar_one()))
 
     async def ask(self, method: str, path: str, token: str | None = None, body: Any = None, address: str = "192.0.2.1") -> Any:
         """Send a request and return its answer, once it is durable."""
@@ -91,6 +124,8 @@ class Node:
     def end(self) -> None:
         """Close it."""
         close_house(self.desk)
+        if self.cluster is not None:
+            self.cluster.leave()
         self.store.close()
         self.loop.run_until_complete(self.http.aclose())
 
@@ -129,16 +164,13 @@ class Pair:
 
 @contextmanager
 def open_pair(folder: Path) -> Iterator[Pair]:
-    """Hold a development ceremony below `folder` and open two nodes over its home."""
-    home = folder / "home"
-    made = ceremony.hold(home, ceremony.Wishes(1, 1, True, "127.0.0.1", PORT, ORIGIN, (), "tokens"))[0]
+    """Make a development home below `folder` and open two nodes over it."""
     loop = asyncio.new_event_loop()
     clock = Clock()
-    with ThreadPoolExecutor(2) as workers:
-        nodes = [Node(home, loop, workers, made.credentials, clock) for _ in range(2)]
-        try:
-            yield Pair(*nodes, clock)
-        finally:
-            for node in nodes:
-                node.end()
-            loop.close()
+    with home_of(folder, WISHES) as (home, made, section, _), ThreadPoolExecutor(2) as workers, ExitStack() as stack:
+        stack.callback(loop.close)
+        nodes = []
+        for _number in range(2):
+            nodes.append(Node(home, section, loop, workers, made.credentials, clock))
+            stack.callback(nodes[-1].end)
+        yield Pair(*nodes, clock)

@@ -147,12 +147,12 @@ def migrate(found: Server, database: str) -> None:
 
 
 @contextmanager
-def new_database(*, empty: bool = False) -> Iterator[Database]:
-    """Make a database, lend it, and drop it."""
+def new_database(*, empty: bool = False, template: str = TEMPLATE) -> Iterator[Database]:
+    """Make a database, lend it, and drop it: a copy of `template`, which nobody is connected to, or `empty`."""
     found = server()
     name = f"t{os.getpid()}_{time.monotonic_ns()}"
     with found.connect() as conn:
-        conn.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {'template0' if empty else TEMPLATE}")
+        conn.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {'template0' if empty else template}")
         conn.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
         conn.execute(f"GRANT CONNECT ON DATABASE {name} TO {APP}")
     try:

@@ -90,7 +90,7 @@ def test_a_listener_that_takes_something_older_than_tls_1_3(live: Live) -> None:
 
 def test_a_certificate_of_another_authority(live: Live, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    other = launch(tmp_path / "other", "--development", unseal=False)
+    other = launch(tmp_path / "other", "--development", unseal=False, another=True)
     try:
         found = _findings(other, live.url)
     finally:

@@ -103,7 +103,7 @@ def test_another_log_under_the_same_name_is_found(people: Prompt, live: Live, tm
     assert _verify(people)[0] == 0
     folder = tmp_path / "impostor"
     folder.mkdir()
-    impostor = launch(folder)
+    impostor = launch(folder, another=True)
     try:
         introduce(impostor)
         done = people("--profile", "auditor", "audit", "verify")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +14,7 @@ import httpx
 
 from tests.live import Live, free_port, init, start, wait_until_up
 from tests.postgres import Database
-
-SECONDS = 20
+from tests.waiting import until
 
 
 class Several:
@@ -43,16 +41,6 @@ class Several:
 
         until(known, "there is no sequencer")
         return found[0]
-
-
-def until(condition: Callable[[], bool], complaint: str, seconds: float = SECONDS) -> float:
-    """Wait for a condition; return how long it took."""
-    began = time.monotonic()
-    while not condition():
-        if time.monotonic() > began + seconds:
-            raise AssertionError(complaint)
-        time.sleep(0.01)  # between two looks at it
-    return time.monotonic() - began
 
 
 def is_ready(node: Live) -> bool:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.several import Several, again, is_ready, several, until
+from tests.cluster.several import Several, again, is_ready, several
 from tests.live import Live
 from tests.postgres import new_database
+from tests.waiting import until
 
 TEXT = base64.b64encode(b"heart rate 61").decode()
 

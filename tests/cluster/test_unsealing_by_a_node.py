@@ -24,8 +24,9 @@ from keyclave.operations.nodes.lease import Lease
 from keyclave.operations.nodes.membership import Membership
 from keyclave.store import nodes as rows
 from keyclave.store.changes import keep_changes
-from tests.cluster.several import Several, is_ready, several, until
+from tests.cluster.several import Several, is_ready, several
 from tests.postgres import new_database
+from tests.waiting import until
 from tests.workloads.certificates import Authority, Identity
 
 NODE, STRANGER = "spiffe://nodes.example/node", "spiffe://nodes.example/backup-server"

@@ -166,6 +166,8 @@ def test_of_two_nodes_that_end_it_at_once_one_does(pair: Pair, somebody: Visitor
         path, token, body = way(pair, somebody)
         answers = pair.both(lambda node: node.ask("POST", path, token, body))  # noqa: B023 - asked before the next turn
         assert [won(answer) for answer in answers].count(True) == 1, [answer.text for answer in answers]
+        if 409 in [answer.status_code for answer in answers]:  # what it rests on was changed meanwhile: it may ask again, in vain
+            answers = [pair.one.post(path, token, body), *(answer for answer in answers if answer.status_code != 409)]
         assert [refused(answer) for answer in answers].count(True) == 1, [answer.text for answer in answers]
         if way in (code_after_password, enrol_generator):
             pair.clock.pass_by(60)  # a code counts once
@@ -199,10 +201,10 @@ def test_a_ceremony_tells_nothing_and_no_bit_of_it_can_be_changed(pair: Pair) ->
 
 
 def test_beginning_writes_nothing(pair: Pair, somebody: Visitor) -> None:
-    before = pair.one.store.next_event, rows(pair.one, "ceremonies"), rows(pair.one, "moments")
+    before = pair.one.store.next_event, pair.one.count("ceremonies"), pair.one.count("moments")
     for _ in range(50):
         assert pair.one.post("/v1/login/passkey/begin", body={"principal": somebody.name}).status_code == 200
-    assert (pair.one.store.next_event, rows(pair.one, "ceremonies"), rows(pair.one, "moments")) == before
+    assert (pair.one.store.next_event, pair.one.count("ceremonies"), pair.one.count("moments")) == before
 
 
 # ---- while a node is sealed ------------------------------------------------------------------------------------------------------
@@ -268,9 +270,9 @@ def test_few_machines_wait_from_one_place_whichever_node_they_come_to(pair: Pair
     place = "203.0.113.7"
     found = [node.post("/v1/login/device", address=place).status_code for node in (pair.one, pair.other) * 4]
     assert found == [200] * 8
-    events = pair.one.store.read_entries(0, 1 << 20)
+    events = pair.one.entries()
     assert [node.post("/v1/login/device", address=place).status_code for node in (pair.one, pair.other)] == [429, 429]
-    assert len(pair.one.store.read_entries(0, 1 << 20)) == len(events)  # what is refused leaves nothing
+    assert len(pair.one.entries()) == len(events)  # what is refused leaves nothing
     assert pair.one.post("/v1/login/device", address="203.0.113.8").status_code == 200
 
 
@@ -410,32 +412,29 @@ def test_uses_that_the_store_did_not_take_are_written_the_next_time(pair: Pair, 
 
 
 # ---- by the clock ----------------------------------------------------------------------------------------------------------------
-def rows(node: Node, table: str) -> int:
-    return int(node.store._raw.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
-
-
-def test_what_is_over_is_tidied_away_and_what_is_not_stays(pair: Pair, somebody: Visitor) -> None:
-    from keyclave.app.wiring import keep_tidy
+def test_what_is_over_is_tidied_away_and_what_is_not_stays(
+    pair: Pair, somebody: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from keyclave.app import wiring
 
     somebody.live = pair.one  # type: ignore[assignment]
     second = importing(pair, somebody)
     assert pair.one.post("/v1/login/device", address="203.0.113.40").status_code == 200
     used = login(pair, somebody)
     assert won(pair.one.post(*used))
-    before = rows(pair.one, "moments"), rows(pair.one, "ceremonies")
+    before = pair.one.count("moments"), pair.one.count("ceremonies")
     assert before[0] >= 2
     assert before[1] >= 1
     pair.clock.pass_by(601)
-    keep_tidy(pair.other.store, pair.clock.now())
-    assert 1 <= rows(pair.one, "moments") < before[0]  # the machine is gone, the import waits
-    assert rows(pair.one, "ceremonies") >= 1  # longer than the ceremony itself: a node whose clock is behind still believes in it
+    wiring.keep_tidy(pair.other.store, pair.clock.now())
+    assert 1 <= pair.one.count("moments") < before[0]  # the machine is gone, the import waits
+    assert pair.one.count("ceremonies") >= 1  # longer than the ceremony itself: a node whose clock is behind still believes in it
     assert won(pair.other.post(*second))
     pair.clock.pass_by(2 * 3600)
-    keep_tidy(pair.other.store, pair.clock.now())
-    assert (rows(pair.one, "moments"), rows(pair.one, "ceremonies")) == (0, 0)
-    changes = pair.one.store._raw.execute("PRAGMA data_version").fetchone()
-    keep_tidy(pair.other.store, pair.clock.now())
-    assert pair.one.store._raw.execute("PRAGMA data_version").fetchone() == changes  # nothing to tidy: nothing written
+    wiring.keep_tidy(pair.other.store, pair.clock.now())
+    assert (pair.one.count("moments"), pair.one.count("ceremonies")) == (0, 0)
+    monkeypatch.setattr(wiring, "tidy_moments", lambda *_: pytest.fail("there is nothing to tidy"))
+    wiring.keep_tidy(pair.other.store, pair.clock.now())
 
 
 # ---- what goes by the clock ------------------------------------------------------------------------------------------------------
@@ -460,7 +459,7 @@ def ended_elevation(pair: Pair, who: Visitor) -> str:
 
 
 def ends_in_the_log(pair: Pair, elevation: str) -> int:
-    entries = pair.one.store.read_entries(0, 1 << 20)
+    entries = pair.one.entries()
     return sum(b'"elevation-end"' in entry and elevation.encode() in entry for entry in entries)
 
 

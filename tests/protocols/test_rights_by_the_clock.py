@@ -394,7 +394,7 @@ def test_a_name_that_policy_makes_plain_does_not_make_the_reference_plain(house:
     assert house.use(house.person, patient="mrn-48151624") == 403
     assert house.use(house.person, encounter="mrn-48151623") == 200
     for table in ("elevations", "eligibilities", "alarms"):
-        rows = house.server.store._raw.execute(f"SELECT * FROM {table}").fetchall()
+        rows = house.server.raw(f"SELECT * FROM {table}")
         assert "mrn-48151623" not in str(rows)
 
 

@@ -193,8 +193,7 @@ def test_every_share_that_was_looked_at_is_in_the_record_and_no_share_is(sealed:
     assert [(e["id"], e["outcome"]) for e in looked_at] == [(a.json()["event"], a.json().get("code", "ok")) for a in sent]
     assert [(e["detail"]["received"], e["detail"]["sealed"]) for e in looked_at] == [(1, 1), (1, 1), (2, 1), (0, 0)]
     assert all(e["source"] == "127.0.0.1" and "credential" not in e for e in looked_at)
-    stored = b"".join(path.read_bytes() for path in sealed.home.glob("keyclave.db*"))
-    stored += (sealed.home.parent / f"{sealed.home.name}.server.log").read_bytes()
+    stored = sealed.stored() + sealed.log_file.read_bytes()
     assert b'"share-holder"' in stored
     for share in sealed.shares:
         digits = share.removeprefix("kcs1-")

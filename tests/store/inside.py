@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from keyclave.operations.desk import Desk, encode_answer, request_digest
 from keyclave.operations.operation import Operation
 from keyclave.operations.table import OPERATIONS
 from keyclave.operations.unseal import UnsealRequest, close_house, offer_share
-from keyclave.store.sqlite import SqliteStore
 from tests.approving import Approvers
+from tests.homes import Held, hold_once, section_of
+from tests.postgres import Database
+from tests.stored import stored_bytes
 
 WISHES = Wishes(
     threshold=2, custodians=3, development=False, host="127.0.0.1", port=8443, origin="example.org/log", names=(),
@@ -49,11 +53,12 @@ class Inside:
     """A desk, and the people's tokens."""
 
     desk: Desk
-    store: SqliteStore
+    store: Any  # of either kind; what is done past it is its own
     home: Path
     shares: list[str]
     tokens: dict[str, str]
     answered: list[Attempt] = field(default_factory=list)
+    database: Database | None = None
     approvers: Approvers = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,6 +119,10 @@ class Inside:
         self.tokens[token] = token
         return token
 
+    def stored(self) -> bytes:
+        """Return all that is kept, as whoever got hold of the disk would find it."""
+        return stored_bytes(self.home, self.database)
+
     def unseal(self) -> None:
         """Give shares until the house is open."""
         for share in self.shares:
@@ -123,6 +132,18 @@ class Inside:
                 return
 
 
+@cache
+def _held(postgresql: bool) -> Held[Made]:
+    """Return what the ceremony made, as the program `keyclave init` holds it."""
+
+    def hold(home: Path, url: str) -> Made:
+        out = home.parent / "made.json"
+        init(home, replace(WISHES, store=section_of(url)), [], out, passphrases=False)
+        return msgspec.json.decode(out.read_bytes(), type=Made)
+
+    return hold_once(hold, postgresql=postgresql)
+
+
 @contextmanager
 def open_inside(
     home: Path, shares: list[str], tokens: dict[str, str], *, unseal: bool = True, shared: bool = False
@@ -130,34 +151,39 @@ def open_inside(
     """Open a home that a ceremony made; `shared` as one of several processes would."""
     desk, store = build(load(home), home, workers=AtOnce(), shared=shared)
     inside = Inside(desk, store, home, shares, tokens)
-    try:
+    with ExitStack() as stack:
+        stack.callback(store.close)
+        stack.callback(close_house, desk)
         if unseal:
             inside.unseal()
         yield inside
-    finally:
-        close_house(desk)
-        store.close()
 
 
-def ceremony(folder: Path) -> tuple[Path, list[str], dict[str, str]]:
-    """Hold the ceremony below `folder`; return the home, the shares and the first people's tokens."""
-    home, out = folder / "home", folder / "made.json"
-    init(home, WISHES, [], out, passphrases=False)
-    made = msgspec.json.decode(out.read_bytes(), type=Made)
-    out.unlink()
-    return home, made.shares, dict(made.credentials)
+def ceremony(folder: Path, *, another: bool = False) -> tuple[Path, list[str], dict[str, str]]:
+    """Make a home with a file of its own below `folder`; return it, the shares and the first people's tokens.
+
+    `another`: by a ceremony of its own, for who needs an installation that shares nothing with the others.
+    """
+    held = _held.__wrapped__(False) if another else _held(False)
+    shutil.copytree(held.home, folder / "home")
+    return folder / "home", held.made.shares, dict(held.made.credentials)
 
 
 @contextmanager
-def new_inside(folder: Path) -> Iterator[Inside]:
-    """Hold the ceremony below `folder` and open what it made."""
-    with open_inside(*ceremony(folder)) as inside:
-        yield inside
+def new_inside(folder: Path, *, postgresql: bool = False) -> Iterator[Inside]:
+    """Make a home below `folder` and open it."""
+    held = _held(postgresql)
+    with (
+        held.copied(folder / "home") as database,
+        open_inside(folder / "home", held.made.shares, dict(held.made.credentials)) as made,
+    ):
+        made.database = database
+        yield made
 
 
 @contextmanager
 def two_inside(folder: Path) -> Iterator[tuple[Inside, Inside]]:
-    """Hold the ceremony below `folder` and open what it made twice, as two processes that serve one home would."""
+    """Make a home with a file of its own below `folder` and open it twice, as two processes that serve one home would."""
     home, shares, tokens = ceremony(folder)
     with (
         open_inside(home, shares, tokens, shared=True) as one,

@@ -210,7 +210,7 @@ def test_a_store_that_is_not_whole_is_not_moved(home: Home, database: Database, 
 
 def test_too_few_shares_or_wrong_ones_move_nothing(home: Home, database: Database, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    _, others, _ = ceremony(tmp_path / "other")
+    _, others, _ = ceremony(tmp_path / "other", another=True)
     with pytest.raises(KeyclaveError):
         home.move(to(database), others)
     home.check()

@@ -1,7 +1,7 @@
-"""The database file and its write-ahead log after use: no key material, token, plaintext or context value, in any usual
-spelling.
+"""What is stored after use: no key material, token, plaintext or context value, in any usual spelling.
 
-Looked for in the bytes of every file of the home. That the search finds what is there is shown by what may be there: names,
+Looked for in the bytes of every file of the home, the database and its write-ahead log among them, and in those of every table where
+that is PostgreSQL. That the search finds what is there is shown by what may be there: names,
 sealed material and digests.
 """
 
@@ -29,15 +29,16 @@ SPECS = {
 }
 
 
-@pytest.fixture(scope="module")
-def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    with new_inside(tmp_path_factory.mktemp("inside")) as made:
+@pytest.fixture(scope="module", params=("sqlite", "postgresql"))
+def inside(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    with new_inside(tmp_path_factory.mktemp("inside"), postgresql=request.param == "postgresql") as made:
         yield made
 
 
-def files(home: Path) -> dict[str, bytes]:
+def files(inside: Inside) -> dict[str, bytes]:
     """Return the database, its write-ahead log and its index, and whatever else lies in the home."""
-    return {str(path.relative_to(home)): path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    found = {str(path.relative_to(inside.home)): path.read_bytes() for path in inside.home.rglob("*") if path.is_file()}
+    return found if inside.database is None else {**found, "tables": inside.stored()}
 
 
 def spellings(secret: bytes) -> list[bytes]:
@@ -50,9 +51,9 @@ def spellings(secret: bytes) -> list[bytes]:
     return found
 
 
-def where(secret: bytes, home: Path) -> list[str]:
+def where(secret: bytes, inside: Inside) -> list[str]:
     assert len(secret) >= 12  # shorter ones are found by chance
-    return [name for name, content in files(home).items() if any(spelling in content for spelling in spellings(secret))]
+    return [name for name, content in files(inside).items() if any(spelling in content for spelling in spellings(secret))]
 
 
 def used(inside: Inside) -> dict[str, bytes]:
@@ -113,23 +114,25 @@ def test_no_secret_and_no_context_value_lies_in_the_home_after_use(inside: Insid
     secrets = used(inside)
     assert {"aes-256 version 1", "aes-256 version 2", "tenant key context", "root", "data key"} <= set(secrets)
     for what, secret in secrets.items():
-        assert where(secret, inside.home) == [], what
+        assert where(secret, inside) == [], what
     inside.desk.log.tick()
+    if inside.database is not None:
+        return
     with sqlite3.connect(inside.home / "keyclave.db") as conn:
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for what, secret in secrets.items():
-        assert where(secret, inside.home) == [], f"{what}, once the write-ahead log is copied back"
+        assert where(secret, inside) == [], f"{what}, once the write-ahead log is copied back"
 
 
 def test_the_search_finds_what_may_be_there(inside: Inside) -> None:
     inside.get("key-create", "custodian", "", {"name": "a-name-to-be-found", "owner": "o"})
-    assert "keyclave.db-wal" in where(b"a-name-to-be-found", inside.home)
-    (sealed,) = inside.store._raw.execute("SELECT sealed FROM key_versions LIMIT 1").fetchone()
-    assert where(sealed, inside.home)
+    assert ("keyclave.db-wal" if inside.database is None else "tables") in where(b"a-name-to-be-found", inside)
+    query = "SELECT sealed FROM key_versions LIMIT 1"
+    assert where(bytes(inside.store.read(lambda conn: conn.exec_driver_sql(query).scalar_one())), inside)
     token = next(iter(inside.tokens.values())).encode()
-    assert "keyclave.db" in where(hashlib.sha256(token).digest(), inside.home)
+    assert ("keyclave.db" if inside.database is None else "tables") in where(hashlib.sha256(token).digest(), inside)
     (inside.home / "leak.txt").write_text("xx" + base64.b64encode(b"?" + PLAINTEXT + b"!").decode())
-    assert where(PLAINTEXT, inside.home) == ["leak.txt"]
+    assert where(PLAINTEXT, inside) == ["leak.txt"]
     (inside.home / "leak.txt").unlink()
 
 
@@ -144,7 +147,7 @@ def test_the_sealed_material_of_a_destroyed_version_is_overwritten(tmp_path: Pat
         (sealed,) = inside.store._raw.execute("SELECT sealed FROM key_versions").fetchone()
         inside.get("deactivate", "operator", "short-lived", {"reason": "over"})
         before = inside.get("schedule-destruction", "custodian", "short-lived", {"version": 1, "days": 7, "reason": "over"})
-        assert where(sealed, inside.home)
+        assert where(sealed, inside)
         inside.desk.clock._ahead += 8 * 86_400 * 1_000_000  # type: ignore[attr-defined] # a week and a day later
         body = {"principal": "second", "role": "custodian", "ttl_seconds": 86_400}
         approval = inside.approved("credential-issue", "custodian", "", body)
@@ -155,5 +158,5 @@ def test_the_sealed_material_of_a_destroyed_version_is_overwritten(tmp_path: Pat
         assert (before["versions"][0]["kcv"], after["versions"][0]["state"]) == (after["versions"][0]["kcv"], "destroyed")
         with sqlite3.connect(inside.home / "keyclave.db") as conn:
             conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        assert where(sealed, inside.home) == []
-        assert where(key["id"].encode(), inside.home) == ["keyclave.db"]
+        assert where(sealed, inside) == []
+        assert where(key["id"].encode(), inside) == ["keyclave.db"]

@@ -154,8 +154,9 @@ class Cluster:
                 pass
 
     def _must_renew(self, question: Question) -> bool:
-        """Tell whether there is anything to say, or to prolong."""
-        return self._follower.must_renew(question) or self._told != (self._desk.vault.sealed, self._desk.draining)
+        """Tell whether there is anything to say, or to prolong. Who has only announced itself asks again at once."""
+        told = self._told == (self._desk.vault.sealed, self._desk.draining)
+        return self._follower.must_renew(question) or not told or not self.membership.lease.live
 
     def _ask(self, conn: Connection) -> Question:
         with self._within(conn):

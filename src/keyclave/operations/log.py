@@ -45,6 +45,8 @@ class LogStore(Protocol):
 
     def find_place(self, node: str, number: int) -> int | None: ...
 
+    def placed(self) -> int: ...
+
     def catch_up(self) -> None: ...
 
     def read_tile(self, level: int, number: int) -> bytes | None: ...
@@ -104,8 +106,17 @@ class Log:
     # ---- growing ------------------------------------------------------------------------------------------------------
     @property
     def size(self) -> int:
-        """How many events are durable."""
+        """How many events are in the tree as it was grown here: the others may have placed more."""
         return self._tree.size
+
+    def placed(self) -> int:
+        """Return how many events have a place in the log, from any thread; while the database is away, how many are known to."""
+        if not self._store.shared:
+            return self._tree.size
+        try:
+            return self._store.placed()
+        except Unavailable:
+            return self._tree.size
 
     def take(self, first: int, entries: Sequence[bytes]) -> None:
         """Take durable entries, in order."""

@@ -201,7 +201,7 @@ def status(desk: Desk) -> Status:
         root=desk.vault.root.kind,
         unseal=Progress(threshold=desk.vault.threshold, received=desk.siblings.received),
         module=ModuleView(name=info.name, version=info.version, fips=info.fips, certificate=info.certificate),
-        log=LogView(origin=desk.log.origin, size=desk.log.size),
+        log=LogView(origin=desk.log.origin, size=desk.log.placed()),
     )
 
 

@@ -15,10 +15,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import httpx
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
+from keyclave.app.config import load
+from keyclave.app.stores import open_store
+from keyclave.crypto.pyca import PycaModule
 from keyclave.policy.bundle import Bundle
 from keyclave.store.access import policies
-from keyclave.store.sqlite import SqliteStore
-from tests.live import Live, free_port, init, start, wait_until_up
+from tests.live import Live, launch
 
 PROGRAM = Path(__file__).parents[2] / "oidc_provider" / "server.js"
 ALGORITHMS = {"corp": "RS256", "corp-ps": "PS256", "corp-es": "ES256", "corp-ed": "EdDSA"}
@@ -233,26 +235,22 @@ def section(name: str, issuer: str, **more: Any) -> str:
 
 def launch_with(folder: Path, sections: str, rules: str = RULES) -> Live:
     """Start a server with providers and rules of its own."""
-    home, port = folder / "home", free_port()
-    made = init(home, port, "--development")
-    (home / "client.secret").write_text(SECRET + "\n")
-    (home / "client.secret").chmod(0o600)
-    toml = home / "keyclave.toml"
-    toml.write_text(toml.read_text() + sections.replace("{port}", str(port)))
-    _add_rules(home, rules)
-    process = start(home, port)
-    context = ssl.create_default_context(cafile=made["ca_file"])
-    live = Live(
-        home=home, port=port, url=made["url"], ca_file=made["ca_file"], origin=made["origin"], shares=made["shares"],
-        tokens=made["credentials"], process=process, http=httpx.Client(base_url=made["url"], verify=context, timeout=30),
-    )  # fmt: skip
-    wait_until_up(live.url, live.ca_file, process)
-    return live
+    home = folder / "home"
+
+    def configure(text: str) -> str:
+        (home / "client.secret").write_text(SECRET + "\n")
+        (home / "client.secret").chmod(0o600)
+        _add_rules(home, rules)
+        port = re.search(r"^port = (\d+)$", text, re.MULTILINE)
+        assert port is not None
+        return text + sections.replace("{port}", port[1])
+
+    return launch(folder, "--development", configure=configure, unseal=False)
 
 
 def _add_rules(home: Path, rules: str) -> None:
     """Put rules in force before the server starts: as if people had applied them."""
-    store = SqliteStore(home / "keyclave.db")
+    store = open_store(load(home), home, PycaModule())
     try:
 
         def write(conn: Any) -> None:

@@ -80,6 +80,7 @@ def read_bundle(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _query: No
         return kept, [(one, people.read_authenticator(conn, kept.tenant, one.authenticator)) for one in signed]
 
     kept, signed = desk.store.read(read)
+    desk.log.refresh()  # its events may have got their places since anybody asked here for any
     relying = desk.people.relying
     items = msgspec.json.decode(kept.items_events, type=list[str]) if kept.items_events else []
     return ApprovalBundle(

@@ -83,8 +83,8 @@ def simulate(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: Simu
     revisions = desk.access.revisions
     proposed = revisions.compiler.compile(bundle_of(request.files))
     since = attempt.at - request.days * _DAY
-    end = desk.log.size
-    begin = first_since(desk.log, since)
+    end = desk.log.placed()
+    begin = first_since(desk.log, since, end)
     complete = end - begin <= MOST_EVENTS
     begin = max(begin, end - MOST_EVENTS)
     replay = Replay(desk, attempt, revisions.of(attempt.caller.tenant), proposed)
@@ -109,9 +109,12 @@ def simulate(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: Simu
     return answer
 
 
-def first_since(log: Log, since: int) -> int:
-    """Return the index of the first event at or after a time, in microseconds: the log is in the order of time, near enough."""
-    low, high = 0, log.size
+def first_since(log: Log, since: int, end: int) -> int:
+    """Return the index of the first event at or after a time, in microseconds, of those before `end`.
+
+    The log is in the order of time, near enough.
+    """
+    low, high = 0, end
     while low < high:
         middle = (low + high) // 2
         if decode(log.entries(middle, 1)[0]).at < since:
