@@ -113,6 +113,23 @@ def test_one_lease_has_one_holder_and_a_late_one_writes_nothing(conn: Connection
 
 
 @pytest.mark.requirement("R6")
+def test_a_later_term_of_the_same_node_fences_the_earlier_one(conn: Connection) -> None:
+    """Its thread was stuck for longer than the lease, and another of the same name began anew: the name alone tells nothing."""
+    fence = nodes.take_lease(conn, LEASE, "a", SECOND)
+    assert fence is not None
+    stuck = Sequencer(conn, "a", fence, SECOND)
+    later = nodes.take_lease(conn, LEASE, "a", SECOND)
+    assert later == fence + 1
+    _keep(conn, "n", 0, "n-0")
+    for act in (stuck.look, stuck.hold, lambda: stuck.sign("note", 1, bytes(32), 1)):
+        with pytest.raises(sequence.LostLease):
+            act()
+    nodes.give_lease(conn, LEASE, "a", fence)  # nor does it give away what is the later one's
+    assert nodes.lease_holder(conn, LEASE) == "a"
+    assert Sequencer(conn, "a", later, SECOND).look() == 1
+
+
+@pytest.mark.requirement("R6")
 def test_without_the_fence_the_tables_still_place_nothing_twice(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequence, "hold_lease", lambda *_: True)
     one, other = (Sequencer(conn, name, 1, SECOND) for name in "ab")

@@ -214,6 +214,7 @@ def test_a_slow_use_is_judged_again_before_it_leaves(house: House, how: str) -> 
 
 
 @pytest.mark.requirement("R29")
+@pytest.mark.file_store("its COMMIT fails by a fault of the disk; commits that PostgreSQL loses are in tests/store")
 def test_a_lost_commit_spends_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     grant = house.give(uses=2)
     raw = house.server.store._raw

@@ -1,41 +1,37 @@
 """The suite notices when a guard is missing: each one is taken out, and the tests that are about it must then fail.
 
-A guard that no test misses might as well not be there. What is taken out: every trigger and every CHECK of the core tables on both
-engines, retries, isolation, the resolution of lost commits, the checks at the start.
+A guard that no test misses might as well not be there. What is taken out here: retries, isolation, turns, the care for lost commits,
+the checks at the start, and on SQLite what keeps one process from resting on what another has changed. Triggers, CHECKs, references
+and uniqueness of every table are taken out by test_rules.py, the leases and fences of nodes by tests/cluster/test_mutations.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import CheckConstraint
 
-from keyclave.keys.states import GONE, State
 from keyclave.store import postgres as code
-from keyclave.store import schema, versions
+from keyclave.store import versions
 from keyclave.store.pg import checks
 from keyclave.store.pg.address import read_address
-from keyclave.store.pg.guards import Guard, guards
 from keyclave.store.pg.lane import Lane, Unconfirmed
 from keyclave.store.postgres import PostgresStore
+from keyclave.store.sqlite import SqliteStore
 from tests.postgres import Database, new_database
-from tests.store import test_guards as on_sqlite
 from tests.store import test_postgres_faults as faults
-from tests.store import test_postgres_guards as on_postgres
 from tests.store import test_postgres_start as start
+from tests.store import test_shared as shared
 from tests.store.proxy import Proxy, before
 from tests.store.units import new_store
 
 pytestmark = pytest.mark.requirement("R5", "R6", "R10")
 
 Case = Callable[[], object]
-CORE = (schema.key_versions, schema.keys, schema.principals, schema.tenant_keys, schema.segments, schema.log_tiles)
 
 
 def fails(*cases: Case) -> bool:
@@ -46,157 +42,6 @@ def fails(*cases: Case) -> bool:
         except (AssertionError, pytest.fail.Exception):
             return True
     return False
-
-
-def parameters(test: Callable[..., object]) -> list[Any]:
-    """Return the rows that a test is parametrised over."""
-    return next(list(mark.args[1]) for mark in test.pytestmark if mark.name == "parametrize")  # type: ignore[attr-defined]
-
-
-def half_gone(version: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Return versions that are destroyed by halves: material without a state that has any, or the other way round."""
-    for state in State:
-        for sealed, date in ((b"m", None), (None, 2), (b"m", 2), (None, None)):
-            if (sealed is None, date is not None) != (state in GONE, state in GONE):
-                yield {**version, "number": 2, "is_primary": False, "state": state.value, "sealed": sealed, "destroyed_at": date}
-
-
-# ---- PostgreSQL: triggers and checks --------------------------------------------------------------------------------------
-@contextmanager
-def rows_of(database: Database) -> Iterator[on_postgres.Raw]:
-    made = on_postgres.rows.__wrapped__(database)  # type: ignore[attr-defined]
-    yield next(made)
-    made.close()
-
-
-def _tests_of(guard: Guard, database: Database) -> list[Case]:
-    verb = guard.when.split()[0]
-    if guard.why.endswith("is append-only"):
-        return [lambda: on_postgres.test_the_record_is_append_only_whoever_asks(database, guard.table, verb)]
-    if guard.why.endswith("keeps its history"):
-        statement = {"DELETE": "DELETE FROM {}", "TRUNCATE": "TRUNCATE {} CASCADE"}[verb]
-        return [lambda: on_postgres.test_history_is_not_deleted(database, guard.table, statement)]
-    with_rows: dict[str, list[Callable[[on_postgres.Raw], object]]] = {
-        "key_versions": [
-            lambda rows, gone=gone: on_postgres.test_a_destroyed_version_stays_destroyed(rows, gone) for gone in GONE
-        ],  # type: ignore[misc]
-        "keys": [on_postgres.test_that_stale_use_was_allowed_once_is_not_forgotten],
-        "approvals": [on_postgres.test_what_was_asked_for_stays_as_asked_ends_once_and_is_signed_by_others],
-        "approval_signatures": [on_postgres.test_what_was_asked_for_stays_as_asked_ends_once_and_is_signed_by_others],
-        "segments": [lambda rows: on_postgres.test_neither_the_log_nor_a_journal_has_a_gap(rows, 5)],
-        "journal": [lambda rows: on_postgres.test_neither_the_log_nor_a_journal_has_a_gap(rows, 5)],
-    }
-
-    def run(test: Callable[[on_postgres.Raw], object]) -> None:
-        with rows_of(database) as rows:
-            test(rows)
-
-    return [lambda test=test: run(test) for test in with_rows[guard.table]]  # type: ignore[misc]
-
-
-@pytest.mark.parametrize("guard", guards(), ids=lambda guard: guard.name)
-def test_every_trigger_on_postgresql_is_missed(database: Database, guard: Guard) -> None:
-    with database.connect() as conn:
-        conn.execute(f"DROP TRIGGER {guard.name} ON {guard.table}")
-        others = f"SELECT tgname FROM pg_trigger WHERE tgrelid = '{guard.table}'::regclass AND NOT tgisinternal"
-        assert guard.name not in {row[0] for row in conn.execute(others)}
-    assert fails(*_tests_of(guard, database))
-
-
-CHECKS = [
-    (table.name, str(constraint.name))
-    for table in (*CORE, schema.metadata.tables["journal"], schema.metadata.tables["change_counter"])
-    for constraint in sorted(table.constraints, key=lambda one: str(one.name))
-    if isinstance(constraint, CheckConstraint) and constraint.name != "ck_journal_first"  # the guard against gaps comes first
-]
-
-
-@pytest.mark.parametrize(("table", "name"), CHECKS)
-def test_every_check_on_postgresql_is_missed(database: Database, table: str, name: str) -> None:
-    with rows_of(database) as rows:
-        rows.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
-
-        cases: list[Case] = [
-            lambda row=row: on_postgres.test_a_row_that_breaks_a_rule_is_not_taken(rows, table, row)  # type: ignore[misc]
-            for of, row in parameters(on_postgres.test_a_row_that_breaks_a_rule_is_not_taken)
-            if of == table
-        ]
-        if table == "key_versions":
-            refuse = on_postgres.test_a_row_that_breaks_a_rule_is_not_taken
-            cases += [lambda row=row: refuse(rows, table, row) for row in half_gone(on_postgres.PG_VERSION)]  # type: ignore[misc]
-        assert fails(*cases)
-
-
-# ---- SQLite: triggers and checks ------------------------------------------------------------------------------------------
-@contextmanager
-def sqlite_rows(folder: Path, mutate: str, old: str = "", new: str = "") -> Iterator[Any]:
-    """A database with rows, of which one guard was taken out."""
-    store = new_store(folder)
-    if old:
-        store._raw.execute("PRAGMA writable_schema = ON")
-        store._raw.execute("UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE name = ?", (old, new, mutate))
-        store._raw.execute("PRAGMA writable_schema = RESET")
-        store.close()
-        store = new_store(folder)
-    else:
-        store._raw.execute(f"DROP TRIGGER {mutate}")
-    made = on_sqlite.rows.__wrapped__(store)  # type: ignore[attr-defined]
-    yield next(made)
-    store.close()
-
-
-def _sqlite_tests(trigger: str) -> list[Callable[[Any], object]]:
-    table = trigger.split("_no_", maxsplit=1)[0] if "_no_" in trigger else ""
-    found: list[Callable[[Any], object]] = [
-        lambda rows, statement=statement: on_sqlite.test_the_record_is_append_only(rows, statement)  # type: ignore[misc]
-        for statement in parameters(on_sqlite.test_the_record_is_append_only)
-        if re.search(rf"\b{table}\b", statement)
-    ]
-    if trigger == "segments_no_gap":
-        return [lambda rows: on_sqlite.test_a_segment_that_leaves_a_gap_or_overlaps_is_not_taken(rows, 5)]
-    if trigger == "key_versions_stay_gone":
-        return [lambda rows, gone=gone: on_sqlite.test_a_destroyed_version_stays_destroyed(rows, gone) for gone in GONE]  # type: ignore[misc]
-    if trigger == "keys_remember_stale":
-        return [on_sqlite.test_that_stale_use_was_allowed_once_is_not_forgotten]
-    if not found:
-        return [lambda rows: on_sqlite.test_history_is_not_deleted(rows, table, "DELETE FROM {}")]
-    return found
-
-
-SQLITE_TRIGGERS = [
-    f"{table}_no_{verb}" for table in ("segments", "log_tiles", "checkpoints") for verb in ("update", "delete")
-] + [
-    *(f"{table}_no_delete" for table in ("keys", "key_versions", "credentials", "principals", "tenants")),
-    "segments_no_gap", "key_versions_stay_gone", "keys_remember_stale",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("trigger", SQLITE_TRIGGERS)
-def test_every_trigger_on_sqlite_is_missed(tmp_path: Path, trigger: str) -> None:
-    def run(number: int, test: Callable[[Any], object]) -> None:
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        with sqlite_rows(folder, trigger) as rows:
-            test(rows)
-
-    assert fails(*(lambda n=n, test=test: run(n, test) for n, test in enumerate(_sqlite_tests(trigger))))  # type: ignore[misc]
-
-
-@pytest.mark.parametrize(("table", "name"), [one for one in CHECKS if one[0] not in ("journal", "change_counter")])
-def test_every_check_on_sqlite_is_missed(tmp_path: Path, table: str, name: str) -> None:
-    constraint = next(c for c in schema.metadata.tables[table].constraints if str(c.name) == name)
-    assert isinstance(constraint, CheckConstraint)
-    said = f"CONSTRAINT {name} CHECK ({constraint.sqltext})"
-    with sqlite_rows(tmp_path, table, said, f"CONSTRAINT {name} CHECK (1)") as rows:
-        cases: list[Case] = [
-            lambda row=row: on_sqlite.test_a_row_that_breaks_a_rule_is_not_taken(rows, table, row)  # type: ignore[misc]
-            for of, row in parameters(on_sqlite.test_a_row_that_breaks_a_rule_is_not_taken)
-            if of == table
-        ]
-        if table == "key_versions":
-            refuse = on_sqlite.test_a_row_that_breaks_a_rule_is_not_taken
-            cases += [lambda row=row: refuse(rows, table, row) for row in half_gone(on_sqlite.VERSION)]  # type: ignore[misc]
-        assert fails(*cases)
 
 
 # ---- the store's own care -------------------------------------------------------------------------------------------------
@@ -311,3 +156,27 @@ def test_the_checks_at_the_start_are_missed(
 ) -> None:
     monkeypatch.setattr(holder, name, lambda *_, **__: None)
     assert fails(lambda: test(database))
+
+
+# ---- several processes on one file ----------------------------------------------------------------------------------------
+def nothing_is_met(patch: Patch) -> None:
+    patch.setattr(SqliteStore, "_apply_changes", lambda self, group: group)
+
+
+def nobody_is_left_out(patch: Patch) -> None:
+    patch.setattr(SqliteStore, "_leave_out", lambda self, units, names: units)
+
+
+def nobody_is_told(patch: Patch) -> None:
+    patch.setattr(SqliteStore, "_tell_others", lambda self, group: 0)
+
+
+@pytest.mark.parametrize("mutate", [nothing_is_met, nobody_is_left_out, nobody_is_told])
+def test_the_fence_between_processes_of_one_file_is_missed(
+    tmp_path: Path, monkeypatch: Patch, mutate: Callable[[Patch], None]
+) -> None:
+    mutate(monkeypatch)
+    stores = new_store(tmp_path, shared=True), new_store(tmp_path, shared=True)
+    assert fails(lambda: shared.test_a_unit_that_rests_on_what_another_changed_is_left_out_and_begins_again(stores))
+    for store in stores:
+        store.close()
