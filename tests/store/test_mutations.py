@@ -74,6 +74,7 @@ def no_turns(patch: Patch) -> None:
     patch.setattr(code, "_BEGIN", "BEGIN")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # that is how it fails
 @pytest.mark.parametrize(("mutate", "how"), [(no_retry, "write"), (no_isolation, "write"), (no_turns, "units")])
 def test_retry_and_isolation_are_missed(
     database: Database, monkeypatch: Patch, mutate: Callable[[Patch], None], how: str
