@@ -8,6 +8,8 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from keyclave.app import lines
 from keyclave.app.notes import Note, Word, receive, send
 from keyclave.app.stores import AnyStore
@@ -19,8 +21,23 @@ from keyclave.operations.unseal import open_house
 logger = logging.getLogger("keyclave")
 
 BEAT_SECONDS = 0.5
-_LINE_SECONDS = 15.0  # that a line stays open without a word
+_LINE_SECONDS = 15.0  # that a line stays open without a word, and that the supervisor is waited for
 _OFFERS = 16  # shares on their way at once: they are whoever's who finds the port
+_FAULTS = (OSError, KeyclaveError, msgspec.DecodeError)  # of a line whose other end is in ruins
+
+
+class _Asked:
+    """Something that waits for the supervisor's answer. It is told once; what comes after it was given up is nobody's."""
+
+    def __init__(self, then: Callable[[bool], None]) -> None:
+        self.over = False
+        self._then = then
+
+    def tell(self, known: bool) -> None:
+        """Tell whether the answer came."""
+        if not self.over:
+            self.over = True
+            self._then(known)
 
 
 class Sibling:
@@ -31,8 +48,8 @@ class Sibling:
         self._channel = channel
         self._end = end
         self._epoch = 0
-        self._offers: deque[tuple[str, Callable[[Taken], None]]] = deque()
-        self._then: dict[Word, deque[Callable[[], None]]] = {Word.ALL_OPEN: deque(), Word.ALL_CLOSED: deque()}
+        self._offers: deque[tuple[_Asked, str, Callable[[Taken], None]]] = deque()
+        self._asked: dict[Word, deque[_Asked]] = {Word.ALL_OPEN: deque(), Word.ALL_CLOSED: deque()}
         self.received = 0
 
     def join(self, desk: Desk, store: AnyStore) -> asyncio.Future[None]:
@@ -60,18 +77,27 @@ class Sibling:
         if len(self._offers) >= _OFFERS:
             then(Taken(0, error=LimitReached("too many shares at once", "give it again in a moment"), looked_at=False))
             return
-        self._say(Note(Word.OFFER))
-        self._offers.append((share, then))
+        asked = _Asked(lambda known: None if known else then(Taken(0, error=_deaf(), looked_at=False)))
+        if self._ask(Note(Word.OFFER), asked):
+            self._offers.append((asked, share, then))
 
-    def open_others(self, then: Callable[[], None]) -> None:
+    def open_others(self, then: Callable[[bool], None]) -> None:
         """Have the others opened."""
-        self._say(Note(Word.OPENED, self._epoch))
-        self._then[Word.ALL_OPEN].append(then)
+        self._ask(Note(Word.OPENED, self._epoch), _Asked(then), self._asked[Word.ALL_OPEN])
 
-    def close_others(self, then: Callable[[], None]) -> None:
-        """Have the others closed. If the supervisor is gone, so are they, or they go with it."""
-        self._say(Note(Word.CLOSE))
-        self._then[Word.ALL_CLOSED].append(then)
+    def close_others(self, then: Callable[[bool], None]) -> None:
+        """Have the others closed."""
+        self._ask(Note(Word.CLOSE), _Asked(then), self._asked[Word.ALL_CLOSED])
+
+    def _ask(self, note: Note, asked: _Asked, waiting: deque[_Asked] | None = None) -> bool:
+        """Ask the supervisor, and give it up after a while: one that is stopped keeps nobody waiting for ever."""
+        if not send(self._channel, note):
+            asked.tell(False)
+            return False
+        if waiting is not None:
+            waiting.append(asked)
+        self._loop.call_later(_LINE_SECONDS, asked.tell, False)
+        return True
 
     # ---- notes ------------------------------------------------------------------------------------------------------------
     def _listen(self) -> None:
@@ -104,8 +130,8 @@ class Sibling:
             self._close(note.epoch)
         elif note.word is Word.OFFER:
             self._offered(line)
-        elif note.word in self._then:
-            self._then[note.word].popleft()()
+        elif note.word in self._asked:
+            self._asked[note.word].popleft().tell(True)
         elif line is not None and note.word is Word.COLLECT:
             self._when_heard(line, self._collect)
         elif line is not None and note.word is Word.GIVE:
@@ -128,7 +154,12 @@ class Sibling:
 
     # ---- shares -----------------------------------------------------------------------------------------------------------
     def _offered(self, line: socket.socket | None) -> None:
-        share, then = self._offers.popleft()
+        asked, share, then = self._offers.popleft()
+        if asked.over:  # it was answered that this share went nowhere
+            if line is not None:
+                line.close()
+            return
+        asked.tell(True)
         if line is None:  # this worker collects
             self._brought(self._collected(share), then)
             return
@@ -136,7 +167,7 @@ class Sibling:
         def outcome(line: socket.socket) -> None:
             try:
                 taken = lines.receive_outcome(line)
-            except (OSError, KeyclaveError):
+            except _FAULTS:
                 taken = Taken(0, error=lines.lost_line(), looked_at=False)
             self._brought(taken, then)
 
@@ -150,7 +181,11 @@ class Sibling:
 
     def _brought(self, taken: Taken, then: Callable[[Taken], None]) -> None:
         if taken.root is not None:
-            self._store.meet_others()  # an older sealing, applied after the opening, would undo it
+            try:
+                self._store.meet_others()  # an older sealing, applied after the opening, would undo it
+            except KeyclaveError as fault:
+                taken.root.wipe()
+                taken = Taken(0, error=fault)
         then(taken)
 
     def _collect(self, line: socket.socket) -> None:
@@ -183,8 +218,10 @@ class Sibling:
                 self._store.meet_others()
                 self._desk.vault.take_root(key)
                 open_house(self._desk)
+            else:  # another line was faster
+                key.wipe()
             self.received = 0
-        except (OSError, KeyclaveError) as fault:
+        except _FAULTS as fault:
             logger.error("the root key could not be taken: %s", getattr(fault, "detail", fault))
         self._say(Note(Word.TAKEN, self._epoch, open=not self._desk.vault.sealed))
 
@@ -193,3 +230,7 @@ class Sibling:
         self._desk.let_go()
         self.received = 0
         self._say(Note(Word.CLOSED, epoch))
+
+
+def _deaf() -> Unavailable:
+    return Unavailable("the server's supervisor does not answer: the share went nowhere", "continue or restart the server")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from keyclave.core.errors import KeyclaveError, LimitReached, WrongState
+from keyclave.core.errors import KeyclaveError, LimitReached, Unavailable, WrongState
 from keyclave.crypto.arena import Slot
 from keyclave.operations.vault import Vault
 
@@ -49,12 +49,12 @@ class Siblings(Protocol):
         """Give a share to whoever collects them."""
         ...
 
-    def open_others(self, then: Callable[[], None]) -> None:
-        """This process is open, and that is recorded: open the others."""
+    def open_others(self, then: Callable[[bool], None]) -> None:
+        """This process is open, and that is recorded: open the others. `then` is told False where it is not known of them."""
         ...
 
-    def close_others(self, then: Callable[[], None]) -> None:
-        """Have every other process let go of its keys. `then` is called when none holds any."""
+    def close_others(self, then: Callable[[bool], None]) -> None:
+        """Have every other process let go of its keys. `then` is called when none holds any, or with False: it is not known."""
         ...
 
 
@@ -73,13 +73,21 @@ class Alone:
         """Collect a share."""
         then(collect(self._vault, share))
 
-    def open_others(self, then: Callable[[], None]) -> None:
+    def open_others(self, then: Callable[[bool], None]) -> None:
         """There are none."""
-        then()
+        then(True)
 
-    def close_others(self, then: Callable[[], None]) -> None:
+    def close_others(self, then: Callable[[bool], None]) -> None:
         """There are none."""
-        then()
+        then(True)
+
+
+def not_known(what: str) -> Unavailable:
+    """Return the answer where this process has done its part, and the others have not said in time that they have."""
+    return Unavailable(
+        f"this process is {what}, and it is not known whether the server's others are: its supervisor does not answer",
+        "look at the supervisor; restarting the server seals all of it",
+    )
 
 
 def collect(vault: Vault, share: str) -> Taken:

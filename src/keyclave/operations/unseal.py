@@ -14,7 +14,7 @@ from keyclave.operations.attempt import Attempt, Change, Reply
 from keyclave.operations.desk import SEAL, Desk
 from keyclave.operations.forms import Answer, Empty, Request
 from keyclave.operations.keyring import LoadedKey
-from keyclave.operations.siblings import Taken
+from keyclave.operations.siblings import Taken, not_known
 from keyclave.operations.tenants import check_home
 from keyclave.operations.vault import already_open
 from keyclave.store import records
@@ -106,7 +106,7 @@ def _taken(desk: Desk, peer: Peer, taken: Taken, reply: Reply, caller: Caller | 
             close_house(desk)
             reply(attempt)
         else:
-            desk.siblings.open_others(lambda: reply(attempt))
+            desk.siblings.open_others(lambda known: _reply(reply, attempt, known, "unsealed"))
 
     attempt = Attempt(desk, "unseal", caller or _somebody(), peer, answer)
     if not taken.looked_at:
@@ -148,6 +148,13 @@ def _said(desk: Desk, taken: Taken, caller: Caller | None) -> dict[str, str | in
     return said
 
 
+def _reply(reply: Reply, attempt: Attempt, known: bool, what: str) -> None:
+    """Answer, if it is known of the others too."""
+    if not known and attempt.error is None:
+        attempt.answer, attempt.error = None, not_known(what)
+    reply(attempt)
+
+
 def open_house(desk: Desk) -> None:
     """With the root open: recover the tenants' keys and the log's seed, after a real round trip of the root."""
     try:
@@ -177,7 +184,7 @@ def seal(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty) 
         return lambda _transaction: SealAnswer(sealed=True)
     close_house(desk)
     reply = attempt.reply
-    attempt.reply = lambda done: desk.siblings.close_others(lambda: reply(done))
+    attempt.reply = lambda done: desk.siblings.close_others(lambda known: _reply(reply, done, known, "sealed"))
     attempt.touches = (SEAL,)
     return lambda _transaction: SealAnswer(sealed=True)
 
