@@ -5,7 +5,7 @@ database, speaks to no client and never holds a key; what keeps the workers alik
 
 Each worker has a listening socket of its own on the same address (SO_REUSEPORT): the kernel spreads connections evenly, where one
 socket shared by all gives nearly every connection of a burst to whoever wakes first. The supervisor keeps the sockets, so whoever
-connects while a worker is replaced waits for the new one and is not refused.
+connects while a worker is replaced waits for the new one and is not refused. Where none comes up, nobody goes on waiting.
 """
 
 from __future__ import annotations
@@ -39,14 +39,44 @@ _SILENT_SECONDS = 30.0  # that any other is, while another worker is well
 _END_SECONDS = 20.0  # to finish what is in flight
 
 
-class Worker:
-    """One place among the workers, and the process that has it now."""
+class Place:
+    """An address that every worker listens on, each with a socket of its own."""
 
-    def __init__(self, number: int, sockets: list[socket.socket]) -> None:
+    def __init__(self, listen: Listen) -> None:
+        """See that nobody listens there: with a second server on this port the kernel would silently share it."""
+        self._host, self.port = listen.host, listen.port
+        with self.bind(alone=True) as probe:
+            self.port = int(probe.getsockname()[1])
+
+    def __str__(self) -> str:
+        return f"{self._host}:{self.port}"
+
+    def bind(self, *, alone: bool = False) -> socket.socket:
+        """Return a socket that is bound and does not listen yet."""
+        one = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if not alone:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            one.bind((self._host, self.port))
+        except OSError as fault:
+            one.close()
+            raise Unavailable(
+                f"cannot listen on {self}: {fault.strerror}",
+                "see `listen` in keyclave.toml; stop what has the port",
+            ) from None
+        return one
+
+
+class Worker:
+    """One among the workers, and the process that does its work now."""
+
+    def __init__(self, number: int, places: list[Place]) -> None:
         self.number = number
-        self.sockets = sockets
+        self._places = places
+        self.sockets = [place.bind() for place in places]
+        self.channel: socket.socket = self.sockets[0]  # until there is a process
         self.process: subprocess.Popen[bytes] | None = None
-        self.channel: socket.socket = sockets[0]
         self.failed = 0  # ends in a row before it was ready
         self.delay = _SOONEST
         self.due = 0.0  # when to start the next one
@@ -79,6 +109,12 @@ class Worker:
     def kill(self) -> None:
         """End the process at once."""
         self.send_signal(signal.SIGKILL)
+
+    def shut(self) -> None:
+        """Listen no more until the next process does: who waits here goes to another worker."""
+        for listening in self.sockets:
+            listening.close()
+        self.sockets = [place.bind() for place in self._places]
 
     def stopped(self) -> bool:
         """Tell whether the process is stopped (SIGSTOP): the state in /proc/PID/stat, proc(5)."""
@@ -191,7 +227,13 @@ class Supervisor:
         if self._ending:
             return
         how = signal.Signals(-code).name if code < 0 else f"code {code}"
-        if worker.failed >= _TRIES:
+        if worker.failed >= _TRIES and any(one.serving for one in self._workers):
+            worker.shut()
+            logger.error(
+                "worker %d ended %d times before it could serve (%s), its reason stands above; the others serve on, and the next "
+                "one starts in %.1f s", worker.number, worker.failed, how, worker.delay,
+            )  # fmt: skip
+        elif worker.failed >= _TRIES:
             logger.critical(
                 "worker %d ended %d times before it could serve (%s): the server stops. Its reason stands above; correct it and "
                 "start again", worker.number, worker.failed, how,
@@ -227,33 +269,8 @@ def _signals_to(selector: selectors.BaseSelector) -> socket.socket:
 
 def supervise(config: Config, home: Path, lock: IO[bytes], arguments: list[str]) -> int:
     """Serve `home` with `[listen] workers` processes; `arguments` are those of `serve`, for them."""
-    addresses = [config.listen] if config.data is None else [config.listen, config.data]
-    count = config.listen.workers
-    bound = [_bind(listen, count) for listen in addresses]
-    workers = [Worker(number, [sockets[number] for sockets in bound]) for number in range(count)]
+    places = [Place(listen) for listen in ([config.listen] if config.data is None else [config.listen, config.data])]
+    workers = [Worker(number, places) for number in range(config.listen.workers)]
     command = [sys.executable, "-m", "keyclave.app", "serve", "--home", str(home), *arguments]
-    logger.info("%d workers serve %s", count, ", ".join(f"{one.host}:{one.port}" for one in addresses))
+    logger.info("%d workers serve %s", len(workers), ", ".join(map(str, places)))
     return Supervisor(command, workers, lock).run()
-
-
-def _bind(listen: Listen, count: int) -> list[socket.socket]:
-    """Bind one socket for each worker."""
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-
-    def bound(port: int, *, alone: bool) -> socket.socket:
-        one = socket.socket(family, socket.SOCK_STREAM)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if not alone:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        one.bind((listen.host, port))
-        return one
-
-    try:
-        with bound(listen.port, alone=True) as probe:  # else a second server on this port would silently share it
-            port = int(probe.getsockname()[1])
-        return [bound(port, alone=False) for _ in range(count)]
-    except OSError as fault:
-        raise Unavailable(
-            f"cannot listen on {listen.host}:{listen.port}: {fault.strerror}",
-            "see `listen` in keyclave.toml; stop what has the port",
-        ) from None
