@@ -34,7 +34,7 @@ SECOND = 1_000_000
 def conn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connection]:
     if request.param == "sqlite":
         store: SqliteStore = new_store(tmp_path)
-        yield store._writer
+        yield store.line.conn
         store.close()
         return
     with new_database() as database:

@@ -23,10 +23,11 @@ from keyclave.app.__main__ import main
 from keyclave.app.config import load
 from keyclave.core.errors import KeyclaveError
 from keyclave.store import migrations, sqlite
+from keyclave.store.embedded import file, line
 from tests.store.inside import open_inside
 
 FILES = (ceremony.__file__, hand_over.__file__)
-FUNCTIONS = {(sqlite.__file__, "create"), (sqlite.__file__, "write"), (sqlite.__file__, "close")}
+FUNCTIONS = {(file.__file__, "create"), (line.__file__, "write"), (sqlite.__file__, "close")}
 EVERY_TIME = "_write"
 
 

@@ -16,7 +16,8 @@ from keyclave.audit.proofs import tree_root
 from keyclave.core.clock import SystemClock
 from keyclave.core.errors import Unavailable
 from keyclave.operations.log import Log
-from keyclave.store.sqlite import GROUP, SqliteStore
+from keyclave.store.embedded.groups import GROUP
+from keyclave.store.sqlite import SqliteStore
 from tests.store.units import FULL, Note, Wire, kept, new_store, no_gaps, remember, remembered, wired
 
 FAULTS = [
@@ -43,7 +44,7 @@ def _followed(store: SqliteStore) -> list[str]:
         assert first == len(seen)
         seen.extend(bytes(e).decode() for e in entries)
 
-    store.follow = follow
+    store.followed_by(follow, 0)
     return seen
 
 
@@ -162,7 +163,7 @@ def test_a_reader_that_fails_while_looking_back_does_not_stop_the_log_for_ever(
     wire, seen = wired(store), _followed(store)
     wire.fail_after["COMMIT"] = [sqlite3.OperationalError("disk I/O error")]
     with monkeypatch.context() as patch:
-        patch.setattr("keyclave.store.sqlite.read_log", _raising)
+        patch.setattr("keyclave.store.embedded.following.read_log", _raising)
         store.enqueue(Note("one"))
         store.flush()
     assert _until_it_answers(store, wire).told == [None]
@@ -177,7 +178,7 @@ def _raising(*_: object) -> list[bytes]:
 @pytest.mark.requirement("P2", "R40")
 def test_the_tree_is_that_of_the_rows_whatever_failed_on_the_way(store: SqliteStore, tmp_path: Path) -> None:
     log = Log(store, SystemClock(), "example.org/log", [])
-    store.follow = log.take
+    store.followed_by(log.take, 0)
     wire = wired(store)
     for i in range(600):  # over two tiles, every seventh commit fails, by turns before and after it happened
         store.enqueue(Note(f"u{i}"))

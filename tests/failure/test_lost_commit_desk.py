@@ -110,7 +110,7 @@ def test_the_uses_of_a_version_are_never_under_counted(inside: Inside, wire: Wir
     lose(wire, persisted=persisted)
     assert isinstance(inside.ask("encrypt", app, "k", {"plaintext": TEXT}).error, Unavailable)
     inside.get("encrypt", app, "k", {"plaintext": TEXT})
-    (used,) = inside.store._raw.execute("SELECT used FROM key_versions").fetchone()
+    (used,) = inside.store.line.raw.execute("SELECT used FROM key_versions").fetchone()
     assert used >= inside.desk.block
 
 

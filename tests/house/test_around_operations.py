@@ -25,6 +25,8 @@ INSIDE = {"module": {"fault"}, "vault": {"sealed"}, "people": {"relying"}}
 ENQUEUES = {"src/keyclave/protocols/rest/gateway.py", "src/keyclave/protocols/rest/refusals.py"}
 """Who hands over an attempt that is refused before there is anything to perform."""
 POWERS = {"change_fn", "spends", "inner", "decision", "make_change", "judge", "admit", "keyring", "store"}
+BEHIND = {"attempt", "invalidation", "once", "slow_work"}
+"""Modules of operations that the desk acts by; `once.request_digest` and the words `Attempt` and `Reply` do nothing."""
 VERBS = {(op.run.__module__, op.run.__name__) for op in OPERATIONS}
 
 
@@ -42,6 +44,12 @@ def imports(root: Path) -> Iterator[str]:
                     yield f"{at(root, path, node.lineno)} imports {name}"
                 if (module, what) in VERBS:
                     yield f"{at(root, path, node.lineno)} imports the verb {name}"
+                if (
+                    room == "operations"
+                    and module.rpartition(".")[2] in BEHIND
+                    and what not in ("Attempt", "Reply", "request_digest")
+                ):
+                    yield f"{at(root, path, node.lineno)} imports {name}"
                 if name.split(".")[0] in ("sqlalchemy", "sqlite3") or name in ("importlib", "importlib.import_module"):
                     yield f"{at(root, path, node.lineno)} imports {name}"
 
@@ -90,6 +98,8 @@ BREACHES = {
     "from keyclave.keys.transitions import moved": imports,
     "from keyclave.operations.destroy_key import destroy": imports,
     "from keyclave.operations.approvals.execute import execute": imports,
+    "from keyclave.operations.once import make_change": imports,
+    "from keyclave.operations.invalidation import settled": imports,
     "import keyclave.roots.software": imports,
     "def late():\n    import sqlite3": imports,
     "def go(desk, op, attempt, request): return op.run(desk, attempt, None, request)": calls,

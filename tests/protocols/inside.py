@@ -90,7 +90,7 @@ class Inside:
     def raw(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement past the store, as whoever holds the database could."""
         if isinstance(self.store, SqliteStore):
-            return list(self.store._raw.execute(statement, values).fetchall())
+            return list(self.store.line.raw.execute(statement, values).fetchall())
         assert self.database is not None
         with self.database.connect() as conn:
             cursor = conn.execute(statement.replace("?", "%s"), values)

@@ -217,10 +217,10 @@ def test_a_slow_use_is_judged_again_before_it_leaves(house: House, how: str) -> 
 @pytest.mark.file_store("its COMMIT fails by a fault of the disk; commits that PostgreSQL loses are in tests/store")
 def test_a_lost_commit_spends_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     grant = house.give(uses=2)
-    raw = house.server.store._raw
-    house.server.store._raw = _Failing(raw)  # type: ignore[assignment]
+    raw = house.server.store.line.raw
+    house.server.store.line.raw = _Failing(raw)  # type: ignore[assignment]
     assert house.use() == 503
-    house.server.store._raw = raw
+    house.server.store.line.raw = raw
     assert house.ask("GET", "/v1/grants/{grant}", "operator", ref=grant["id"], expect=200)["remaining"] == 2
     assert [house.use() for _ in range(3)] == [200, 200, 404]
 

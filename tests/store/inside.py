@@ -18,8 +18,10 @@ from keyclave.app.config import load
 from keyclave.app.hand_over import init
 from keyclave.app.wiring import build
 from keyclave.identity.peer import Peer
+from keyclave.operations.answers import encode_answer
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.desk import Desk, encode_answer, request_digest
+from keyclave.operations.desk import Desk
+from keyclave.operations.once import request_digest
 from keyclave.operations.operation import Operation
 from keyclave.operations.table import OPERATIONS
 from keyclave.operations.unseal import UnsealRequest, close_house, offer_share

@@ -27,7 +27,7 @@ def test_nobody_is_told_before_the_commit_returned(store: SqliteStore) -> None:
 @pytest.mark.requirement("P1")
 def test_every_connection_syncs_fully(store: SqliteStore) -> None:
     """FULL syncs the write-ahead log at each commit: NORMAL would lose acknowledged commits when the power goes."""
-    for conn in (store._raw, *(r.connection.driver_connection for r in store._open)):
+    for conn in (store.line.raw, *(r.connection.driver_connection for r in store.readers.all)):
         assert conn is not None
         settings = {
             name: conn.execute(f"PRAGMA {name}").fetchone()[0]
@@ -42,7 +42,7 @@ def test_one_whose_answer_fails_does_not_keep_the_others_from_theirs(store: Sqli
             raise ConnectionResetError("the client is gone")
 
     followed: list[tuple[int, list[bytes]]] = []
-    store.follow = lambda first, entries: followed.append((first, entries))
+    store.followed_by(lambda first, entries: followed.append((first, entries)), 0)
     last = Note("last")
     for unit in (Note("first"), Gone("gone"), last):
         store.enqueue(unit)
@@ -54,7 +54,7 @@ def test_one_whose_answer_fails_does_not_keep_the_others_from_theirs(store: Sqli
 
 def test_the_log_has_a_group_before_its_callers_ask_for_receipts(store: SqliteStore) -> None:
     diary: list[str] = []
-    store.follow = lambda first, entries: diary.append(f"follow {first} {len(entries)}")
+    store.followed_by(lambda first, entries: diary.append(f"follow {first} {len(entries)}"), 0)
     for i in range(4):
         store.enqueue(Note(f"u{i}", diary=diary))
         store.flush()
@@ -73,7 +73,7 @@ def test_what_is_durable_is_answered_and_followed_even_if_the_log_stumbled(store
         assert first == len(seen)
         seen.extend(entries)
 
-    store.follow = follow
+    store.followed_by(follow, 0)
     units = [Note("one"), Note("two")]
     for unit in units:
         store.enqueue(unit)

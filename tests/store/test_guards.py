@@ -14,7 +14,8 @@ from alembic.runtime.migration import MigrationContext
 
 from keyclave.core.errors import Broken, Unavailable
 from keyclave.keys.states import GONE, State
-from keyclave.store import schema, sqlite
+from keyclave.store import schema
+from keyclave.store.embedded import file
 from keyclave.store.sqlite import SqliteStore
 from tests.store.units import Note, new_store
 
@@ -26,7 +27,7 @@ def rows(store: SqliteStore) -> Iterator[sqlite3.Connection]:
     store.flush()
     store.waiting_tiles[0, 0] = bytes(8192)
     store.keep_checkpoint(1, bytes(32), "note", 1)
-    raw = store._raw
+    raw = store.line.raw
     insert(raw, "tenants", id="t", name="home", home=1, created_at=1)
     insert(raw, "tenant_keys", tenant="t", duty="operational", sealed=b"s", created_at=1)
     insert(raw, "keys", **KEY)
@@ -195,17 +196,19 @@ def test_that_stale_use_was_allowed_once_is_not_forgotten(rows: sqlite3.Connecti
 
 # ---- the file and its schema ----------------------------------------------------------------------------------------------
 def test_the_migrated_schema_is_the_one_in_the_code(store: SqliteStore) -> None:
-    with store._engine.connect() as conn:
+    with store.readers.reading() as conn:
         found = compare_metadata(MigrationContext.configure(conn, opts={"compare_type": True}), schema.metadata)
     assert found == []
 
 
 def test_the_migrated_guards_are_the_ones_in_the_code(store: SqliteStore) -> None:
     """Alembic compares no triggers and no CHECK constraints, so they are compared here."""
-    found = [row[0] for row in store._raw.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name")]
+    found = [row[0] for row in store.line.raw.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name")]
     assert sorted(found) == sorted(schema.sqlite_guards())
     for table in schema.metadata.sorted_tables:
-        (sql,) = store._raw.execute("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", (table.name,)).fetchone()
+        (sql,) = store.line.raw.execute(
+            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", (table.name,)
+        ).fetchone()
         stated = {str(c.name) for c in table.constraints if c.name and "CHECK" in type(c).__name__.upper()}
         assert stated == {name for name in stated if name in sql}
 
@@ -220,7 +223,7 @@ def test_the_file_is_for_its_owner_alone(store: SqliteStore, tmp_path: Path) -> 
 def test_a_database_that_exists_is_never_made_again(store: SqliteStore, tmp_path: Path) -> None:
     before = (tmp_path / "keyclave.db").read_bytes()
     with pytest.raises(Unavailable, match="exists"):
-        sqlite.create(tmp_path / "keyclave.db", "00000000")
+        file.create(tmp_path / "keyclave.db", "00000000")
     assert (tmp_path / "keyclave.db").read_bytes() == before
 
 
@@ -228,7 +231,7 @@ def test_what_is_not_a_database_of_keyclave_is_said(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no database"):
         SqliteStore(tmp_path / "absent.db")
     assert not (tmp_path / "absent.db").exists()
-    sqlite.create(tmp_path / "nameless.db", "00000000")
+    file.create(tmp_path / "nameless.db", "00000000")
     with sqlite3.connect(tmp_path / "nameless.db") as conn:
         conn.execute("DELETE FROM meta")
     with pytest.raises(Broken, match="not one of Keyclave"):
@@ -241,4 +244,4 @@ def test_what_is_not_a_database_of_keyclave_is_said(tmp_path: Path) -> None:
 def test_readers_cannot_write(store: SqliteStore) -> None:
     with pytest.raises(Unavailable):
         store.read(lambda conn: conn.exec_driver_sql("INSERT INTO meta (name, value) VALUES ('x', x'00')"))
-    assert new_store(store._path.parent).next_event == 0
+    assert new_store(store.path.parent).next_event == 0

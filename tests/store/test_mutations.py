@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from keyclave.store import postgres as code
 from keyclave.store import versions
-from keyclave.store.pg import checks
+from keyclave.store.embedded.fence import Fence
+from keyclave.store.pg import checks, journal, outcome, transactions
+from keyclave.store.pg import faults as pg_faults
 from keyclave.store.pg.address import read_address
 from keyclave.store.pg.lane import Lane, Unconfirmed
 from keyclave.store.postgres import PostgresStore
-from keyclave.store.sqlite import SqliteStore
 from tests.postgres import Database, new_database
 from tests.store import test_postgres_faults as faults
 from tests.store import test_postgres_start as start
@@ -63,15 +63,15 @@ Patch = pytest.MonkeyPatch
 
 
 def no_retry(patch: Patch) -> None:
-    patch.setattr(code, "TRIES", 1)
+    patch.setattr(transactions, "TRIES", 1)
 
 
 def no_isolation(patch: Patch) -> None:
-    patch.setattr(code, "_BEGIN_WRITE", "BEGIN")
+    patch.setattr(transactions, "BEGIN_WRITE", "BEGIN")
 
 
 def no_turns(patch: Patch) -> None:
-    patch.setattr(code, "_BEGIN", "BEGIN")
+    patch.setattr(journal, "BEGIN_CHANGE", "BEGIN")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # that is how it fails
@@ -89,17 +89,17 @@ def test_retry_and_isolation_are_missed(
 
 def nothing_is_resolved(patch: Patch) -> None:
     def unknown(*_: object) -> None:
-        raise code.faults.unavailable()
+        raise pg_faults.unavailable()
 
-    patch.setattr(PostgresStore, "_resolve", unknown)
+    patch.setattr(outcome, "resolve", unknown)
 
 
 def everything_is_believed(patch: Patch) -> None:
-    patch.setattr(PostgresStore, "_resolve", lambda *_: None)
+    patch.setattr(outcome, "resolve", lambda *_: None)
 
 
 def late_rows_are_not_met(patch: Patch) -> None:
-    patch.setattr(code, "_took_our_number", lambda fault: False)
+    patch.setattr(outcome, "took_our_number", lambda fault: False)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_the_care_for_lost_commits_is_missed(
         mutate(monkeypatch)
         late = mutate is late_rows_are_not_met
         if late:
-            monkeypatch.setattr(PostgresStore, "_look_again", lambda self, conn: setattr(self, "_unsure", False))
+            monkeypatch.setattr(journal.Journal, "_look_again", lambda self, conn: setattr(self, "unsure", False))
         assert fails(lambda: test(store, wire, faults.ROWS[way]))
         monkeypatch.undo()
 
@@ -131,7 +131,7 @@ def test_the_care_for_lost_commits_is_missed(
 @pytest.mark.parametrize("way", faults.ROWS)
 def test_the_disbelief_of_warnings_is_missed(database: Database, monkeypatch: Patch, way: str) -> None:
     over = Lane._over
-    monkeypatch.setattr(code, "_durably", lambda driver, statement, parameters: driver.execute(statement, parameters))
+    monkeypatch.setattr(journal, "durably", lambda driver, statement, parameters: driver.execute(statement, parameters))
     monkeypatch.setattr(Lane, "_over", lambda self, fault: over(self, None if isinstance(fault, Unconfirmed) else fault))
     loop = asyncio.new_event_loop() if way == "loop" else None
     store = PostgresStore(read_address(database.url()), "0badcafe", loop=loop)
@@ -161,15 +161,15 @@ def test_the_checks_at_the_start_are_missed(
 
 # ---- several processes on one file ----------------------------------------------------------------------------------------
 def nothing_is_met(patch: Patch) -> None:
-    patch.setattr(SqliteStore, "_apply_changes", lambda self, group: group)
+    patch.setattr(Fence, "meet", lambda self, group, queue: (group, queue))
 
 
 def nobody_is_left_out(patch: Patch) -> None:
-    patch.setattr(SqliteStore, "_leave_out", lambda self, units, names: units)
+    patch.setattr(Fence, "_leave_out", lambda self, units, names: units)
 
 
 def nobody_is_told(patch: Patch) -> None:
-    patch.setattr(SqliteStore, "_tell_others", lambda self, group: 0)
+    patch.setattr(Fence, "tell", lambda self, group: 0)
 
 
 @pytest.mark.parametrize("mutate", [nothing_is_met, nobody_is_left_out, nobody_is_told])

@@ -144,7 +144,7 @@ def test_the_sealed_material_of_a_destroyed_version_is_overwritten(tmp_path: Pat
     """
     with new_inside(tmp_path) as inside:
         key = inside.get("key-create", "custodian", "", {"name": "short-lived", "owner": "o"})
-        (sealed,) = inside.store._raw.execute("SELECT sealed FROM key_versions").fetchone()
+        (sealed,) = inside.store.line.raw.execute("SELECT sealed FROM key_versions").fetchone()
         inside.get("deactivate", "operator", "short-lived", {"reason": "over"})
         before = inside.get("schedule-destruction", "custodian", "short-lived", {"version": 1, "days": 7, "reason": "over"})
         assert where(sealed, inside)

@@ -33,7 +33,7 @@ CODE: dict[str, Any] = {"authenticator": "aut_a", "digest": bytes(32)}
 @pytest.fixture
 def rows(store: SqliteStore) -> Iterator[sqlite3.Connection]:
     """A database with a person and a row in every table of theirs."""
-    raw = store._raw
+    raw = store.line.raw
     insert(raw, "tenants", id="t", name="home", home=1, created_at=1)
     insert(raw, "principals", tenant="t", name="ann", role="custodian", created_at=1)
     insert(raw, "authenticators", **AUTHENTICATOR)

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import Connection
 
 from keyclave.core.errors import Unavailable
-from keyclave.store import postgres, records
+from keyclave.store import records
+from keyclave.store.pg import deadlines, journal, outcome
 from keyclave.store.pg.address import read_address
 from keyclave.store.postgres import PostgresStore
 from tests.postgres import Database
@@ -80,8 +81,8 @@ def test_what_is_found_after_a_lost_commit_is_believed_only_once_a_standby_has_i
     store: PostgresStore, wire: Proxy, insert: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A primary that crashed while a commit waited for its standby shows the row afterwards, though it may still be lost."""
-    monkeypatch.setattr(postgres, "RESOLVE_SECONDS", 0.3)
-    monkeypatch.setattr(postgres, "_CONFIRM", "DO $$BEGIN RAISE WARNING 'canceling wait for synchronous replication'; END$$")
+    monkeypatch.setattr(deadlines, "RESOLVE_SECONDS", 0.3)
+    monkeypatch.setattr(outcome, "_CONFIRM", "DO $$BEGIN RAISE WARNING 'canceling wait for synchronous replication'; END$$")
     wire.lose_answer(insert)
     one = Note("one")
     kept_after(store, one)
@@ -179,9 +180,9 @@ def test_while_the_database_is_gone_nobody_waits_for_it_and_afterwards_all_is_we
 def test_a_frozen_database_holds_nobody_longer_than_the_deadline(
     store: PostgresStore, wire: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "READ_SECONDS", 0.5)
-    monkeypatch.setattr(postgres, "WRITE_SECONDS", 0.5)
-    monkeypatch.setattr(postgres, "RESOLVE_SECONDS", 0.2)
+    monkeypatch.setattr(deadlines, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(deadlines, "WRITE_SECONDS", 0.5)
+    monkeypatch.setattr(deadlines, "RESOLVE_SECONDS", 0.2)
     wire.freeze()
     began = time.monotonic()
     with pytest.raises(Unavailable):
@@ -279,7 +280,7 @@ def test_changes_are_numbered_in_the_order_of_their_commits_and_told_to_who_list
         new_postgres(database, "bbbb") as two,
         database.connect("keyclave_app") as listener,
     ):
-        listener.execute(f"LISTEN {postgres.CHANNEL}")
+        listener.execute(f"LISTEN {journal.CHANNEL}")
         ended = threading.Event()
 
         def watch() -> None:

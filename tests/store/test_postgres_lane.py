@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from keyclave.core.errors import Unavailable
-from keyclave.store import postgres
+from keyclave.store.pg import deadlines
 from keyclave.store.pg.address import read_address
 from keyclave.store.postgres import PostgresStore
 from tests.postgres import Database
@@ -40,8 +40,9 @@ def test_events_need_no_thread_and_a_change_does(database: Database, monkeypatch
     async def run() -> None:
         async with served(database) as store:
             handed: list[int] = []
-            real = store._hand
-            monkeypatch.setattr(store, "_hand", lambda group, row=None: (handed.append(len(group)), real(group, row)))
+            thread = store._writing._thread
+            real = thread.hand
+            monkeypatch.setattr(thread, "hand", lambda group, row=None: (handed.append(len(group)), real(group, row)))
             events = [Note(f"e{i}") for i in range(40)]
             for unit in events:
                 store.enqueue(unit)
@@ -149,7 +150,7 @@ def test_a_frozen_database_does_not_hold_the_loop(
     database: Database, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seconds in (("WRITE_SECONDS", 0.5), ("READ_SECONDS", 0.5), ("RESOLVE_SECONDS", 0.2)):
-        monkeypatch.setattr(postgres, name, seconds)
+        monkeypatch.setattr(deadlines, name, seconds)
 
     async def run() -> None:
         folder = tmp_path_factory.mktemp("w")

@@ -44,7 +44,7 @@ class OnSqlite:
     def __init__(self, folder: Path) -> None:
         store = new_store(folder)
         query = "SELECT name, type, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY rowid"
-        self.made: list[tuple[str, str, str]] = store._raw.execute(query).fetchall()
+        self.made: list[tuple[str, str, str]] = store.line.raw.execute(query).fetchall()
         store.close()
         with self._made_without("", set()) as conn:
             self.whole = conn.serialize()

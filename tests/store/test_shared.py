@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from keyclave.audit.event import Event, decode
-from keyclave.store.sqlite import GROUP, SqliteStore
+from keyclave.store.embedded.groups import GROUP
+from keyclave.store.sqlite import SqliteStore
 from tests.store.inside import Inside, two_inside
 from tests.store.units import Note, kept, new_store, no_gaps, remember, remembered
 
@@ -31,7 +32,7 @@ def stores(tmp_path: Path) -> Iterator[tuple[SqliteStore, SqliteStore]]:
 def test_writers_take_turns_and_number_one_log_without_gaps(stores: tuple[SqliteStore, SqliteStore]) -> None:
     followed: list[list[tuple[int, bytes]]] = [[], []]
     for store, seen in zip(stores, followed, strict=True):
-        store.follow = lambda first, entries, seen=seen: seen.extend(enumerate(map(bytes, entries), first))
+        store.followed_by(lambda first, entries, seen=seen: seen.extend(enumerate(map(bytes, entries), first)), 0)
     for turn in range(6):
         for i in range(turn + 1):
             stores[turn % 2].enqueue(Note(f"t{turn}-{i}", events=1 + i % 2))
@@ -47,7 +48,7 @@ def test_writers_take_turns_and_number_one_log_without_gaps(stores: tuple[Sqlite
 def test_a_unit_that_rests_on_what_another_changed_is_left_out_and_begins_again(stores: tuple[SqliteStore, SqliteStore]) -> None:
     one, other = stores
     applied: list[list[tuple[str, str]]] = []
-    other.apply = applied.append
+    other.applied_by(applied.append)
     rests, free = Note("rests", rests_on=("key",)), Note("free")
     other.enqueue(rests)
     other.enqueue(free)
@@ -80,7 +81,7 @@ def test_a_group_of_which_nothing_is_left_keeps_nothing(stores: tuple[SqliteStor
 def test_a_refused_change_tells_nobody(stores: tuple[SqliteStore, SqliteStore]) -> None:
     one, other = stores
     applied: list[list[tuple[str, str]]] = []
-    other.apply = applied.append
+    other.applied_by(applied.append)
     one.enqueue(Note("first", act=remember("same", b"1"), touches=("a",)))
     one.enqueue(Note("second", act=remember("same", b"2"), touches=("b",)))
     one.flush()
@@ -92,7 +93,7 @@ def test_a_refused_change_tells_nobody(stores: tuple[SqliteStore, SqliteStore]) 
 def test_what_a_writer_changed_itself_is_not_news_to_it(stores: tuple[SqliteStore, SqliteStore]) -> None:
     one = stores[0]
     applied: list[list[tuple[str, str]]] = []
-    one.apply = applied.append
+    one.applied_by(applied.append)
     for name in ("a", "b"):
         one.enqueue(Note(name, act=remember(name, b"1"), touches=(name,)))
         one.flush()
@@ -232,7 +233,7 @@ def test_what_waits_for_a_later_group_is_left_out_with_the_first(stores: tuple[S
 def test_a_writer_meets_the_others_without_keeping_anything(stores: tuple[SqliteStore, SqliteStore]) -> None:
     one, other = stores
     applied: list[list[tuple[str, str]]] = []
-    other.apply = applied.append
+    other.applied_by(applied.append)
     rests, free = Note("rests", rests_on=("key",)), Note("free")
     other.enqueue(rests)
     other.enqueue(free)

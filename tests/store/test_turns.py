@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from keyclave.core.errors import Unavailable
-from keyclave.store import syncs
-from keyclave.store.turns import Turns
+from keyclave.store.embedded import syncs
+from keyclave.store.embedded.turns import Turns
 from tests.store.units import Note, kept, new_store, no_gaps, remember, remembered
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from keyclave.store.turns import Turns
+from keyclave.store.embedded.turns import Turns
 Turns(Path(sys.argv[1])).take()
 print("taken", flush=True)
 time.sleep(60)
@@ -79,7 +79,7 @@ def test_everything_is_synced_before_anybody_is_told(tmp_path: Path, monkeypatch
         store.flush()
     store.write(remember("x", b"1"))
     assert diary == ["sync first", "done first", "sync second", "done second", "sync second"]
-    assert store._raw.execute("PRAGMA synchronous").fetchone() == (1,)
+    assert store.line.raw.execute("PRAGMA synchronous").fetchone() == (1,)
     store.close()
 
 
@@ -104,7 +104,7 @@ def test_a_sync_that_fails_is_answered_so_and_nothing_is_built_on_what_it_may_ha
     blocked = sqlite3.connect(tmp_path / "keyclave.db", isolation_level=None)
     blocked.execute("BEGIN")
     blocked.execute("SELECT count(*) FROM meta").fetchone()  # a reader in the way: the WAL cannot begin anew
-    store._raw.execute("PRAGMA busy_timeout = 1")
+    store.line.raw.execute("PRAGMA busy_timeout = 1")
     refused = Note("refused")
     store.enqueue(refused)
     store.flush()

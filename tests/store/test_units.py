@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from keyclave.core.errors import Broken, Conflict, KeyclaveError, WrongState
 from keyclave.store import records
-from keyclave.store.sqlite import GROUP
+from keyclave.store.embedded.groups import GROUP
 from tests.postgres import Database
 from tests.store.units import AnyStore, Note, kept, new_postgres, no_gaps, remember, remembered, segments
 

@@ -43,8 +43,8 @@ def insert(conn: sqlite3.Connection, table: str, row: dict[str, Any]) -> None:
 @pytest.fixture
 def rows(store: SqliteStore) -> Iterator[sqlite3.Connection]:
     for table, row in ROWS.items():
-        insert(store._raw, table, row)
-    yield store._raw
+        insert(store.line.raw, table, row)
+    yield store.line.raw
 
 
 @pytest.mark.requirement("R5", "R33")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keyclave.store import sqlite
+from keyclave.store.embedded import write_ahead_log
 from keyclave.store.sqlite import SqliteStore
 from tests.store.units import Note, new_store, no_gaps
 
@@ -16,7 +16,7 @@ ENTRY = 4000
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_WAL_CHECKPOINT_PAGES", PAGES)
+    monkeypatch.setattr(write_ahead_log, "CHECKPOINT_PAGES", PAGES)
 
 
 class Long(Note):
@@ -25,7 +25,7 @@ class Long(Note):
 
 
 def size(store: SqliteStore) -> int:
-    return Path(f"{store._path}-wal").stat().st_size
+    return Path(f"{store.path}-wal").stat().st_size
 
 
 def write(store: SqliteStore, number: int) -> None:
@@ -55,7 +55,7 @@ def test_it_stays_short_though_there_is_always_one_more_commit(store: SqliteStor
 def test_a_reader_in_the_way_puts_it_off_and_is_not_disturbed(store: SqliteStore) -> None:
     for number in range(PAGES):
         write(store, number)
-    with store.reading() as conn:
+    with store.readers.reading() as conn:
         before = conn.exec_driver_sql("SELECT count(*) FROM segments").scalar()
         write(store, 1000)
         store.tidy()
@@ -74,7 +74,7 @@ def test_a_reader_in_the_way_puts_it_off_and_is_not_disturbed(store: SqliteStore
 def test_what_is_copied_back_is_in_the_database_itself(store: SqliteStore) -> None:
     for number in range(PAGES):
         write(store, number)
-    assert b" u5 ." not in store._path.read_bytes()
+    assert b" u5 ." not in store.path.read_bytes()
     store.tidy()
     store.rewind()
-    assert b" u5 ." in store._path.read_bytes()
+    assert b" u5 ." in store.path.read_bytes()

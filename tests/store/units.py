@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from keyclave.store import node_tables, places, records, schema, sqlite
+from keyclave.store import node_tables, places, records, schema
+from keyclave.store.embedded import file
 from keyclave.store.pg.address import read_address
 from keyclave.store.postgres import PostgresStore
 from keyclave.store.sqlite import SqliteStore
@@ -108,7 +109,7 @@ def _fresh() -> bytes:
     """Return a new database's file, made once for all tests."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "keyclave.db"
-        sqlite.create(path, "0badcafe")
+        file.create(path, "0badcafe")
         return path.read_bytes()
 
 
@@ -123,8 +124,8 @@ def new_store(folder: Path, **more: Any) -> SqliteStore:
 
 def wired(store: SqliteStore) -> Wire:
     """Put a `Wire` before the store's writing connection."""
-    wire = Wire(store._raw)
-    store._raw = wire  # type: ignore[assignment]
+    wire = Wire(store.line.raw)
+    store.line.raw = wire  # type: ignore[assignment]
     return wire
 
 

@@ -24,6 +24,7 @@ from keyclave import __version__
 from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import KeyclaveError
 from keyclave.operations.desk import Desk
+from keyclave.operations.invalidation import follow
 from keyclave.operations.nodes.barrier import Barrier, Standing, Wait, patience
 from keyclave.operations.nodes.follower import Follower, Question
 from keyclave.operations.nodes.lease import PATIENCE, Lease, steady
@@ -35,7 +36,7 @@ from keyclave.store.pg.address import Address
 from keyclave.store.pg.connections import driver_of, open_connection, open_engine
 from keyclave.store.pg.deadlines import Deadlines
 from keyclave.store.pg.faults import FAULTS
-from keyclave.store.postgres import CHANNEL
+from keyclave.store.pg.journal import CHANNEL
 from keyclave.store.sequence import LostLease
 from keyclave.store.versions import revision
 
@@ -187,7 +188,7 @@ class Cluster:
     def _apply(self, question: Question) -> bool:
         """Let the loop drop what was changed and answer what was under way; a loop that is stuck lets the lease run out."""
         applied = threading.Event()
-        self._desk.on_loop(self._desk.follow, question, applied.set)
+        self._desk.on_loop(follow, self._desk, question, applied.set)
         while not applied.wait(POLL_SECONDS):
             if self._ending.is_set():
                 return False

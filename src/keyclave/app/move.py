@@ -41,8 +41,9 @@ from keyclave.crypto.digest import leaf_hash
 from keyclave.crypto.module import CryptoModule
 from keyclave.operations.keyring import Keyring
 from keyclave.operations.vault import Vault
-from keyclave.store import log_rows, moving, places, records, sqlite, versions
+from keyclave.store import log_rows, moving, places, records, versions
 from keyclave.store import schema as s
+from keyclave.store.embedded import file
 from keyclave.store.interface import Store
 from keyclave.store.pg import checks, faults
 from keyclave.store.pg.connections import driver_of
@@ -271,7 +272,7 @@ def _open(where: StoreSection | Path, home: Path, config: Config) -> Iterator[Co
         return
     if not where.exists():
         raise Unavailable(f"there is no database at {where}", "name the home that is in use")
-    engine = create_engine("sqlite://", creator=lambda: sqlite.connect(where), poolclass=NullPool, hide_parameters=True)
+    engine = create_engine("sqlite://", creator=lambda: file.connect(where), poolclass=NullPool, hide_parameters=True)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         yield conn
     engine.dispose()
@@ -285,9 +286,9 @@ def _make_file(path: Path) -> bool:
     if path.is_symlink() or not path.parent.is_dir():
         raise Malformed(f"{path} is a link, or in no folder", "name a new file in a folder that exists")
     if not path.exists():
-        sqlite.create(path, "")
+        file.create(path, "")
         return True
-    if not path.is_file() or not sqlite.is_ours(path):
+    if not path.is_file() or not file.is_ours(path):
         raise Malformed(f"{path} is there already, and is no empty store", "name a new file")
     return False
 

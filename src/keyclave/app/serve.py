@@ -149,7 +149,8 @@ async def _join(part: Part, desk: Desk, store: AnyStore, listeners: list[Listene
     for one, descriptor in zip(listeners, part.sockets, strict=True):
         one.inherited = [socket.socket(fileno=descriptor)]
     if part.number and isinstance(store, SqliteStore):  # the first one follows the log for all, and signs
-        store.follows, desk.log.skip = False, store.followed_by
+        store.follow_when_asked()
+        desk.log.skip = store.followed_by
     sibling = Sibling(socket.socket(fileno=part.channel), lambda: _end(listeners))
     await sibling.join(desk, store)
 

@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 from keyclave.app.config import Config, StoreSection
 from keyclave.core.errors import Broken, Malformed
 from keyclave.crypto.module import CryptoModule
-from keyclave.store import records, sqlite, versions
+from keyclave.store import records, versions
+from keyclave.store.embedded import file
 from keyclave.store.pg import checks, faults
 from keyclave.store.pg.address import Address, own_password_file, read_address
 from keyclave.store.pg.connections import driver_of, open_connection, open_engine
@@ -59,7 +60,7 @@ def address_of(section: StoreSection, home: Path, *, development: bool) -> Addre
 def create_store(path: Path, section: StoreSection | None, home: Path, module: CryptoModule, *, development: bool) -> New:
     """Make an empty store for a new home."""
     if section is None or not section.url:
-        sqlite.create(path, module.random(4).hex())
+        file.create(path, module.random(4).hex())
         return New(SqliteStore(path), "", lambda conn: None)
     address = address_of(section, home, development=development)
     cluster = module.random(_NODE_BYTES).hex()
@@ -136,5 +137,5 @@ def migrate(home: Path, config: Config | None, section: StoreSection | None) -> 
             "name it with --store and the owner's account",
         )
     path = home / config.database
-    sqlite.migrate(path)
+    file.migrate(path)
     return str(path)

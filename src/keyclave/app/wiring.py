@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ from keyclave.crypto.module import CryptoModule
 from keyclave.crypto.pyca import PycaModule
 from keyclave.operations.approvals.room import Approvals
 from keyclave.operations.desk import Desk
+from keyclave.operations.invalidation import apply_changes
 from keyclave.operations.keyring import Keyring
 from keyclave.operations.log import Log
 from keyclave.operations.revisions import Revisions
@@ -88,7 +90,7 @@ def build(
         people=people_room(config.people, config.listen, home, store, module, clock),
         approvals=Approvals(OPERATIONS),
     )
-    store.apply = desk.apply_changes
+    store.applied_by(partial(apply_changes, desk))
     own = desk.people.relying.origins[0]
     desk.people.houses = sign_on_houses(config.oidc, own, home, module, clock, development=config.development)
     if config.development and first:

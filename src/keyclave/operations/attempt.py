@@ -14,6 +14,8 @@ from keyclave.audit.event import Event, encode, event_id
 from keyclave.core.errors import KeyclaveError
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer
+from keyclave.operations.invalidation import settled, take_back
+from keyclave.operations.once import DryRun, make_change
 from keyclave.policy.decision import Alternative, Decision
 from keyclave.store import records
 from keyclave.store.interface import Names
@@ -35,15 +37,6 @@ _LEFT_BY_A_RUN = (
 )  # fmt: skip
 _LEFT_BY_A_TRY = ("answer", "detail", "drops", "error", "failed", "replayed")
 EVENT_BYTES = 40_000  # of recorded context in one event: well under the 65,535 bytes of an entry
-
-
-class DryRun(KeyclaveError):
-    """Raised inside a change that was only to be tried: its savepoint is rolled back."""
-
-    code = "dry_run"
-
-    def __init__(self) -> None:
-        super().__init__("rehearsed, not done")
 
 
 class Attempt:
@@ -168,7 +161,7 @@ class Attempt:
         self._number(first)
         self.reserve(transaction)
         if self.change_fn is not None:
-            self.desk.make_change(self, transaction)
+            make_change(self.desk, self, transaction)
         return self.leaves(first, self.outcome if self.error is None else self.error.code)
 
     def keep(self, first: int) -> list[bytes]:
@@ -200,7 +193,7 @@ class Attempt:
 
     def void(self, names: Names) -> bool:
         """Take the attempt back if it rests on anything in `names`."""
-        return self.row is not None and self.desk.take_back(self, names)
+        return self.row is not None and take_back(self.desk, self, names)
 
     def again(self) -> None:
         """Do it over, from the beginning."""
@@ -229,11 +222,11 @@ class Attempt:
             self.error = failure if isinstance(failure, KeyclaveError) else KeyclaveError("the server failed")
             self.answer = None
             self.event = ""
-        self.desk.settled(self, failed=failure is not None)
+        settled(self.desk, self, failed=failure is not None)
         if self.desk.membership is None:
             self.reply(self)
         else:
-            self.desk.answer_among_others(self.desk.membership, self)
+            self.desk.membership.answer(self)
 
     def leaves(self, first: int, outcome: str) -> list[bytes]:
         """Return the encoded events, numbered from `first`; those of items follow, refused where the whole is."""

@@ -1,6 +1,6 @@
 """The log as it lives: leaves into the tree, the tree's root into signed checkpoints, tiles and proofs out of both.
 
-    store.follow -> take -> Tree            after every commit, and at start-up from the rows that no stored tile covers
+    store -> take -> Tree            after every commit, and at start-up from the rows that no stored tile covers
     tick (each second) -> sign -> store -> published
 
 A checkpoint is signed only over what is durable, kept before it is shown, and never smaller than one that was kept. Signing needs

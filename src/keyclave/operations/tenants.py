@@ -16,8 +16,9 @@ from keyclave.crypto.module import CryptoModule
 from keyclave.identity.caller import Caller, Credential
 from keyclave.identity.roles import Role
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.desk import TENANT_KEYS, Desk
+from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Name, Request
+from keyclave.operations.invalidation import TENANT_KEYS
 from keyclave.operations.keyring import LoadedKey, tenant_context
 from keyclave.operations.revisions import first_revision
 from keyclave.roots.root import Root

@@ -11,8 +11,9 @@ from keyclave.identity.caller import Caller, Credential
 from keyclave.identity.peer import Peer
 from keyclave.identity.roles import Role
 from keyclave.operations.attempt import Attempt, Change, Reply
-from keyclave.operations.desk import SEAL, Desk
+from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Empty, Request
+from keyclave.operations.invalidation import SEAL
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.siblings import Taken, not_known
 from keyclave.operations.tenants import check_home

@@ -2,7 +2,7 @@
 
 The statement is still written once, in SQLAlchemy Core, for every engine. What is saved is the work that Core does at each
 execution (cache keys, type processors, result objects): about 60 microseconds of a key's creation. The embedded engine's driver
-is called directly, which saves the rest: its transactions are begun and ended on the driver anyway (`keyclave.store.sqlite`).
+is called directly, which saves the rest: its transactions are begun and ended on the driver anyway (`keyclave.store.embedded`).
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.forms import Answer, Empty, Problem
 from keyclave.operations.grants.spend import spend_grants
 from keyclave.operations.keyring import LoadedKey
+from keyclave.operations.once import make_change
 
 if TYPE_CHECKING:
     from keyclave.operations.desk import Desk
@@ -116,7 +117,7 @@ def _make(desk: Desk, inner: Attempt, transaction: Connection, place: str) -> No
     transaction.exec_driver_sql(f"SAVEPOINT {place}")
     try:
         inner.reserve(transaction)
-        desk.make_change(inner, transaction)
+        make_change(desk, inner, transaction)
     except KeyclaveError as error:
         transaction.exec_driver_sql(f"ROLLBACK TO {place}")
         if error.code != "dry_run":

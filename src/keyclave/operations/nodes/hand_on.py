@@ -25,8 +25,9 @@ from keyclave.identity.caller import Caller, Credential
 from keyclave.identity.peer import Peer
 from keyclave.identity.roles import Role
 from keyclave.operations.attempt import Attempt, Reply
-from keyclave.operations.desk import SEAL, Desk
+from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Base64, Request
+from keyclave.operations.invalidation import SEAL
 from keyclave.operations.unseal import close_house, open_house
 from keyclave.store.nodes import database_time, read_nodes
 

@@ -6,6 +6,7 @@ Everything here runs on the loop's thread, except `lease` and `fault`, which oth
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
@@ -14,6 +15,9 @@ from keyclave.operations.nodes.follower import Question
 from keyclave.operations.nodes.lease import Lease
 from keyclave.store.interface import Names
 from keyclave.store.nodes import read_news
+
+if TYPE_CHECKING:
+    from keyclave.operations.attempt import Attempt
 
 
 class Membership:
@@ -81,6 +85,23 @@ class Membership:
         `reach`: for how many seconds after their leases others may do so, as the change's own transaction saw it.
         """
         self._hold(release, reach)
+
+    # ---- the answer ---------------------------------------------------------------------------------------------------
+    def answer(self, attempt: Attempt) -> None:
+        """Answer a use only while this node's lease holds, and a change when no other node can act on what was before it."""
+        op = attempt.row
+        try:
+            if op is None or attempt.error is not None or attempt.dry_run:
+                attempt.reply(attempt)
+            elif op.changes:
+                self.hold(lambda: attempt.reply(attempt), attempt.reach)
+            else:
+                if not self.lease.live:
+                    attempt.answer, attempt.error = None, behind()
+                attempt.reply(attempt)
+        finally:
+            if attempt.epoch >= 0:
+                self.ended(attempt.epoch)
 
 
 def behind() -> Unavailable:

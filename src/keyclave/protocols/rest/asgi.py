@@ -30,8 +30,8 @@ from keyclave.core.errors import (
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer, Plane
 from keyclave.operations import read_log, unseal
+from keyclave.operations.answers import encode_answer
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.desk import encode_answer
 from keyclave.operations.operation import Operation
 from keyclave.operations.tenants import check_home
 from keyclave.protocols.rest import workloads

@@ -16,9 +16,11 @@ from keyclave.identity.caller import Caller
 from keyclave.identity.lockout import Lockout
 from keyclave.identity.peer import Peer
 from keyclave.identity.proxies import ProxyRule
+from keyclave.operations.answers import encode_answer
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.desk import Desk, encode_answer, request_digest
+from keyclave.operations.desk import Desk
 from keyclave.operations.key_view import KeyView
+from keyclave.operations.once import request_digest
 from keyclave.operations.operation import Operation
 from keyclave.operations.people.sessions import SessionAnswer
 from keyclave.policy.duties import OWN_CREDENTIALS

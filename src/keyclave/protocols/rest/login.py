@@ -14,8 +14,9 @@ from starlette.routing import Route
 from keyclave.core import limits
 from keyclave.core.errors import KeyclaveError, LimitReached, Refused, Unauthenticated
 from keyclave.identity.peer import Peer, Plane
+from keyclave.operations.answers import encode_answer
 from keyclave.operations.attempt import Attempt, Reply
-from keyclave.operations.desk import Desk, encode_answer
+from keyclave.operations.desk import Desk
 from keyclave.operations.people import accept, cli_login, device_login, login, login_secrets
 from keyclave.operations.people.sessions import SessionAnswer
 from keyclave.operations.people.webauthn_forms import PasskeyBegun

@@ -12,8 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from keyclave.identity.peer import Peer
+from keyclave.operations.answers import encode_answer
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.desk import Desk, encode_answer
+from keyclave.operations.desk import Desk
 from keyclave.operations.nodes import hand_on
 from keyclave.operations.nodes.health import Health, readiness
 

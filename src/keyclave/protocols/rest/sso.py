@@ -18,8 +18,8 @@ from starlette.routing import Route
 from keyclave.core.errors import KeyclaveError, Malformed, Refused, Unauthenticated, Unknown
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer, Plane
+from keyclave.operations.answers import encode_answer
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.desk import encode_answer
 from keyclave.operations.people import sso
 from keyclave.operations.people.ceremonies import SECONDS
 from keyclave.protocols.rest.cookies import move_to_cookie, no_sign_on_cookie, sign_on_cookie, sign_on_in, token_in

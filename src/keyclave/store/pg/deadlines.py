@@ -18,6 +18,10 @@ from typing import Any
 
 import psycopg
 
+READ_SECONDS = 3.0
+WRITE_SECONDS = 6.0  # of one group; the server's own time-outs come first where it is alive
+RESOLVE_SECONDS = 3.0  # to find out whether a commit happened whose connection was lost
+FLUSH_SECONDS = 10.0
 _LOOK = 0.1  # seconds between two looks
 
 

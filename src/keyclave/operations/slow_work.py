@@ -1,0 +1,68 @@
+"""Slow work (RSA, key generation, long reads) is done on a worker thread, and then asked about again on the loop.
+
+Meanwhile the credential may have been revoked, the policy changed, the server sealed, the key suspended. A change is held to the
+key's revision by the store; a use of something that has changed is done over.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from keyclave.core.errors import Broken, KeyclaveError, Sealed
+
+if TYPE_CHECKING:
+    from keyclave.operations.attempt import Attempt
+    from keyclave.operations.desk import Desk
+    from keyclave.operations.keyring import LoadedKey
+    from keyclave.operations.operation import Operation
+
+
+def work(desk: Desk, op: Operation, attempt: Attempt, key: LoadedKey | None, request: Any) -> None:
+    """On a worker thread: do what would hold up the loop."""
+    try:
+        desk.act(op, attempt, key, request)
+    except KeyclaveError as error:
+        attempt.error = error
+    except Exception as fault:
+        attempt.error = Broken("the operation failed", "see the server's log")
+        desk.on_loop(desk.log.complain, fault)
+    desk.on_loop(_worked, desk, op, attempt, key)
+
+
+def _worked(desk: Desk, op: Operation, attempt: Attempt, key: LoadedKey | None) -> None:
+    """Back on the loop: hand it to the store, unless it has to be done over."""
+    try:
+        ref = _what_changed(desk, op, attempt, key)
+    except KeyclaveError as error:
+        attempt.answer, attempt.error = None, error
+        attempt.change_fn, attempt.changes = None, False
+    else:
+        if ref is not None:
+            desk.do_again(op, attempt, ref)
+            return
+    desk.enqueue(attempt)
+
+
+def _what_changed(desk: Desk, op: Operation, attempt: Attempt, key: LoadedKey | None) -> str | None:
+    """Ask again for the caller, the root and the key; return what a use is to be done over on, or None where all is as it was."""
+    caller, done = attempt.caller, attempt.error is None
+    if desk.membership is not None:
+        desk.membership.check()
+        if attempt.judged_at != desk.membership.change and not op.changes and done:
+            return attempt.ref
+    desk.check_live(attempt)
+    if desk.clock.now() >= attempt.caller.expires_at:  # a right that ended by the clock meanwhile has ended
+        attempt.caller = desk.callers.again(attempt.caller, attempt.peer)
+    if op.needs_root and desk.vault.sealed:
+        raise Sealed
+    changed = attempt.caller is not caller or desk.access.revisions.of(caller.tenant) is not attempt.revision
+    if changed and done:
+        if not op.changes:
+            return attempt.ref
+        attempt.spends = ()
+        desk.admit(op, attempt, attempt.ref)  # the change itself is held to the key's revision by the store
+    if key is not None and done and not op.changes:
+        now = desk.find(attempt.caller.tenant, key.key.id)
+        if now.key.rev != key.key.rev:
+            return now.key.id
+    return None

@@ -1,0 +1,73 @@
+"""The one connection that writes: its transactions, whose turn it is to begin one, and who makes it durable."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from keyclave.store.embedded.file import DATABASE_FAULTS, unavailable
+from keyclave.store.embedded.syncs import OwnSync, SqliteSyncs
+from keyclave.store.embedded.turns import NoTurns, Turns
+
+T = TypeVar("T")
+
+_HEAD = "SELECT first + count FROM segments ORDER BY first DESC LIMIT 1"
+
+
+class Line:
+    """`conn` is the connection as SQLAlchemy knows it, `raw` the driver's own: what is short and frequent goes there."""
+
+    def __init__(self, engine: Engine, path: Path, *, shared: bool) -> None:
+        self.turns = Turns(path) if shared else NoTurns()
+        self._sync = OwnSync(path) if shared else SqliteSyncs()
+        self.conn = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self.raw: sqlite3.Connection = self.conn.connection.driver_connection  # type: ignore[assignment]
+        self._sync.begin(self.raw)
+
+    def begin(self) -> None:
+        """Wait for the turn, and begin."""
+        self.turns.take()
+        self._sync.before()
+        self.raw.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Return once it is durable. If it raises, it is not known whether it is."""
+        self.raw.execute("COMMIT")
+        self.turns.give()
+        self._sync.wait()
+
+    def undo(self) -> None:
+        """Undo what is open, if anything is, and give the turn back. One that could not be undone is no more than a wish."""
+        try:
+            if self.raw.in_transaction:
+                self.raw.execute("ROLLBACK")
+        finally:
+            self.turns.give()
+
+    def write(self, fn: Callable[[Connection], T]) -> T:
+        """Run `fn` in a transaction of its own, for what leaves no event: tiles, checkpoints, the ceremony's first rows."""
+        try:
+            self.begin()
+            result = fn(self.conn)
+            self.commit()
+        except BaseException as fault:
+            self.undo()
+            if isinstance(fault, DATABASE_FAULTS):
+                raise unavailable(fault) from fault
+            raise
+        return result
+
+    def head(self) -> int:
+        """Return how many events the log holds."""
+        row = self.raw.execute(_HEAD).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def close(self) -> None:
+        """Close the connection, and what it took turns by."""
+        self.conn.close()
+        self.turns.close()
+        self._sync.close()
