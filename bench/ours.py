@@ -6,8 +6,10 @@ Nothing is switched off for the measurement but, for the plain rows, TLS; the pe
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import os
+import shutil
 import ssl
 import subprocess
 import sys
@@ -26,7 +28,7 @@ KEY = "bench"
 class Keyclave:
     """One home and its server. `token` is an application's; keys are created with the custodian's."""
 
-    def __init__(self, folder: Path, name: str, *, tls: bool, workers: int = 1) -> None:
+    def __init__(self, folder: Path, name: str, *, tls: bool, workers: int = 1, store: str = "") -> None:
         self.home = folder / name
         self.port = free_port()
         made = folder / f"{name}.json"
@@ -42,6 +44,7 @@ class Keyclave:
             str(made),
             "--people",
             "tokens",
+            *(["--store", store] if store else []),
         ]
         subprocess.run(init, check=True, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL)
         self.made: dict[str, Any] = json.loads(made.read_text())
@@ -51,22 +54,41 @@ class Keyclave:
             self.url = self.url.replace("https:", "http:")
             settings = self.home / "keyclave.toml"
             settings.write_text(settings.read_text().replace("[listen]\n", "[listen]\ntls = false\n"))
-        self._serve = [*program, "serve", "--home", str(self.home), "--port", str(self.port), "--workers", str(workers)]
+        self._workers = workers
         self._log = folder / f"{name}.log"
         self._trust = ssl.create_default_context(cafile=self.ca_file)
         self.token = ""
         self._process: Process | None = None
 
+    def copied(self, folder: Path, name: str) -> Keyclave:
+        """Return another node of the same installation: a copy of its home, on a port of its own."""
+        other = copy.copy(self)
+        other.home, other.port, other._log = folder / name, free_port(), folder / f"{name}.log"
+        other.url = self.url.rsplit(":", 1)[0] + f":{other.port}"
+        shutil.copytree(self.home, other.home, ignore=shutil.ignore_patterns("server.lock"))
+        return other
+
     def start(self) -> float:
         """Start the server; return the seconds to its first answer, sealed as it is."""
-        self._process = Process(self._serve, self._log, ENVIRONMENT)
+        where = ["--home", str(self.home), "--port", str(self.port), "--workers", str(self._workers)]
+        self._process = Process([sys.executable, "-m", "keyclave.app", "serve", *where], self._log, ENVIRONMENT)
         return self._process.wait_until(self.url + "/v1/health", answers=(200, 503))
 
     def unseal(self) -> None:
         """Open it with as many shares as it takes."""
         for share in self.made["shares"]:
             if not self.post("/v1/unseal", None, {"share": share})["sealed"]:
-                return
+                break
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Wait until it says that it serves."""
+        self._running().wait_until(self.url + "/v1/health/ready")
+
+    @property
+    def pid(self) -> int:
+        """The process that answers, which is the only one unless there are workers."""
+        return self._running().pid
 
     def furnish(self) -> None:
         """Make the key that is measured and a credential for what uses it."""

@@ -1,6 +1,7 @@
 """The peer: an OpenBao server with its transit engine, set up as its operators would, and once more tuned.
 
-Not its development mode. Storage in memory (so its storage costs it nothing), AES-256-GCM, the file audit device, which the
+Not its development mode. Storage in memory (so its storage costs it nothing) or, beside PostgreSQL, its own replicated one (raft),
+AES-256-GCM, the file audit device, which the
 configuration declares as its documentation asks. Two set-ups, because a benchmark against an untuned peer would be none:
 
 documented   a token as `token create -policy=app` makes it, which also carries the policy `default`
@@ -26,19 +27,22 @@ _POLICY = 'path "transit/*" { capabilities = ["create", "read", "update"] }'
 class OpenBao:
     """One server with a plain and a TLS listener; TLS with the certificate that it is given."""
 
-    def __init__(self, program: Path, folder: Path, certificate: tuple[Path, Path], *, tuned: bool) -> None:
+    def __init__(
+        self, program: Path, folder: Path, certificate: tuple[Path, Path], *, tuned: bool, storage: str = "inmem"
+    ) -> None:
         self.name = "OpenBao, tuned" if tuned else "OpenBao, as documented"
         self.tuned = tuned
-        self._folder = folder / ("peer-tuned" if tuned else "peer-documented")
+        self._folder = folder / f"peer-{'tuned' if tuned else 'documented'}-{storage}"
         self._folder.mkdir()
         self._audit = self._folder / "audit.log"
-        plain, tls = free_port(), free_port()
+        plain, tls, cluster = free_port(), free_port(), free_port()
         self.url, self._tls_url = f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{tls}"
         limits = {"max_request_json_strings": 1_000_000} if tuned else {}
         served = {"tls_cert_file": str(certificate[0]), "tls_key_file": str(certificate[1]), "tls_min_version": "tls13"}
         config = self._folder / "config.hcl"
         config.write_text(
-            f'storage "inmem" {{}}\napi_addr = "{self.url}"\n'
+            _storage(storage, self._folder / "raft")
+            + f'api_addr = "{self.url}"\ncluster_addr = "http://127.0.0.1:{cluster}"\n'
             + _listener(plain, limits | {"tls_disable": True})
             + _listener(tls, limits | served)
             + f'audit "file" "file" {{\n  options = {{ file_path = "{self._audit}" }}\n}}\n'
@@ -80,6 +84,13 @@ class OpenBao:
     def stop(self) -> None:
         """End the server."""
         self.process.stop()
+
+
+def _storage(kind: str, place: Path) -> str:
+    if kind != "raft":
+        return f'storage "{kind}" {{}}\n'
+    place.mkdir()
+    return f'storage "raft" {{\n  path = "{place}"\n  node_id = "one"\n}}\n'
 
 
 def _listener(port: int, settings: dict[str, Any]) -> str:

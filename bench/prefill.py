@@ -18,7 +18,7 @@ from keyclave.store.sqlite import SqliteStore
 
 SEGMENT = 4096  # events of one row: a busy server's groups hold up to 512
 _LENGTH = struct.Struct(">H").pack
-_EVENT = (
+EVENT = (
     '{"actor":"bench","at":%d,"credential":"crd_aaaaaaaaaaaaaaaaaaaaaaaaaa","id":"%s-%d","key":"key_aaaaaaaaaaaaaaaaaaaaaaaaaa",'
     '"op":"encrypt","outcome":"ok","role":"application","source":"127.0.0.1","tenant":"ten_aaaaaaaaaaaaaaaaaaaaaaaaaa","version":1}'
 )
@@ -41,7 +41,7 @@ def prefill(database: Path, events: int) -> float:
     conn.execute("PRAGMA synchronous = OFF")
     for start in range(first, first + events, SEGMENT):
         numbers = range(start, min(start + SEGMENT, first + events))
-        leaves = [(_EVENT % (at + number, node, number)).encode() for number in numbers]
+        leaves = [(EVENT % (at + number, node, number)).encode() for number in numbers]
         tiles += tree.append_many(map(leaf_hash, leaves))
         packed = b"".join([part for leaf in leaves for part in (_LENGTH(len(leaf)), leaf)])
         conn.execute("BEGIN")

@@ -45,7 +45,8 @@ class Process:
         """Return the seconds from the start of the process to its first answer at `url` with one of these status codes."""
         anyone = ssl.create_default_context()
         anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE  # what is asked is only whether it answers
-        while time.monotonic() - self.started < WAIT_SECONDS:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < deadline:
             if self._child.poll() is not None:
                 break
             try:

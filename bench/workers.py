@@ -7,7 +7,7 @@ to spare follows from the CPU time of a request, which is measured too.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,18 +55,33 @@ def measure(wrk: Wrk, folder: Path, rounds: int, seconds: float) -> Scaling:
 
 
 def rows(seen: Scaling, rounds: int, seconds: float) -> list[Row]:
+    """Return what two workers do on SQLite."""
+    how = f"encrypt 64 B, {CONNECTIONS} connections, no TLS, wrk -t1 on the same machine, medians of {rounds} rounds of {seconds:g} s"
+    return scaling_rows("", seen.one, seen.two, f"{how}, taking turns; SQLite")
+
+
+def scaling_rows(suffix: str, one: Sequence[Sample], two: Sequence[Sample], how: str) -> list[Row]:
     """Return the rate of two workers divided by that of one, and the same of CPU time for each request."""
-    rates = [median(one.requests_per_second for one in samples) for samples in (seen.one, seen.two)]
-    costs = [median(one.cpu for one in samples) for samples in (seen.one, seen.two)]
-    cores = [median(one.cores for one in samples) for samples in (seen.one, seen.two)]
+    rates = [median(sample.requests_per_second for sample in samples) for samples in (one, two)]
+    costs = [median(sample.cpu for sample in samples) for samples in (one, two)]
+    cores = [median(sample.cores for sample in samples) for samples in (one, two)]
     count = os.cpu_count() or 1
-    how = (
-        f"encrypt 64 B, SQLite, {CONNECTIONS} connections, no TLS, wrk -t1 on the same {count} cores, medians of {rounds} rounds of "
-        f"{seconds:g} s, taking turns; "
-    )
+    how = f"{how}; {count} cores; "
     rate = f"{how}one worker {rates[0]:,.0f}/s keeping {cores[0]:.2f} cores busy, two {rates[1]:,.0f}/s and {cores[1]:.2f}"
     cost = f"{how}one worker {costs[0] * 1000:.1f} µs, two {costs[1] * 1000:.1f} µs: two full cores would serve {2 * costs[0] / costs[1]:.2f} x"
     return [
-        Row("two_workers_rate", rates[1] / rates[0], "of one worker's", rate, target=at_least(1.6) if count >= SPARE else None),
-        Row("two_workers_cpu", costs[1] / costs[0], "of one worker's", cost, target=at_most(1.25) if count >= SPARE else None),
+        Row(
+            f"two_workers_rate{suffix}",
+            rates[1] / rates[0],
+            "of one worker's",
+            rate,
+            target=at_least(1.6) if count >= SPARE else None,
+        ),
+        Row(
+            f"two_workers_cpu{suffix}",
+            costs[1] / costs[0],
+            "of one worker's",
+            cost,
+            target=at_most(1.25) if count >= SPARE else None,
+        ),
     ]

@@ -80,7 +80,7 @@ def server() -> Server:
             folder.mkdir(mode=0o755)
             _start(folder, int(session))
         found = Server(folder, int((folder / "port").read_text()))
-        _prepare(found)
+        prepare(found)
     return found
 
 
@@ -113,7 +113,7 @@ def until(condition: Any, complaint: str) -> None:
         time.sleep(0.02)  # between two looks at a condition
 
 
-def _prepare(found: Server) -> None:
+def prepare(found: Server) -> None:
     """Make the roles and the database that all others are copies of, once."""
 
     def answers() -> bool:

@@ -19,6 +19,7 @@ from keyclave.store import schema as s
 from keyclave.store.access import act_tables, approval_tables, grant_tables, share_tables
 from keyclave.store.columns import metadata
 from keyclave.store.nodes import now_of
+from keyclave.store.pg.connections import driver_of
 
 _AT_ONCE = 500  # rows of one statement
 _STAYS = (n.nodes.name, n.leases.name)
@@ -65,12 +66,25 @@ def copy(source: Connection, target: Connection) -> dict[str, int]:
                 target.execute(update(table).values(n=chunk[0]["n"]))
             else:
                 blank = {c.name: None for c in _ENDING} if table is approval_tables.approvals else {}
-                target.execute(table.insert(), [row | blank for row in chunk])
+                _insert(target, table, [row | blank for row in chunk])
     _end_approvals(source, target)
     if target.dialect.name == "postgresql":
         for name in _COUNTED:
             _count_on(target, metadata.tables[name])
     return counts
+
+
+def _insert(target: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert rows, on PostgreSQL by COPY: every guard sees each of them all the same, at a tenth of the time."""
+    if target.dialect.name != "postgresql":
+        target.execute(table.insert(), rows)
+        return
+    quote = target.dialect.identifier_preparer.quote
+    names = [c.name for c in table.c]
+    columns = ", ".join(map(quote, names))
+    with driver_of(target).cursor() as cursor, cursor.copy(f"COPY {quote(table.name)} ({columns}) FROM STDIN".encode()) as lines:
+        for row in rows:
+            lines.write_row([row[name] for name in names])
 
 
 def _count_on(target: Connection, table: Table) -> None:

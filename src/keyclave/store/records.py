@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -214,6 +215,18 @@ def read_material(conn: Connection, key_id: str, number: int) -> tuple[WrappedMa
         return None
     archived = row.state == State.ARCHIVED.value
     return WrappedMaterial(key=key_id, number=number, sealed=row.sealed, archived=archived), row.used
+
+
+def read_materials(conn: Connection, key_ids: Sequence[str]) -> dict[tuple[str, int], WrappedMaterial]:
+    """Return the sealed material of all versions of some keys that have any, by (key, number)."""
+    v = s.key_versions.c
+    query = select(v.key_id, v.number, v.sealed, v.state).where(v.key_id.in_(key_ids), v.sealed.is_not(None))
+    return {
+        (row.key_id, row.number): WrappedMaterial(
+            key=row.key_id, number=row.number, sealed=row.sealed, archived=row.state == State.ARCHIVED.value
+        )
+        for row in conn.execute(query)
+    }
 
 
 def replace_material(conn: Connection, material: WrappedMaterial) -> None:
