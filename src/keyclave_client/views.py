@@ -244,9 +244,9 @@ class ShareHolders:
     set_id: str
     threshold: int
     shares: int | None = None
-    holders: tuple[ShareHolder, ...] = ()
+    holders: tuple[ShareHolder, ...] = field(default=(), metadata={"each": ShareHolder})
     unnamed: tuple[int, ...] = ()
-    history: tuple[ShareHolder, ...] = ()
+    history: tuple[ShareHolder, ...] = field(default=(), metadata={"each": ShareHolder})
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from tests.protocols.inside import Inside, inside
 from tests.stored import REFUSED
 
 HOUR = 3600 * 1_000_000
-DESTROY = 'operations = ["destroy"]\ncount = 2\nroles = ["custodian", "operator"]\nhours = 24'
+DESTROY = 'classes = ["destruction", "export"]\ncount = 2\nroles = ["custodian", "operator"]\nhours = 24'
 _number = itertools.count()
 
 
@@ -284,7 +284,7 @@ def test_an_application_waits_too_where_policy_says(ward: Ward) -> None:
     ward.tokens["app"] = ward.server.issue(f"app-{next(_number)}", "application", scope, ttl=86_400)[1]
     plain = {"plaintext": "cmVjb3Jk", "context": {"patient": "p-1"}}
     sealed = ward.send("/v1/keys/{key}/encrypt", name, "app", plain)[1]["ciphertext"]
-    ward.rules(DESTROY.replace('["destroy"]', '["destroy", "decrypt"]'))
+    ward.rules(f'operations = ["decrypt"]\n{DESTROY}')
     body = {"ciphertext": sealed, "context": {"patient": "p-1"}}
     assert ward.send("/v1/keys/{key}/decrypt", name, "app", body)[1]["code"] == "approval_required"
     asked = {"operation": "decrypt", "ref": name, "request": body, "reason": "research export"}

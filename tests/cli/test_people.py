@@ -100,6 +100,26 @@ def test_a_person_is_disabled_and_enabled(live: Live, people: Prompt) -> None:
     visitor(live, "cli-left")
     assert "Disabled" in people.line("keyclave --profile operator person disable cli-left --reason left").out.decode()
     assert people.line("keyclave --profile cli-left whoami").code != 0
-    assert people.line("keyclave --profile custodian person enable cli-left").code == 0
+    alone = people.line("keyclave --profile custodian person enable cli-left")
+    assert (alone.code, "waits for the approval of others" in alone.err) == (1, True)
+    approval = live.approvers.request("person-enable", "cli-left", {"reason": ""}, live.tokens["custodian"])["id"]
+    live.approvers.approve(approval, live.tokens["custodian"], [live.tokens["operator"]])
+    assert people.line(f"keyclave --profile custodian --approval {approval} person enable cli-left").code == 0
     assert "1 passkey" in people.line("keyclave --profile auditor person show cli-left").out.decode()
     assert "cli-left" in people.line("keyclave --profile auditor person list").out.decode()
+
+
+def test_holders_of_shares_are_named_and_listed(live: Live, people: Prompt) -> None:
+    visitor(live, "cli-holder")
+    body = {"share": 1, "principal": "cli-holder", "reason": "took it over"}
+    line = "keyclave --profile custodian share name 1 cli-holder --reason 'took it over'"
+    assert "waits for the approval of others" in people.line(line).err
+    approval = live.approvers.request("share-holder-name", "", body, live.tokens["custodian"])["id"]
+    live.approvers.approve(approval, live.tokens["custodian"], [live.tokens["operator"]])
+    named = people.line(line.replace("keyclave", f"keyclave --approval {approval}", 1))
+    assert (named.code, named.out.decode()) == (0, "share 1 is held by cli-holder\n")
+    shown = people.line("keyclave --profile auditor share holders").out.decode()
+    assert "cli-holder" in shown and "first-custodian" in shown and approval in shown
+    found = json.loads(people.line("keyclave --json --profile auditor share holders --history").out.decode())
+    assert (found["shares"], found["history"][-1]["principal"]) == (1, "cli-holder")
+    assert people.line("keyclave --profile custodian share name 17 cli-holder").code == 2

@@ -24,7 +24,7 @@ _number = itertools.count(1)
 def _strict(house: Live) -> None:
     """Ask level 3 for a destruction, as the standard bundle for passkeys does."""
     files = dict(standard(people="tokens").files)
-    was = 'operations = ["destroy"]\n'
+    was = 'classes = ["destruction", "export"]\n'
     assert was in files["rules.toml"]
     files["rules.toml"] = files["rules.toml"].replace(was, f"{was}assurance = 3\n")
     applied = house.post("/v1/policy/apply", "custodian", apply_request(house, files, house.tokens["custodian"]))

@@ -27,6 +27,14 @@ def ask(server: Inside, path: str, who: str, ref: str, **body: Any) -> tuple[int
     return status, dict(json.loads(text))
 
 
+def enable(server: Inside, who: str) -> int:
+    """Enable somebody as the custodian, with the operator's approval."""
+    custodian = server.tokens["custodian"]
+    approval = server.approvers.request("person-enable", who, {"reason": ""}, custodian)["id"]
+    server.approvers.approve(approval, custodian, [server.tokens["operator"]])
+    return server.ask("POST", ENABLE, custodian, b"{}", ref=who, approval=approval)[0]
+
+
 def test_in_a_new_house_nobody_has_enrolled_and_anybody_may_be_disabled(server: Inside) -> None:
     assert ask(server, DISABLE, "custodian", "first-operator")[0] == 200
 
@@ -40,8 +48,20 @@ def test_the_last_who_can_approve_is_not_disabled_by_the_way(server: Inside) -> 
         assert (status, answer["code"]) == (403, "refused")
         assert "--anyway" in answer["hint"] and "there would be 0 who can" in answer["hint"]
     assert server.ask("GET", "/v1/whoami", server.tokens["operator"])[0] == 200  # nothing of it was done
-    assert ask(server, ENABLE, "custodian", "first-auditor")[0] == 200
+    assert enable(server, "first-auditor") == 200
     assert ask(server, DISABLE, "custodian", "first-operator")[0] == 200  # with another who approves, it is
+
+
+def test_nobody_lets_a_person_in_again_alone(server: Inside) -> None:
+    """Disabling is at once and one person's; taking it back is two people's, like an invitation."""
+    for who in ("operator", "auditor"):
+        server.approvers.of(server.tokens[who])
+    assert ask(server, DISABLE, "operator", "first-auditor")[0] == 200
+    status, answer = ask(server, ENABLE, "custodian", "first-auditor")
+    assert (status, answer["code"]) == (403, "approval_required")
+    assert server.ask("GET", "/v1/whoami", server.tokens["auditor"])[0] == 401
+    assert enable(server, "first-auditor") == 200
+    assert server.ask("GET", "/v1/whoami", server.tokens["auditor"])[0] == 200
 
 
 def test_an_account_in_the_wrong_hands_is_stopped_all_the_same(server: Inside) -> None:

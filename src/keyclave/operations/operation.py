@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keyclave.identity.peer import Plane
+from keyclave.policy.classes import Class
 
 if TYPE_CHECKING:
     from keyclave.operations.attempt import Attempt
@@ -22,7 +23,8 @@ class Operation:
     """One verb. `run` gets (desk, attempt, key, request) and returns the answer; where `changes`, it returns the change:
     a function of the transaction that returns the answer. `slow` says which requests go to a worker thread. A path names at most
     one thing, in braces: it becomes `ref`. `plane` is the listener that serves it. `self_service` operations concern
-    the caller alone and need no permit. `acts_as` names the action that policy judges, where the request decides which it is."""
+    the caller alone and need no permit. `acts_as` names the action that policy judges, where the request decides which it is.
+    `classed` says what it is sensitive for: the standard policy has such an operation wait for others, from its first day."""
 
     name: str
     method: str
@@ -41,6 +43,7 @@ class Operation:
     plane: Plane = Plane.CONTROL
     self_service: bool = False
     acts_as: Callable[[Any], str] | None = None
+    classed: Class | None = None
 
 
 def always(_key: LoadedKey | None, _request: Any) -> bool:

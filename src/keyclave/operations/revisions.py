@@ -10,6 +10,7 @@ from keyclave.operations.apart import OVER, over
 from keyclave.operations.operation import Operation
 from keyclave.policy.bundle import Bundle, standard
 from keyclave.policy.cedar import Kind
+from keyclave.policy.classes import CALLED
 from keyclave.policy.duties import DUTIES, USES
 from keyclave.policy.engine import Compiled, Compiler
 from keyclave.store.access import policies
@@ -71,9 +72,12 @@ def kinds(operations: Iterable[Operation]) -> dict[str, Kind]:
     on_key = {op.name for op in rows if op.on_key}
     contextual = {op.name for op in rows if op.on_key and op.request is not None and _has_context(op.request)}
     own = {op.name for op in rows if op.self_service}
+    classed = {name: one.value for name, one in CALLED.items()} | {op.name: op.classed.value for op in rows if op.classed}
     things = {**OVER, **{op.name: over(op) for op in rows if op.changes}}
     return {
-        name: Kind(_group(name), name in on_key, name in contextual, name in own, things.get(name, frozenset()))
+        name: Kind(
+            _group(name), name in on_key, name in contextual, name in own, things.get(name, frozenset()), classed.get(name, "")
+        )
         for name in DUTIES
     }
 

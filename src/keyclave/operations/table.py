@@ -42,6 +42,7 @@ from keyclave.operations.operation import Operation, Slow, always
 from keyclave.operations.people.table import OPERATIONS as PERSONS
 from keyclave.operations.policy.table import OPERATIONS as POLICIES
 from keyclave.operations.workloads import table as workloads
+from keyclave.policy.classes import Class
 
 _KEY = "/v1/keys/{key}"
 
@@ -70,8 +71,10 @@ def _moved(name: Move, summary: str) -> Operation:
     )
 
 
-def _change(name: str, path: str, request: type, run: Any, summary: str, slow: Slow | None = None) -> Operation:
-    return Operation(name, "POST", path, request, KeyView, summary, run, on_key=True, changes=True, slow=slow)
+def _change(
+    name: str, path: str, request: type, run: Any, summary: str, slow: Slow | None = None, classed: Class | None = None
+) -> Operation:
+    return Operation(name, "POST", path, request, KeyView, summary, run, on_key=True, changes=True, slow=slow, classed=classed)
 
 
 def _read(name: str, path: str, query: type | None, answer: type, run: Any, summary: str, **more: Any) -> Operation:
@@ -169,7 +172,8 @@ LIFE: list[Operation] = [
     _change("cancel-destruction", f"{_KEY}/cancel-destruction", MoveRequest, destroy_key.cancel,
             "Stop a scheduled destruction."),
     _change("destroy", f"{_KEY}/destroy", MoveRequest, destroy_key.destroy,
-            "Destroy the material after the waiting period; another custodian than the one who scheduled it."),
+            "Destroy the material after the waiting period; another custodian than the one who scheduled it.",
+            classed=Class.DESTRUCTION),
 ]  # fmt: skip
 
 PEOPLE: list[Operation] = [
@@ -185,7 +189,7 @@ PEOPLE: list[Operation] = [
     ),
     Operation(
         "tenant-create", "POST", "/v1/tenants", tenants.TenantRequest, tenants.TenantAnswer,
-        "Make a tenant with keys of its own.", tenants.create_tenant, changes=True, status=201,
+        "Make a tenant with keys of its own.", tenants.create_tenant, changes=True, status=201, classed=Class.ROOT,
     ),
     Operation(
         "seal", "POST", "/v1/seal", Empty, unseal.SealAnswer, "Wipe every key from memory until custodians unseal again.",
@@ -197,6 +201,7 @@ CUSTODY: list[Operation] = [
     Operation(
         "share-holder-name", "POST", "/v1/shares/holders", share_holders.NameRequest, share_holders.HolderView,
         "Name who holds a share of the root's recovery key.", share_holders.name_holder, changes=True, status=201,
+        classed=Class.ROOT,
     ),
     _read("share-holder-list", "/v1/shares/holders", None, share_holders.HolderList, share_holders.list_holders,
           "List who holds which share."),

@@ -37,13 +37,14 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|;')
 class Kind(msgspec.Struct, frozen=True):
     """What is said of an operation: its group (`use`, `manage` or `read`), whether it is done on a key, whether its request has
     an encryption context, and whether everybody does it for themselves, without a permit (`own`). `over`: the kinds of things
-    that it changes, as separation of duties knows them."""
+    that it changes, as separation of duties knows them. `classed`: what it is sensitive for, empty for nothing."""
 
     group: str
     on_key: bool
     context: bool = False
     own: bool = False
     over: frozenset[str] = frozenset()
+    classed: str = ""
 
 
 class Policy(msgspec.Struct, frozen=True):

@@ -73,13 +73,14 @@ class Compiler:
     def __init__(self, kinds: Mapping[str, Kind]) -> None:
         self.kinds = kinds
         self._over = {name: kind.over for name, kind in kinds.items()}
+        self._classed = {name: kind.classed for name, kind in kinds.items()}
         self.schema_text = schema_text(kinds)
         self.schema = cedarpy.Schema.from_str(self.schema_text)
         self._made: dict[bytes, Compiled] = {}  # by digest: what was planned is compiled when it is applied
 
     def findings(self, bundle: Bundle) -> tuple[int, list[str]]:
         """Return how many policies a bundle has and everything that Cedar's validator finds; `Malformed` if it cannot be read."""
-        read_rules(bundle.rules, self._over)
+        read_rules(bundle.rules, self._over, self._classed)
         policies = read_policies(bundle.cedar, self.kinds)
         return len(policies), validate(policies, self.schema, self.kinds)
 
@@ -98,7 +99,7 @@ class Compiler:
         return known
 
     def _compile(self, bundle: Bundle, digest: bytes) -> Compiled:
-        rules = read_rules(bundle.rules, self._over)
+        rules = read_rules(bundle.rules, self._over, self._classed)
         policies = read_policies(bundle.cedar, self.kinds)
         findings = validate(policies, self.schema, self.kinds)
         if findings:

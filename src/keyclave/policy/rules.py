@@ -18,6 +18,7 @@ from msgspec import Meta
 from keyclave.core.errors import Malformed
 from keyclave.identity.roles import SHARE_HOLDER, Role
 from keyclave.policy.apart import Apart, check_apart
+from keyclave.policy.classes import LEAST, Class, by_class
 from keyclave.policy.decision import ApprovalRule
 
 Word = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9._-]*$(?!\n)")]
@@ -38,10 +39,12 @@ class RoleRule(_Rule, frozen=True):
 
 
 class Sensitive(_Rule, frozen=True):
-    """Operations that wait for `count` approvers of `roles` within `hours`, and ask a proof of presence of their requester no
-    older than `fresh_minutes` (0: none). `assurance`: of requester and approvers, where it is more than is asked in general."""
+    """Operations, by name or by what they are sensitive for (`classes`), that wait for `count` approvers of `roles` within
+    `hours`, and ask a proof of presence of their requester no older than `fresh_minutes` (0: none). `assurance`: of requester
+    and approvers, where it is more than is asked in general. Once read, `operations` has those of the classes among them."""
 
-    operations: Annotated[tuple[_Operation, ...], Meta(min_length=1, max_length=64)]
+    operations: Annotated[tuple[_Operation, ...], Meta(max_length=64)] = ()
+    classes: Annotated[tuple[Class, ...], Meta(max_length=16)] = ()
     count: _Count = 1
     roles: Annotated[tuple[Word, ...], Meta(min_length=1, max_length=16)] = ("custodian", "operator", "auditor")
     hours: Annotated[int, Meta(ge=1, le=720)] = 24
@@ -182,10 +185,11 @@ _BUILT_IN = frozenset(role.value for role in Role)
 _LEAST_EXCLUSIVE = (Role.CUSTODIAN, Role.OPERATOR, Role.AUDITOR, Role.APPLICATION, Role.BREAK_GLASS)
 
 
-def read_rules(text: str, operations: Mapping[str, frozenset[str]]) -> Rules:
+def read_rules(text: str, operations: Mapping[str, frozenset[str]], classed: Mapping[str, str] | None = None) -> Rules:
     """Read rules.toml strictly. Malformed, with the place, for anything that is not a rule or cannot hold.
 
-    `operations`: each with the kinds of things that it changes and separation of duties can be over.
+    `operations`: each with the kinds of things that it changes and separation of duties can be over. `classed`: what they are
+    sensitive for, as the table of operations says it.
     """
     try:
         rules = msgspec.convert(tomllib.loads(text), Rules)
@@ -196,6 +200,9 @@ def read_rules(text: str, operations: Mapping[str, frozenset[str]]) -> Rules:
     for rule in rules.sensitive:
         _known("operations", rule.operations, operations.keys())
         _known("roles", rule.roles, known)
+        if not rule.operations and not rule.classes:
+            raise Malformed("rules.toml: a [[sensitive]] rule names nothing", "name `operations`, or `classes` of them")
+    rules = _with_classes(rules, by_class(classed or {}))
     _check_approvable(rules)
     for exclusive in rules.exclusive:
         _known("roles", exclusive.roles, known | {SHARE_HOLDER})
@@ -250,8 +257,31 @@ def _check_roles(rules: Rules) -> None:
         _refuse_loop(rules, name)
 
 
+def _with_classes(rules: Rules, members: Mapping[Class, tuple[str, ...]]) -> Rules:
+    """Return the rules with the operations of each class among those that they name, and the least that holds for some."""
+    sensitive = [
+        msgspec.structs.replace(
+            rule, operations=tuple(dict.fromkeys((*rule.operations, *(name for one in rule.classes for name in members[one]))))
+        )
+        for rule in rules.sensitive
+    ]
+    named = {name for rule in sensitive for name in rule.operations}
+    unnamed = tuple(name for one in LEAST for name in members[one] if name not in named)
+    if unnamed:
+        sensitive.append(Sensitive(operations=unnamed, fresh_minutes=0))
+    return msgspec.structs.replace(rules, sensitive=tuple(sensitive))
+
+
 def _check_approvable(rules: Rules) -> None:
-    """Refuse rules of which together nobody could approve an operation: it would be refused for good."""
+    """Refuse rules of which together nobody could approve an operation: it would be refused for good. A class that has no
+    operation yet is looked at too: one that comes later must not make the rules unreadable."""
+    for one in Class:
+        naming = [frozenset(rule.roles) for rule in rules.sensitive if one in rule.classes]
+        if naming and not frozenset.intersection(*naming):
+            raise Malformed(
+                f"rules.toml: the [[sensitive]] rules for the class {one.value} have no role in common",
+                "nobody could approve it: name a role that all of them admit",
+            )
     for operation in sorted({operation for rule in rules.sensitive for operation in rule.operations}):
         approval = rules.approval(operation)
         if approval is not None and not approval.roles:

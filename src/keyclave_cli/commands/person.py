@@ -160,7 +160,12 @@ def disable(ctx: click.Context, principal: str, reason: str, anyway: bool) -> No
 @click.option("--reason", default="", help="Why; it is recorded.")
 @click.pass_context
 def enable(ctx: click.Context, principal: str, reason: str) -> None:
-    """Enable a person again. Sessions that ended stay ended."""
+    """Enable a person again: two people stand behind it, like behind an invitation. Sessions that ended stay ended.
+
+    \b
+    keyclave approval request person-enable ann --reason "back from leave"
+    keyclave --approval apr_… person enable ann
+    """
     options = ctx.ensure_object(Session)
     with options.client() as client:
         _write(options, client.enable_person(principal, reason))

@@ -178,3 +178,34 @@ def test_a_bundle_has_bounds_and_one_digest() -> None:
         checked_bundle({"rules.toml": "", **{f"a{i}.cedar": "" for i in range(80)}})
     one, other = Bundle({"rules.toml": "", "a.cedar": "x"}), Bundle({"a.cedar": "x", "rules.toml": ""})
     assert one.digest() == other.digest() != Bundle({"rules.toml": "x", "a.cedar": ""}).digest()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[sensitive]]\nclasses = ["exports"]\n', "exports"),
+        ("[[sensitive]]\ncount = 2\n", "names nothing"),
+        (
+            '[[sensitive]]\nclasses = ["export"]\nroles = ["auditor"]\n[[sensitive]]\nclasses = ["export"]\nroles = ["operator"]\n',
+            "class export have no role in common",
+        ),
+        (
+            '[[sensitive]]\nclasses = ["destruction"]\nroles = ["auditor"]\n'
+            '[[sensitive]]\noperations = ["destroy"]\nroles = ["operator"]\n',
+            "for destroy have no role in common",
+        ),
+    ],
+)
+def test_classes_that_could_not_hold_are_refused(text: str, said: str) -> None:
+    with pytest.raises(Malformed, match=said):
+        read_rules(text, {"destroy": frozenset()}, {"destroy": "destruction"})
+
+
+def test_a_rule_over_a_class_and_one_over_its_operation_hold_together() -> None:
+    text = (
+        '[[sensitive]]\nclasses = ["destruction"]\ncount = 3\nhours = 8\nroles = ["auditor", "operator"]\n'
+        '[[sensitive]]\noperations = ["destroy"]\ncount = 1\nhours = 9\nroles = ["operator", "custodian"]\nassurance = 3\n'
+    )
+    rule = read_rules(text, {"destroy": frozenset(), "seal": frozenset()}, {"destroy": "destruction"}).approval("destroy")
+    assert rule is not None
+    assert (rule.count, rule.hours, rule.roles, rule.assurance) == (3, 8, ("operator",), 3)

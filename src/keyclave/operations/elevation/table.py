@@ -7,6 +7,7 @@ from typing import Any
 from keyclave.operations.elevation import alarms, break_glass, elevate, eligible, end, view
 from keyclave.operations.forms import Empty
 from keyclave.operations.operation import Operation, always
+from keyclave.policy.classes import Class
 
 
 def _change(name: str, path: str, request: type, answer: type, run: Any, summary: str, **more: Any) -> Operation:
@@ -51,6 +52,7 @@ OPERATIONS: list[Operation] = [
     _change(
         "break-glass-review", "/v1/elevations/{elevation}/review", end.ReviewRequest, view.ElevationView, end.review,
         "Say whether a break-glass was justified; another one of that person waits for it.", needs_root=False,
+        classed=Class.BREAK_GLASS_REVIEW,
     ),
     Operation(
         "alarm-list", "GET", "/v1/alarms", None, alarms.AlarmList, "List one's own alarms.", alarms.list_alarms,

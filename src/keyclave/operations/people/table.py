@@ -22,6 +22,7 @@ from keyclave.operations.people import (
 )
 from keyclave.operations.people.enrolment import AuthenticatorView
 from keyclave.operations.people.webauthn_forms import PasskeyBegun
+from keyclave.policy.classes import Class
 
 
 def _own(name: str, path: str, request: type, answer: type, run: Any, summary: str, **more: Any) -> Operation:
@@ -103,7 +104,7 @@ STANDING: list[Operation] = [
     _change("person-disable", f"{_PERSON}/disable", persons.DisableRequest, persons.PersonView, persons.disable,
             "Disable a person: every session and credential of theirs ends at once."),
     _change("person-enable", f"{_PERSON}/enable", persons.StandingRequest, persons.PersonView, persons.enable,
-            "Enable a person again."),
+            "Enable a person again.", classed=Class.PRIVILEGE),
     _change("person-roles", f"{_PERSON}/roles", persons.RolesRequest, persons.PersonView, persons.change_roles,
             "Give and take roles beside the duty.", acts_as=persons.roles_action),
 ]  # fmt: skip

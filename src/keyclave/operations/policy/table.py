@@ -16,6 +16,7 @@ from keyclave.operations.policy import (
     who_can,
 )
 from keyclave.operations.policy.forms import BundleRequest, RevisionView
+from keyclave.policy.classes import Class
 
 _POLICY = "/v1/policy"
 
@@ -34,7 +35,8 @@ OPERATIONS: list[Operation] = [
     _asked("policy-plan", f"{_POLICY}/plan", planning.PlanRequest, planning.PlanAnswer, planning.plan,
            "Say what a bundle would change: policies, rules, and who would gain or lose what."),
     Operation("policy-apply", "POST", f"{_POLICY}/apply", applying.ApplyRequest, RevisionView,
-              "Put a bundle in force; it waits for another person.", applying.apply, changes=True, slow=always),
+              "Put a bundle in force; it waits for another person.", applying.apply, changes=True, slow=always,
+              classed=Class.POLICY),
     _asked("policy-explain", f"{_POLICY}/explain", explaining.ExplainRequest, explaining.ExplainAnswer, explaining.explain,
            "Say why somebody may do something, or why not."),
     _asked("policy-test", f"{_POLICY}/test", testing.TestRequest, testing.TestAnswer, testing.test,
