@@ -143,12 +143,29 @@ def test_an_old_server_is_refused(database: Database, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("setting", "said"),
-    [("default_transaction_read_only = on", "only a standby"), ("synchronous_commit = off", "synchronous_commit is off")],
+    [
+        ("default_transaction_read_only = on", "only a standby"),
+        ("synchronous_commit = off", "synchronous_commit is off"),
+        ("synchronous_commit = local", "synchronous_commit is local"),  # which waits for no standby: a failover loses it
+    ],
 )
 def test_what_takes_no_writes_or_forgets_them_is_refused(database: Database, setting: str, said: str) -> None:
     with database.connect() as conn:
         conn.execute(f"ALTER DATABASE {database.name} SET {setting}")
     assert said in refusal(read_address(database.url()))
+
+
+@pytest.mark.parametrize(
+    "statement", ["DROP TRIGGER journal_no_gap ON journal", "ALTER TABLE approvals DISABLE TRIGGER approvals_end_once"]
+)
+def test_a_database_without_one_of_its_guards_is_refused_until_it_is_migrated(database: Database, statement: str) -> None:
+    with database.connect() as conn:
+        conn.execute(statement)
+    assert f"without its guard {statement.split()[2 if statement.startswith('DROP') else 5]}" in refusal(
+        read_address(database.url())
+    )
+    postgres.migrate(database.server, database.name)
+    PostgresStore(read_address(database.url()), "0badcafe").close()
 
 
 def test_a_database_without_a_schema_is_refused() -> None:
@@ -263,3 +280,18 @@ def test_every_saying_ends_with_what_to_do(said: str) -> None:
     refused = faults.refused(psycopg.OperationalError(f"connection failed: {said}"), "postgresql://u@db/d")
     assert refused.hint
     assert refused.detail.startswith("postgresql://u@db/d: ")
+
+
+def test_a_right_or_a_table_that_is_gone_is_told_as_that(database: Database) -> None:
+    with new_postgres(database) as store:
+        for statement, undo in (
+            ("REVOKE INSERT ON meta FROM keyclave_app", "GRANT INSERT ON meta TO keyclave_app"),
+            ("ALTER TABLE meta RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO meta"),
+        ):
+            with database.connect() as conn:
+                conn.execute(statement)
+                with pytest.raises(KeyclaveError, match="nothing was done") as refused:
+                    store.write(lambda conn: records.write_meta(conn, "new", b"x"))
+                conn.execute(undo)
+            assert "keyclave migrate" in str(refused.value.hint)
+            assert "does not answer" not in refused.value.detail

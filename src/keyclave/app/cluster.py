@@ -133,8 +133,10 @@ class Cluster:
         now = time.monotonic()
         if now > self._said.get(name, float("-inf")) + _SAID_AGAIN:
             self._said[name] = now
-            said = fault.detail if isinstance(fault, KeyclaveError) else str(fault).split("\n", 1)[0]
-            logger.warning("the %s has lost the database: %s", name, said)
+            if isinstance(fault, KeyclaveError):
+                logger.error("the %s cannot go on: %s → %s", name, fault.detail, fault.hint)
+            else:
+                logger.warning("the %s has lost the database: %s", name, str(fault).split("\n", 1)[0])
 
     def _within(self, conn: Connection, seconds: float = STATEMENT_SECONDS) -> AbstractContextManager[None]:
         return self._deadlines.within(seconds, driver_of(conn))
@@ -146,7 +148,6 @@ class Cluster:
             driver.execute(f"LISTEN {CHANNEL}")
             if not hasattr(self, "_follower"):  # what was loaded before has not been told of: begin from here, with nothing
                 self._follower = Follower(last_change(conn), self._settings.lease_seconds)
-        self._said.pop("follower", None)
         while not self._ending.is_set():
             question = self._ask(conn)
             if self._must_renew(question) and self._apply(question):
@@ -213,6 +214,7 @@ class Cluster:
         if warned:  # committed here only: after a failover the others would not know of it
             raise psycopg.OperationalError(f"a renewal was not replicated: {warned[0].message_primary}")
         self._follower.was_renewed(question)
+        self._said.pop("follower", None)
         self._told = told
         if not known:
             self.membership.lease.announced(question.asked)

@@ -49,6 +49,7 @@ logger = logging.getLogger("keyclave")
 
 _TIDY_SECONDS = 5
 _MARK_SECONDS = 60
+_WORD_SECONDS = 30  # between two lines about the same trouble
 _SEEN_SECONDS = 30  # between two writes of when sessions were last used
 _NOTICEABLE = 1.0  # seconds: less is the ordinary slewing of a clock
 _WORKERS = 4
@@ -226,7 +227,7 @@ async def _by_the_clock(config: Config, desk: Desk, store: AnyStore, refusals: R
     loop = asyncio.get_running_loop()
     next_tidy = 0.0
     next_mark = 0
-    next_seen = 0.0
+    next_seen = next_word = 0.0
     said_behind = False
     while True:
         await asyncio.sleep(config.log.checkpoint_seconds)
@@ -250,7 +251,9 @@ async def _by_the_clock(config: Config, desk: Desk, store: AnyStore, refusals: R
                 keep_tidy(store, shown)
                 next_mark = shown + _MARK_SECONDS * MICROSECONDS
         except Unavailable as fault:
-            logger.error("no checkpoint: %s", fault.detail)
+            if now >= next_word:  # the store may be away for hours
+                next_word = now + _WORD_SECONDS
+                logger.error("checkpoints and what else goes by the clock wait: %s", fault.detail)
         except Exception:
             logger.exception("what goes by the clock failed, and is tried again")
         if now >= next_tidy:

@@ -12,6 +12,7 @@ from keyclave.core.errors import Broken, Malformed, Unavailable
 from keyclave.store import records, schema, versions
 from keyclave.store.columns import metadata
 from keyclave.store.pg import faults
+from keyclave.store.pg.guards import guards
 from keyclave.store.pg.privileges import VERSION_TABLE, permitted
 
 LEAST_VERSION = 150_000
@@ -19,6 +20,9 @@ _SESSION = "keyclave.session"
 _MARK = f"SELECT pg_backend_pid(), set_config('{_SESSION}', %s, false)"
 _MARKED = f"SELECT pg_backend_pid(), current_setting('{_SESSION}', true)"
 _MAY = "SELECT has_table_privilege(current_user, %s, %s)"
+_GUARDS = """
+SELECT c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+WHERE c.relnamespace = 'public'::regnamespace AND NOT t.tgisinternal AND t.tgenabled = 'A'"""
 _EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
 
 
@@ -49,6 +53,7 @@ def check(conn: Connection, *, development: bool, cluster: str | None) -> None:
     if not has_schema(conn):
         raise Broken("the database has no schema", "run `keyclave migrate` with the owner's account first")
     versions.check(conn)
+    _check_guards(conn)
     _check_privileges(conn, development=development)
     check_cluster(conn, cluster)
 
@@ -65,16 +70,31 @@ def check_server(conn: Connection, *, development: bool) -> None:
         raise Unavailable("only a standby was reached, none that takes writes", "name the primary too, or wait for a failover")
     if conn.exec_driver_sql("SHOW server_encoding").scalar_one() != "UTF8":
         raise Malformed("the database's encoding is not UTF8", "create it anew: CREATE DATABASE … ENCODING 'UTF8'")
-    for setting in ("fsync", "synchronous_commit"):
-        if not development and conn.exec_driver_sql(f"SHOW {setting}").scalar_one() == "off":
+    for setting in () if development else ("fsync", "synchronous_commit"):
+        value = conn.exec_driver_sql(f"SHOW {setting}").scalar_one()
+        if value in ("off", "local"):  # `local` waits for no standby: a failover forgets what was acknowledged
             raise Malformed(
-                f"{setting} is off in the database: what it acknowledges may be lost", f"turn {setting} on in its postgresql.conf"
+                f"{setting} is {value} in the database: what it acknowledges may be lost",
+                f"turn {setting} on in its postgresql.conf, and for this user and database",
             )
 
 
 def has_schema(conn: Connection) -> bool:
     """Tell whether anything was ever migrated here."""
     return bool(conn.exec_driver_sql(_EXISTS, (f"public.{VERSION_TABLE}",)).scalar_one())
+
+
+def _check_guards(conn: Connection) -> None:
+    """Refuse a database that lost a trigger, in a restore for instance. One of a neighbouring version has its own."""
+    if versions.revision_of(conn) != versions.revision():
+        return
+    found = {(str(table), str(name)) for table, name in conn.exec_driver_sql(_GUARDS)}
+    for guard in guards():
+        if (guard.table, guard.name) not in found:
+            raise Broken(
+                f"the database is without its guard {guard.name} on {guard.table}",
+                "run `keyclave migrate` with the owner's account, which puts it back, and find out who took it away",
+            )
 
 
 def _check_privileges(conn: Connection, *, development: bool) -> None:

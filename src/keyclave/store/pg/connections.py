@@ -123,7 +123,7 @@ class Connections:
                 if time.monotonic() > said + 10:
                     said = time.monotonic()
                     reason = fault if isinstance(fault, KeyclaveError) else faults.refused(fault, self.address.shown)
-                    logger.warning("%s", reason.detail)
+                    logger.warning("%s → %s", reason.detail, reason.hint)
                 time.sleep(_PAUSE * (1 + random.random()))  # noqa: S311 - it only spreads the tries of many nodes
             except Exception:  # without this thread the store would be gone for good
                 logger.exception("the connections could not be made anew, and are tried again")

@@ -12,6 +12,7 @@ SERIALIZATION, DEADLOCK, LOCK_TIMEOUT = "40001", "40P01", "55P03"
 READ_ONLY = "25006"  # the server was the primary, and is no longer
 DISK_FULL = "53100"
 NO_RIGHT = "42501"
+NO_TABLE, NO_COLUMN = "42P01", "42703"
 
 # What libpq says when it cannot connect, which carries no SQLSTATE: a part of it, what that means, and what to do next.
 _SAYINGS = (
@@ -72,6 +73,11 @@ def unavailable(fault: BaseException | None = None) -> Unavailable:
         return Unavailable("the database's disk is full: nothing was done", "free space there and repeat the request")
     if fault is not None and (worth_another_try(fault) or state_of(fault) == LOCK_TIMEOUT):
         return Unavailable("too many changes at once: nothing was done", "repeat the request")
+    if fault is not None and state_of(fault) in (NO_RIGHT, NO_TABLE, NO_COLUMN):
+        return Unavailable(
+            "the database is not as it was when this server started, and refuses it: nothing was done",
+            "see the server's log for what is missing; `keyclave migrate` with the owner's account puts rights in order",
+        )
     return Unavailable(
         "the database does not answer: it is not known whether this was done",
         "repeat the request with the same idempotency key; if it persists see the server's log",
