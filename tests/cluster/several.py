@@ -58,10 +58,12 @@ def several(
     count: int = 3,
     configure: Callable[[str, list[int]], str] = lambda text, ports: text,
     unsealed: int | None = None,
+    prepare: Callable[[int, Path], None] = lambda number, home: None,
 ) -> Iterator[Several]:
     """Hold the ceremony, give each node a copy of the home with a port of its own, start and unseal them (the first `unsealed`).
 
-    `configure` gets what the ceremony wrote into keyclave.toml and the nodes' ports, and returns what is to stand there.
+    `configure` gets what the ceremony wrote into keyclave.toml and the nodes' ports, and returns what is to stand there; `prepare`
+    gets each node's number and home before it is started.
     """
     first = folder / "n0"
     ports = [free_port() for _ in range(count)]
@@ -75,6 +77,7 @@ def several(
             home = folder / f"n{number}"
             if number:
                 shutil.copytree(first, home, ignore=shutil.ignore_patterns("server.lock"))
+            prepare(number, home)
             nodes.append(_started(home, here, made))
         for node in nodes[:unsealed]:
             node.unseal()

@@ -367,7 +367,7 @@ def test_a_record_has_a_bound_and_a_closed_spool_is_followed_by_another(folder: 
     assert writer.holding
     writer.hand_over()
     assert not writer.holding
-    (closed,) = folder.spools()
+    closed, _ = folder.spools()
     assert all(len(one.packed) <= 200 for one in read(folder, closed)[1])
     assert read(folder, closed)[0].ending == "whole"
     late = Use(loop.told, [b"late"])

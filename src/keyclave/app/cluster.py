@@ -26,6 +26,7 @@ from keyclave.core.errors import KeyclaveError
 from keyclave.operations.desk import Desk
 from keyclave.operations.invalidation import follow
 from keyclave.operations.nodes.barrier import Barrier, Standing, Wait, patience
+from keyclave.operations.nodes.contact import Contact
 from keyclave.operations.nodes.follower import Follower, Question
 from keyclave.operations.nodes.lease import PATIENCE, Lease, steady
 from keyclave.operations.nodes.membership import Membership
@@ -84,6 +85,7 @@ class Cluster:
         self._fence: int | None = None
         self.leads = False
         self._live = 1  # nodes, this one among them
+        self.contact = Contact()
         self.membership = Membership(node, Lease(settings.lease_seconds), self._hold)
 
     def start(self, desk: Desk, call_later: Callable[[float, Callable[[], None]], object]) -> None:
@@ -113,6 +115,8 @@ class Cluster:
     def _run(self, name: str, round_of: Callable[[Connection], None]) -> None:
         while not self._ending.is_set():
             try:
+                if name == "follower":
+                    self.contact.asking()
                 with open_connection(self._engine) as conn:
                     round_of(conn)
             except LostLease:
@@ -121,6 +125,8 @@ class Cluster:
                 if not self._ending.is_set():
                     logger.exception("the %s cannot reach the event loop", name)
             except (*FAULTS, KeyclaveError, OSError) as fault:
+                if name == "follower" and not isinstance(fault, KeyclaveError):
+                    self.contact.failed()
                 self._complain(name, fault)
             except Exception:
                 logger.exception("the %s failed, and begins again", name)
@@ -148,6 +154,7 @@ class Cluster:
             driver.execute(f"LISTEN {CHANNEL}")
             if not hasattr(self, "_follower"):  # what was loaded before has not been told of: begin from here, with nothing
                 self._follower = Follower(last_change(conn), self._settings.lease_seconds)
+        self.contact.answered()
         while not self._ending.is_set():
             question = self._ask(conn)
             if self._must_renew(question) and self._apply(question):
@@ -162,9 +169,11 @@ class Cluster:
 
     def _ask(self, conn: Connection) -> Question:
         with self._within(conn):
+            self.contact.asking()
             asked, wall = steady(), time.time_ns() // 1000
             change, news, now = rows.read_news(conn, self._follower.applied, self._node)
             took = steady() - asked
+            self.contact.answered()
             question = self._follower.read(asked, change, news)
             if self._must_renew(question):
                 self._compare_clocks(now, wall, took)
@@ -208,9 +217,11 @@ class Cluster:
         driver.add_notice_handler(warned.append)
         try:
             with self._within(conn):
+                self.contact.asking()
                 known = rows.renew(conn, said, int(PATIENCE * self._settings.lease_seconds * MICROSECONDS))
         finally:
             driver.remove_notice_handler(warned.append)
+        self.contact.answered()
         if warned:  # committed here only: after a failover the others would not know of it
             raise psycopg.OperationalError(f"a renewal was not replicated: {warned[0].message_primary}")
         self._follower.was_renewed(question)
@@ -218,9 +229,11 @@ class Cluster:
         self._told = told
         if not known:
             self.membership.lease.announced(question.asked)
-        elif self.membership.lease.renewed(question.asked) and "lease" not in self._said:
-            self._said["lease"] = time.monotonic()
-            logger.info("node %s serves with a lease of %s s", self._node, self._settings.lease_seconds)
+        elif self.membership.lease.renewed(question.asked):
+            self.contact.held()
+            if "lease" not in self._said:
+                self._said["lease"] = time.monotonic()
+                logger.info("node %s serves with a lease of %s s", self._node, self._settings.lease_seconds)
 
     # ---- the barrier ------------------------------------------------------------------------------------------------------
     def _hold(self, release: Callable[[], None], reach: float) -> None:

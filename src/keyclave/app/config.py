@@ -126,6 +126,10 @@ class NodesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     A node that starts sealed asks `peers` (https addresses, verified by `peers_ca`) for the root key, with its own `certificate`
     and `key`. An unsealed node hands it to those whose certificate, under the authority of the workloads that is labelled
     `unseal_authority`, gives one of the names in `may_unseal`; nobody is named unless somebody writes it here.
+
+    `stale_spool`: a folder of the serving user's, below the home unless it is absolute, where decryptions are recorded while the
+    database is away (spec/nodes.md); empty: then nothing is decrypted. `stale_seconds`: for how long after its last lease, by
+    which revocations are answered later while a node is silent. `stale_bytes`: how much a spool may hold.
     """
 
     address: Annotated[str, Meta(max_length=256)] = ""
@@ -138,6 +142,9 @@ class NodesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     key: str = ""
     may_unseal: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
     unseal_authority: str = ""
+    stale_spool: str = ""
+    stale_seconds: Annotated[float, Meta(ge=1, le=300)] = 30.0
+    stale_bytes: Annotated[int, Meta(ge=65_536, le=1 << 30)] = 64 << 20
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -179,6 +186,8 @@ def load(home: Path) -> Config:
 def _check_nodes(path: Path, config: Config) -> None:
     """Refuse settings by which the root key could come into the wrong hands, or never come."""
     nodes = config.nodes
+    if nodes.stale_spool and not config.store.url:
+        raise Malformed(f"{path}: stale_spool without a database", "leave it out: a home's own file is never away")
     if bool(nodes.may_unseal) != bool(nodes.unseal_authority):
         raise Malformed(f"{path}: may_unseal and unseal_authority go together", "name both, or neither")
     if nodes.unseal_authority and nodes.unseal_authority not in {one.label for one in config.workloads.authorities}:

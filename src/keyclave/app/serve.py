@@ -25,6 +25,7 @@ from keyclave.app.outside import Outside
 from keyclave.app.part import Part, decode
 from keyclave.app.settling import settle
 from keyclave.app.sibling import Sibling
+from keyclave.app.spooling import Spooling, SpoolSettings, open_spooling
 from keyclave.app.stores import AnyStore
 from keyclave.app.unsealing import ask_peers, peers_context
 from keyclave.app.wiring import build, keep_seen, keep_tidy, mark_time
@@ -42,8 +43,11 @@ from keyclave.protocols.rest.asgi import application
 from keyclave.protocols.rest.gateway import Gateway
 from keyclave.protocols.rest.refusals import Refusals
 from keyclave.protocols.rest.visitors import Visitors
+from keyclave.store import records
 from keyclave.store.postgres import PostgresStore
+from keyclave.store.spool.folder import Folder
 from keyclave.store.sqlite import SqliteStore
+from keyclave.store.versions import CLUSTER
 
 logger = logging.getLogger("keyclave")
 
@@ -117,6 +121,7 @@ async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
         listeners = _listeners(config, home, desk, refusals)
         _on_signals(listeners, desk, config.nodes.drain_seconds)
         cluster = _enter(config, store, desk)
+        spooling = _open_spool(config, home, store, desk, cluster)
         outside = Outside(config, home, desk)
         outside.read_files()
         if part is not None:
@@ -140,6 +145,8 @@ async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
                 store.flush()
                 close_house(desk)
             finally:
+                if spooling is not None:
+                    await asyncio.to_thread(spooling.close)
                 if cluster is not None:
                     await asyncio.to_thread(cluster.leave)
                 store.close()
@@ -162,12 +169,23 @@ def _enter(config: Config, store: AnyStore, desk: Desk) -> Cluster | None:
         return None
     nodes = config.nodes
     where = nodes.address or f"{socket.gethostname()}:{config.listen.port}"
-    settings = Settings(where[:256], nodes.lease_seconds, nodes.skew_seconds, config.log.checkpoint_seconds)
+    stale_seconds = nodes.stale_seconds if nodes.stale_spool else 0.0
+    settings = Settings(where[:256], nodes.lease_seconds, nodes.skew_seconds, config.log.checkpoint_seconds, stale_seconds)
     cluster = Cluster(store.address, store.node, settings)
     desk.membership = cluster.membership
     desk.handing_on = HandingOn(nodes.unseal_authority, frozenset(nodes.may_unseal))
     cluster.start(desk, asyncio.get_running_loop().call_later)
     return cluster
+
+
+def _open_spool(config: Config, home: Path, store: AnyStore, desk: Desk, cluster: Cluster | None) -> Spooling | None:
+    """Let this node decrypt while the database is away, with keys that allow it, if the configuration names a spool."""
+    nodes = config.nodes
+    if cluster is None or not nodes.stale_spool or not isinstance(store, PostgresStore):
+        return None
+    owner = store.read(lambda conn: records.read_meta(conn, CLUSTER)) or b""
+    settings = SpoolSettings(nodes.stale_bytes, nodes.stale_seconds, owner.decode())
+    return open_spooling(Folder(home / nodes.stale_spool), settings, store, desk, cluster)
 
 
 def _listeners(config: Config, home: Path, desk: Desk, refusals: Refusals) -> list[Listener]:

@@ -37,6 +37,7 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True, gc=Fa
     reason: str = ""
     role: str = ""
     source: str = ""
+    stale: int = 0  # made while the database was away: milliseconds since the node last asked what others changed
     tenant: str = ""
     version: int = 0
 

@@ -64,6 +64,7 @@ class Attempt:
     idempotency: tuple[str, bytes] | None = None
     if_match: int | None = None
     inner: tuple[Attempt, ...] = ()  # items done in the same transaction, each with its own events after this one's
+    journal = ""  # of the spool that it is recorded in; empty for the node's own
     item: set[str] | None = None  # counted grants that the item at hand uses
     key: LoadedKey | None = None
     kept_as: tuple[str, ...] = ()  # names of the act that is kept for separation of duties; none for what no rule can be over
@@ -86,6 +87,7 @@ class Attempt:
     size = 1  # items that limits count
     slow = False  # whether its items are worked out on a worker thread
     several = False  # whether more than one value of a name was recorded
+    stale = 0  # milliseconds since this node last asked what others changed, if the database is away
     spared: tuple[str, ...] = ()  # names that it may touch without concerning stale use: a key that never allowed it
     spends: tuple[Spend, ...] = ()  # what else is done in the same transaction: approvals and counted grants used up
     touches: tuple[str, ...] = ()
@@ -216,6 +218,12 @@ class Attempt:
             self.answer = None
         return self.leaves(first, error.code)
 
+    def spooled(self, journal: str, first: int) -> list[bytes]:
+        """Return the events as they are recorded while the database is away: numbered in the journal of a spool."""
+        self.journal = journal
+        self.event = event_id(journal, first)
+        return self.leaves(first, "ok" if self.error is None else self.error.code)
+
     def done(self, failure: Exception | None) -> None:
         """Answer. On failure nothing happened and no event exists: the answer says so."""
         if failure is not None:
@@ -262,7 +270,7 @@ class Attempt:
             failed=self.failed,
             grant=self.grant or caller.standing.elevation,
             how=caller.standing.how,
-            id=event_id(self.desk.store.node, number),
+            id=event_id(self.journal or self.desk.store.node, number),
             key=self.key_id,
             op=self.op,
             outcome=outcome,
@@ -272,6 +280,7 @@ class Attempt:
             reason=self.reason,
             role=caller.role if caller.id else "",
             source=self.peer.address,
+            stale=self.stale,
             tenant=caller.tenant,
             version=self.version,
         )

@@ -34,6 +34,7 @@ from keyclave.operations.limits import Meters
 from keyclave.operations.log import Log
 from keyclave.operations.nodes.handing_rules import HandingOn
 from keyclave.operations.nodes.membership import Membership
+from keyclave.operations.nodes.stale import Stale
 from keyclave.operations.once import replay
 from keyclave.operations.operation import Operation
 from keyclave.operations.pending import Pending
@@ -79,6 +80,7 @@ class Desk:
         self.people.ceremonies.house = self._house_key
         self.meters = Meters()
         self.siblings: Siblings = Alone(self.vault)
+        self.stale: Stale | None = None  # what it may do while the database is away
         self.handing_on = HandingOn("", frozenset())  # to which nodes the root key may be handed on
         self.pending = Pending()
 
@@ -95,6 +97,9 @@ class Desk:
         attempt.request, attempt.ref, attempt.row = request, ref, op
         try:
             if self.membership is not None:
+                if op.while_away and self.stale is not None and self.stale.open():
+                    self.stale.perform(op, attempt, ref, request)
+                    return
                 self.membership.check()
                 attempt.judged_at = self.membership.change
             self.check_live(attempt)

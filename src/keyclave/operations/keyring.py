@@ -14,6 +14,7 @@ from keyclave.crypto.module import CryptoModule
 from keyclave.crypto.suites import KeySpec, Purpose
 from keyclave.keys.model import Key, Version, WrappedMaterial
 from keyclave.keys.states import PERMITS, Use, permits
+from keyclave.operations.nodes.lease import steady
 from keyclave.roots.root import Root
 from keyclave.store import records
 from keyclave.store.interface import Store
@@ -49,10 +50,11 @@ class Handle:
 class LoadedKey:
     """A key with those of its versions that have been asked for."""
 
-    __slots__ = ("handles", "key", "primary", "purpose")
+    __slots__ = ("handles", "key", "loaded_at", "primary", "purpose")
 
     def __init__(self, key: Key) -> None:
         self.key = key
+        self.loaded_at = steady()
         self.purpose = Purpose(key.purpose)
         self.primary: Handle | None = None
         self.handles: dict[int, Handle] = {}
@@ -104,6 +106,10 @@ class Keyring:
         if loaded is None:
             loaded = self._load(tenant, ref)
         return loaded
+
+    def held(self, tenant: str, ref: str) -> LoadedKey | None:
+        """Return the key of that id or name if it is in memory."""
+        return self._keys.get((tenant, ref))
 
     def _load(self, tenant: str, ref: str) -> LoadedKey:
         if (tenant, ref) in self._absent:

@@ -24,7 +24,8 @@ class Operation:
     a function of the transaction that returns the answer. `slow` says which requests go to a worker thread. A path names at most
     one thing, in braces: it becomes `ref`. `plane` is the listener that serves it. `self_service` operations concern
     the caller alone and need no permit. `acts_as` names the action that policy judges, where the request decides which it is.
-    `classed` says what it is sensitive for: the standard policy has such an operation wait for others, from its first day."""
+    `classed` says what it is sensitive for: the standard policy has such an operation wait for others, from its first day.
+    `while_away`: a node may do it while the database is away, with keys that allow it."""
 
     name: str
     method: str
@@ -44,6 +45,7 @@ class Operation:
     self_service: bool = False
     acts_as: Callable[[Any], str] | None = None
     classed: Class | None = None
+    while_away: bool = False
 
 
 def always(_key: LoadedKey | None, _request: Any) -> bool:

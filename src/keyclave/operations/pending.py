@@ -13,6 +13,10 @@ class Pending(dict[str, int]):
         for name in names:
             self[name] = self.get(name, 0) + 1
 
+    def any(self, names: Iterable[str]) -> bool:
+        """Tell whether a change of one of these waits."""
+        return bool(self) and any(name in self for name in names)
+
     def remove(self, names: Iterable[str]) -> None:
         """It is decided, or was taken back."""
         for name in names:

@@ -35,6 +35,11 @@ class Revisions:
         known = self._in_force.get(tenant)
         return self._load(tenant)[1] if known is None else known[1]
 
+    def held(self, tenant: str) -> Compiled | None:
+        """Return the revision in force if it is in memory."""
+        known = self._in_force.get(tenant)
+        return None if known is None else known[1]
+
     def number(self, tenant: str) -> int:
         """Return the number of the revision in force."""
         known = self._in_force.get(tenant)

@@ -54,13 +54,17 @@ def _batch_of(request: type) -> type:
 
 
 def _use(
-    name: str, verb: UseVerb, request: type, answer: type, summary: str, slow: Slow | None = None, whole: Whole | None = None
-) -> list[Operation]:
+    name: str, verb: UseVerb, request: type, answer: type, summary: str, slow: Slow | None = None, whole: Whole | None = None,
+    *, while_away: bool = False,
+) -> list[Operation]:  # fmt: skip
     path = f"{_KEY}/{name}"
-    one = Operation(name, "POST", path, request, answer, summary, single(verb), on_key=True, slow=slow, plane=Plane.DATA)
+    one = Operation(
+        name, "POST", path, request, answer, summary, single(verb), on_key=True, slow=slow, plane=Plane.DATA,
+        while_away=while_away,
+    )  # fmt: skip
     batch = Operation(
         name, "POST", f"{path}/batch", _batch_of(request), BatchAnswer, f"{summary} Up to {limits.BATCH} items.",
-        many(verb, whole), on_key=True, slow=slow, batch=True, plane=Plane.DATA,
+        many(verb, whole), on_key=True, slow=slow, batch=True, plane=Plane.DATA, while_away=while_away,
     )  # fmt: skip
     return [one, batch]
 
@@ -86,7 +90,7 @@ USES: list[Operation] = [
         "encrypt", encrypt.encrypt, encrypt.EncryptRequest, encrypt.EncryptAnswer, "Encrypt small data in place.",
         whole=encrypt.encrypt_all,
     ),
-    *_use("decrypt", encrypt.decrypt, encrypt.DecryptRequest, encrypt.DecryptAnswer, "Decrypt in place."),
+    *_use("decrypt", encrypt.decrypt, encrypt.DecryptRequest, encrypt.DecryptAnswer, "Decrypt in place.", while_away=True),
     *_use(
         "re-encrypt", re_encrypt.re_encrypt, re_encrypt.ReEncryptRequest, re_encrypt.ReEncryptAnswer,
         "Move a ciphertext or wrapped key to the newest version, another key or another context.",

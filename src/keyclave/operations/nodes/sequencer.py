@@ -136,6 +136,10 @@ class Sequencer:
         nodes = read_nodes(self._conn)
         newest = max((node.seen_at for node in nodes), default=0)
         names = {node.id for node in nodes if node.seen_at > newest - _RECENT}
+        spools = {node.spool for node in nodes if node.spool and node.seen_at > newest - _RECENT}
+        if spools - self._placed.keys():  # a spool was placed, and perhaps others that no row names any more
+            self._looked = float("-inf")
+        names.update(spools)
         if time.monotonic() - self._looked > _EVERYBODY_SECONDS:
             self._looked = time.monotonic()
             self._backlog = sequence.read_backlog(self._conn)

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from keyclave.core.errors import KeyclaveError, Unavailable
+from keyclave.store.memory_only import check_look_up
 from keyclave.store.pg import faults, texts
 from keyclave.store.pg.address import Address
 from keyclave.store.pg.deadlines import Deadlines
@@ -227,6 +228,7 @@ class Connections:
     @contextmanager
     def lend(self, seconds: float) -> Iterator[Connection]:
         """Lend a connection for so long at most, from any thread. What it meets comes out as `Unavailable`."""
+        check_look_up()
         if self.gone:
             raise faults.gone()
         try:

@@ -47,10 +47,7 @@ class Writer:
         self._queue: list[Spooled] = []
         self._ending = False
         self._spool: Spool | None = None
-        try:
-            self._open()
-        except OSError as fault:
-            logger.error("no spool can be made in %s: %s", folder.path, fault.strerror)
+        self._prepare()
         self._thread = threading.Thread(target=self._run, name="keyclave-spool-writer", daemon=True)
         self._thread.start()
 
@@ -67,12 +64,13 @@ class Writer:
             self._mutex.notify_all()
 
     def hand_over(self) -> None:
-        """Close the spool, if it holds anything, so that it can be placed; what comes next goes into another one."""
+        """Close the spool, if it holds anything, so that it can be placed, and open another for what comes next."""
         with self._file:
             spool = self._spool
             if spool is not None and spool.next:
                 self._spool = None
                 spool.close()
+                self._prepare()
 
     def close(self) -> None:
         """Keep what waits, and end the thread. The spool is left for whoever places it."""
@@ -119,6 +117,13 @@ class Writer:
         except RuntimeError:  # the loop has ended, and nobody waits any more
             logger.debug("nobody is left to be told")
         return group[taken:]
+
+    def _prepare(self) -> None:
+        """Have a spool ready, if the disk allows it now."""
+        try:
+            self._open()
+        except OSError as fault:
+            logger.error("no spool can be made in %s: %s", self._folder.path, fault.strerror)
 
     def _open(self) -> Spool:
         spool = self._spool
