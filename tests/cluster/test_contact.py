@@ -70,8 +70,8 @@ def test_who_stood_still_knows_nothing_of_the_database(scene: Scene) -> None:
     assert not scene.contact.away  # the loop wakes first
     scene.contact.failed()  # then the follower: its statement was cut off for taking too long
     assert not scene.contact.away
-    scene.contact.asking()
     scene.awake(0.25)
+    scene.contact.asking()
     scene.contact.failed()  # asked anew, awake, and in vain
     assert scene.contact.away
 

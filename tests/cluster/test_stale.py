@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.cluster.several import Several, again, is_ready, several, until
@@ -95,7 +97,12 @@ def warm(node: Live, token: str, key: str, ciphertext: str) -> None:
 
 def notice(node: Live, token: str, ciphertext: str) -> None:
     """Wait until the node decrypts stale. What is under way when the database goes is told as unknown, and that takes a while."""
-    threading.Thread(target=lambda: opened(again(node), token, "firm", ciphertext), daemon=True).start()
+
+    def ask() -> None:
+        with contextlib.suppress(httpx.HTTPError):  # the node may be stopped before it answers
+            opened(again(node), token, "firm", ciphertext)
+
+    threading.Thread(target=ask, daemon=True).start()
     until(lambda: opened(again(node), token, "firm", ciphertext).status_code == 200, "nothing is decrypted stale")
 
 

@@ -18,7 +18,7 @@ from keyclave.app.cluster import Cluster
 from keyclave.core.errors import KeyclaveError
 from keyclave.operations.desk import Desk
 from keyclave.operations.nodes.spool_place import record_placing
-from keyclave.operations.nodes.stale import Stale
+from keyclave.operations.nodes.stale import StaleUses
 from keyclave.store.pg.connections import driver_of, open_connection, open_engine
 from keyclave.store.pg.deadlines import Deadlines
 from keyclave.store.pg.faults import FAULTS
@@ -61,7 +61,7 @@ class Spooling:
         self._ending = threading.Event()
         self._next_look = 0.0
         self._said: set[str] = set()
-        desk.stale = Stale(desk, cluster.membership, cluster.contact, self._writer, lambda: store.gone, settings.seconds)
+        desk.stale = StaleUses(desk, cluster.membership, cluster.contact, self._writer, lambda: store.gone, settings.seconds)
         self._thread = threading.Thread(target=self._run, name="keyclave-spool", daemon=True)
         self._thread.start()
 

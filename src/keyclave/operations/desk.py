@@ -34,7 +34,7 @@ from keyclave.operations.limits import Meters
 from keyclave.operations.log import Log
 from keyclave.operations.nodes.handing_rules import HandingOn
 from keyclave.operations.nodes.membership import Membership
-from keyclave.operations.nodes.stale import Stale
+from keyclave.operations.nodes.stale import StaleUses
 from keyclave.operations.once import replay
 from keyclave.operations.operation import Operation
 from keyclave.operations.pending import Pending
@@ -80,7 +80,7 @@ class Desk:
         self.people.ceremonies.house = self._house_key
         self.meters = Meters()
         self.siblings: Siblings = Alone(self.vault)
-        self.stale: Stale | None = None  # what it may do while the database is away
+        self.stale: StaleUses | None = None  # what it may do while the database is away
         self.handing_on = HandingOn("", frozenset())  # to which nodes the root key may be handed on
         self.pending = Pending()
 

@@ -38,7 +38,7 @@ class Recorder(Protocol):
         ...
 
 
-class Stale:
+class StaleUses:
     """What a node may still do, on the loop's thread."""
 
     def __init__(
@@ -138,7 +138,7 @@ class Use:
 
     __slots__ = ("_epoch", "_stale", "attempt", "key")
 
-    def __init__(self, stale: Stale, attempt: Attempt, key: LoadedKey, epoch: int) -> None:
+    def __init__(self, stale: StaleUses, attempt: Attempt, key: LoadedKey, epoch: int) -> None:
         self._stale = stale
         self.attempt = attempt
         self.key = key
