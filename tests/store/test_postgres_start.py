@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -120,6 +123,49 @@ def test_a_password_file_is_for_its_owner_alone(password_file: Path) -> None:
     password_file.chmod(0o600)
     password_file.write_text("two\nlines\n")
     with pytest.raises(KeyclaveError, match="not one line"):
+        read_password(password_file)
+
+
+OWNER, USER, GROUP, NAMED, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20  # tags of an access control list
+NOBODY = 0xFFFFFFFF
+
+
+@pytest.mark.parametrize(
+    ("more", "ours"),
+    [
+        ([(USER, 4, "me")], True),  # what systemd makes of LoadCredential=: root's file, and this one user
+        ([(USER, 4, 0)], True),
+        ([(USER, 4, 4242)], False),
+        ([(NAMED, 4, 4242)], False),
+        ([(USER, 4, "me"), (USER, 4, 4242)], False),
+    ],
+)
+def test_a_password_file_may_name_its_reader_in_an_access_control_list(
+    password_file: Path, monkeypatch: pytest.MonkeyPatch, more: list[tuple[int, int, Any]], ours: bool
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1234)
+    rest = [(GROUP, 0, NOBODY), (MASK, 4, NOBODY), (OTHER, 0, NOBODY)]
+    entries = [(OWNER, 6, NOBODY), *((tag, rights, 1234 if who == "me" else who) for tag, rights, who in more), *rest]
+    raw = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in sorted(entries))
+    try:
+        os.setxattr(password_file, "system.posix_acl_access", raw)
+    except OSError as fault:  # the file system of the tests has no such lists
+        assert fault.errno == errno.ENOTSUP
+        password_file.chmod(0o640)
+        monkeypatch.setattr("os.getxattr", lambda path, name: raw)
+    assert password_file.stat().st_mode & 0o070
+    if ours:
+        assert read_password(password_file) == PASSWORD
+    else:
+        with pytest.raises(KeyclaveError, match="others may read"):
+            read_password(password_file)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x02\x00\x00", b"\x03\x00\x00\x00", b"\x02\x00\x00\x00\x01"])
+def test_a_list_that_cannot_be_read_lets_nobody_in(password_file: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes) -> None:
+    password_file.chmod(0o440)
+    monkeypatch.setattr("os.getxattr", lambda path, name: damage)
+    with pytest.raises(KeyclaveError, match="others may read"):
         read_password(password_file)
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from keyclave.core.errors import Malformed
+from keyclave.store.pg.readers import only_ours
 
 SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -54,11 +55,11 @@ class Address:
 def read_password(path: Path) -> str:
     """Return the one line of a password file, which nobody but its owner may read."""
     try:
-        mode = path.stat().st_mode & 0o077
+        ours = only_ours(path)
         text = path.read_text().rstrip("\r\n")
     except (OSError, UnicodeDecodeError):
         raise Malformed(f"the password file {path} cannot be read", "write the password of the database into it") from None
-    if mode:
+    if not ours:
         raise Malformed(f"others may read the password file {path}", f"chmod 600 {path}")
     if not text or "\n" in text or len(text) > 1024:
         raise Malformed(f"the password file {path} is not one line", "write the password, and nothing else, into it")
