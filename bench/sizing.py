@@ -21,7 +21,7 @@ HASH = 32
 WIDTH = 256  # of a tile
 _ROW = 200  # bytes that an event's own share of rows, index entries and places adds to it in the write-ahead log
 _WAL = 1.3  # and what whole pages after each checkpoint add to that
-_CONNECTIONS = 8  # of a node: readers, the writer, and those of the follower, the barrier and the sequencer
+CONNECTIONS = 11  # of a node: two write, six read, and one each follows, waits for the others and places events
 _KEYS_OF_A_PAGE = 200  # of an index on a 30-byte key
 
 
@@ -137,7 +137,7 @@ def row(house: House, measured: Measured, cores: float, cache: float) -> dict[st
         "of that, tiles": bytes_of(tile_bytes(house.events)),
         "all of it, three members": bytes_of(3 * (house.events * stored + house.keys * measured.key)),
         "write-ahead log a day": bytes_of(house.average * 86_400 * (measured.leaf + _ROW) * _WAL),
-        "connections to the database": f"{nodes * _CONNECTIONS}",
+        "connections to the database": f"{nodes * CONNECTIONS}",
         "load of the one sequencer, busiest hour": f"{sequencers:.0%}",
         "uses that find their key in memory": f"{hits(cache, house.keys):.0%}",
         "keys fetched in a second, pages each": f"{misses:,.0f}, {index_depth(house.keys)}",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.sizing import CONNECTIONS
 from tests.cluster.several import Several, again, is_ready, several
 from tests.live import Live
 from tests.postgres import new_database
@@ -28,6 +29,17 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Several]:
 
 def _encrypt(node: Live, token: str, key: str) -> int:
     return node.post(f"/v1/keys/{key}/encrypt", token, {"plaintext": TEXT}).status_code
+
+
+def test_a_node_holds_as_many_connections_as_operators_are_told_to_allow_for(three: Several) -> None:
+    for node in three.nodes:
+        until(lambda node=node: is_ready(node), "a node is not ready")
+    with three.database.connect() as conn:
+        row = conn.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'keyclave_app'"
+        )
+        assert row.fetchone() == (CONNECTIONS * len(three.nodes),)
+    assert f"each server process holds {CONNECTIONS}." in (Path(__file__).parents[2] / "docs/postgresql.md").read_text()
 
 
 @pytest.mark.requirement("P4", "R22")
