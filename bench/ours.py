@@ -82,8 +82,9 @@ class Keyclave:
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Wait until it says that it serves."""
-        self._running().wait_until(self.url + "/v1/health/ready")
+        """Wait until it says that it serves; of several workers each, which new connections find by chance."""
+        for _ in range(1 if self._workers == 1 else 32 * self._workers):
+            self._running().wait_until(self.url + "/v1/health/ready")
 
     @property
     def pid(self) -> int:
@@ -102,7 +103,8 @@ class Keyclave:
         """POST a JSON body."""
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request, timeout=30, context=self._trust if self.url.startswith("https") else None) as answer:
+        trust = self._trust if self.url.startswith("https") else None
+        with urllib.request.urlopen(request, timeout=30, context=trust) as answer:
             return dict(json.load(answer))
 
     def endpoint(self) -> Endpoint:
