@@ -16,8 +16,9 @@ import pytest
 
 from keyclave.core.errors import LimitReached, Refused, Unauthenticated
 from keyclave.identity.peer import Peer
-from keyclave.operations.people import cli_login
+from keyclave.operations.people import cli_login, devices
 from keyclave.operations.people.devices import LETTERS
+from keyclave.store.moments import count_waiting
 from tests.live import Live
 from tests.protocols.inside import Inside, inside
 from tests.visitor import Visitor
@@ -213,6 +214,33 @@ def test_a_waiting_login_is_over_after_ten_minutes_and_its_place_is_free(server:
         begin(b"kcd_y", "10.0.0.1", now + 10 * MINUTE - 1)
     begin(b"kcd_z", "10.0.0.2", now)  # another place has room of its own
     begin(b"kcd_y", "10.0.0.1", now + 10 * MINUTE)  # the first eight are over: there is room again
+
+
+def test_however_many_wait_asking_counts_them_once_a_second_and_no_more_are_let_in(
+    server: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines, store, now = server.desk.people.devices, server.store, 1_000_000 * MINUTE
+    monkeypatch.setattr(devices, "_MOST", 64)
+    counted: list[str | None] = []
+
+    def counting(conn: Any, kind: str, now: int, owner: str | None = None) -> int:
+        counted.append(owner)
+        return count_waiting(conn, kind, now, owner)
+
+    monkeypatch.setattr(devices, "count_waiting", counting)
+    for i in range(64):
+        store.write(lambda conn, i=i: machines.begin(conn, sha256(b"%d" % i).digest(), f"10.0.{i}.1", now))
+    for i in range(40):
+        with pytest.raises(LimitReached):
+            store.read(lambda conn, i=i: machines.check_room(conn, f"10.1.{i}.1", now + i))
+    assert counted.count(None) == 1
+    with pytest.raises(LimitReached):
+        store.read(lambda conn: machines.check_room(conn, "10.2.0.1", now + MINUTE))
+    assert counted.count(None) == 2
+    store.read(lambda conn: machines.check_room(conn, "10.2.0.1", now + 10 * MINUTE))  # those are over
+    with pytest.raises(LimitReached):  # a clock that was set right: what was counted later is not known
+        store.read(lambda conn: machines.check_room(conn, "10.2.0.1", now))
+    assert counted.count(None) == 4
 
 
 def test_codes_have_neither_vowels_nor_digits_and_every_letter_is_as_likely(server: Inside) -> None:
