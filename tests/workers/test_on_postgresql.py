@@ -10,18 +10,40 @@ from pathlib import Path
 import pytest
 
 from tests.live import Live, launch
-from tests.postgres import new_database
+from tests.postgres import Database, new_database
 from tests.workers.crowd import PLAIN, Crowd, pinned, wait_for, workers_of
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def shared() -> Iterator[Database]:
+    with new_database() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def two(shared: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     folder: Path = tmp_path_factory.mktemp("pg")
-    with new_database() as database:
-        live = launch(folder, "--store", database.url(), "--development", workers=2)
-        wait_for(lambda: leased(live) == 2, "both workers to have a lease")
-        yield live
-        live.stop()
+    live = launch(
+        folder, "--store", shared.url(), "--development", workers=2,
+        configure=lambda text: text.replace("[store]\n", f"[store]\nconnections = {CONNECTIONS}\n"),
+    )  # fmt: skip
+    wait_for(lambda: leased(live) == 2, "both workers to have a lease")
+    yield live
+    live.stop()
+
+
+@pytest.mark.requirement("R5")
+def test_all_workers_together_hold_no_more_connections_than_are_configured(two: Live, shared: Database) -> None:
+    two.create_key("crowded")
+    held = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'keyclave_app' AND datname = current_database()"
+    with Crowd(two, "/v1/keys/crowded/encrypt", two.token(["encrypt"], ["*"])) as crowd, shared.connect() as conn:
+        for _ in range(5):
+            crowd.more(40)
+            assert conn.execute(held).fetchone() == (CONNECTIONS,)
+    assert {one.status for one in crowd.seen} == {200}
+
+
+CONNECTIONS = 16
 
 
 def leased(live: Live) -> int:

@@ -110,11 +110,13 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class StoreSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A database that nodes share, instead of the home's own file. `password_file` is below the home unless it is absolute;
-    `cluster` names the installation: a database of another one is refused."""
+    `cluster` names the installation: a database of another one is refused. `connections` is how many connections to the database
+    this server holds at most, all its workers together; 0: as many as each worker likes."""
 
     url: str = ""
     password_file: str = ""
     cluster: str = ""
+    connections: Annotated[int, Meta(ge=0, le=10_000)] = 0
 
 
 class NodesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -16,23 +16,23 @@ and its check value compared with the one that was noted when it was made.
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 import psycopg
 from sqlalchemy import Connection, create_engine, select
 from sqlalchemy.pool import NullPool
 
 from keyclave.app import wiring
+from keyclave.app.alone import alone
 from keyclave.app.config import Config, StoreSection
+from keyclave.app.database import address_of, migrate_in, owner_of
 from keyclave.app.settings_file import name_store
-from keyclave.app.stores import address_of, migrate_postgres, owner_of
 from keyclave.audit.tree import Tree
 from keyclave.core.clock import SystemClock
 from keyclave.core.errors import Broken, KeyclaveError, Malformed, Unavailable
@@ -301,7 +301,7 @@ def _prepare(conn: Connection, config: Config) -> None:
     """See that the database can take it; the schema is made where the user may make one."""
     checks.check_server(conn, development=config.development)
     if not checks.has_schema(conn):
-        migrate_postgres(conn)
+        migrate_in(conn)
 
 
 @contextmanager
@@ -319,17 +319,6 @@ def _transaction(conn: Connection) -> Iterator[None]:
         raw.execute("ROLLBACK")  # type: ignore[union-attr]
         raise
     raw.execute("COMMIT")  # type: ignore[union-attr]
-
-
-@contextmanager
-def alone(home: Path) -> Iterator[IO[bytes]]:
-    """Hold the lock that a server of this home holds."""
-    with (home / "server.lock").open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Unavailable(f"a server serves {home}", "stop it first") from None
-        yield file
 
 
 def read_shares(path: Path | None) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import gc
 import logging
 import resource
@@ -13,19 +12,18 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING
 
 import msgspec
 import uvloop
 
-from keyclave.app.cluster import Cluster, Settings
+from keyclave.app.alone import alone
 from keyclave.app.config import Config, check_listener, load
 from keyclave.app.listeners import Listener, follow, listener, tls_context
 from keyclave.app.outside import Outside
 from keyclave.app.part import Part, decode
 from keyclave.app.settling import settle
 from keyclave.app.sibling import Sibling
-from keyclave.app.spooling import Spooling, SpoolSettings, open_spooling
 from keyclave.app.stores import AnyStore
 from keyclave.app.unsealing import ask_peers, peers_context
 from keyclave.app.wiring import build, keep_seen, keep_tidy, mark_time
@@ -44,10 +42,12 @@ from keyclave.protocols.rest.gateway import Gateway
 from keyclave.protocols.rest.refusals import Refusals
 from keyclave.protocols.rest.visitors import Visitors
 from keyclave.store import records
-from keyclave.store.postgres import PostgresStore
-from keyclave.store.spool.folder import Folder
 from keyclave.store.sqlite import SqliteStore
 from keyclave.store.versions import CLUSTER
+
+if TYPE_CHECKING:
+    from keyclave.app.cluster import Cluster
+    from keyclave.app.spooling import Spooling
 
 logger = logging.getLogger("keyclave")
 
@@ -63,7 +63,7 @@ _SWITCH = 0.001  # seconds a worker keeps the interpreter while the loop wants i
 def serve(home: Path, host: str | None, port: int | None, workers: int | None = None) -> int:
     """Serve until a signal says to stop; return the exit code."""
     config = _prepare(home, host, port, workers)
-    lock = _only_server(home)
+    lock = alone(home)
     if config.listen.workers > 1:
         from keyclave.app.supervise import supervise
 
@@ -99,16 +99,6 @@ def _prepare(home: Path, host: str | None, port: int | None, workers: int | None
     check_listener(home, config.listen)
     sys.setswitchinterval(_SWITCH)
     return config
-
-
-def _only_server(home: Path) -> IO[bytes]:
-    """Lock the home: a second server would not see what the first one revokes."""
-    file = (home / "server.lock").open("wb")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise Unavailable(f"another server serves {home}", "stop that one first") from None
-    return file
 
 
 async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
@@ -165,8 +155,10 @@ async def _join(part: Part, desk: Desk, store: AnyStore, listeners: list[Listene
 
 def _enter(config: Config, store: AnyStore, desk: Desk) -> Cluster | None:
     """Take this process's place among the nodes of a database."""
-    if not isinstance(store, PostgresStore):
+    if isinstance(store, SqliteStore):
         return None
+    from keyclave.app.cluster import Cluster, Settings
+
     nodes = config.nodes
     where = nodes.address or f"{socket.gethostname()}:{config.listen.port}"
     stale_seconds = nodes.stale_seconds if nodes.stale_spool else 0.0
@@ -181,8 +173,11 @@ def _enter(config: Config, store: AnyStore, desk: Desk) -> Cluster | None:
 def _open_spool(config: Config, home: Path, store: AnyStore, desk: Desk, cluster: Cluster | None) -> Spooling | None:
     """Let this node decrypt while the database is away, with keys that allow it, if the configuration names a spool."""
     nodes = config.nodes
-    if cluster is None or not nodes.stale_spool or not isinstance(store, PostgresStore):
+    if cluster is None or not nodes.stale_spool or isinstance(store, SqliteStore):
         return None
+    from keyclave.app.spooling import SpoolSettings, open_spooling
+    from keyclave.store.spool.folder import Folder
+
     owner = store.read(lambda conn: records.read_meta(conn, CLUSTER)) or b""
     settings = SpoolSettings(nodes.stale_bytes, nodes.stale_seconds, owner.decode())
     return open_spooling(Folder(home / nodes.stale_spool), settings, store, desk, cluster)

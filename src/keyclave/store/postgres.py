@@ -22,7 +22,7 @@ from keyclave.store.changes import last_change, read_changes
 from keyclave.store.interface import Names
 from keyclave.store.pg import checks, deadlines, faults
 from keyclave.store.pg.address import Address
-from keyclave.store.pg.connections import Connections
+from keyclave.store.pg.connections import READERS, Connections
 from keyclave.store.pg.journal import Journal
 from keyclave.store.pg.transactions import Transactions
 from keyclave.store.pg.writing import Writing
@@ -51,16 +51,17 @@ class PostgresStore:
         loop: asyncio.AbstractEventLoop | None = None,
         development: bool = False,
         cluster: str | None = None,
+        readers: int = READERS,
     ) -> None:
         """Connect as `node`, a name that no process had before. `loop` is where units come from and are told; without it nothing
-        is answered but by `flush`. `cluster` is whose database it has to be.
+        is answered but by `flush`. `cluster` is whose database it has to be; `readers`, how many connections it may read with.
         """
         self.node = node
         self.address = address
         self.waiting_tiles: dict[tuple[int, int], bytes] = _Untold()
         self._follow: Callable[[int, Sequence[bytes]], None] = lambda first, entries: None
         self._apply: Callable[[Names], None] = lambda names: None
-        self._connections = Connections(address, loop)
+        self._connections = Connections(address, loop, readers)
         self._transactions = Transactions(self._connections)
         try:
             self._check(development, cluster)

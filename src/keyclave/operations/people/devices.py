@@ -67,8 +67,8 @@ class Devices:
     def check_room(self, conn: Connection, address: str, now: int) -> None:
         """Refuse where too many wait already, from one place or at all.
 
-        Anybody may ask, so asking must not cost the more, the more wait. Those of one place are few. All are counted once a second
-        at most, and those that are begun here meanwhile added; so other nodes may exceed the bound by what they begin in a second.
+        Anybody may ask, so asking must not cost the more, the more wait. Those of one place are few. All are counted once a
+        second at most, and those begun here meanwhile added: other nodes may exceed the bound by what they begin in a second.
         """
         if not 0 <= now - self._counted_at < _COUNTED:
             self._all, self._counted_at = count_waiting(conn, KIND, now), now

@@ -76,7 +76,7 @@ def is_dead(conn: Connection) -> bool:
 class Connections:
     """See the module."""
 
-    def __init__(self, address: Address, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(self, address: Address, loop: asyncio.AbstractEventLoop | None = None, readers: int = READERS) -> None:
         """Connect; where there is an event loop, with a connection of its own for that."""
         self.address = address
         self.deadlines = Deadlines()
@@ -90,7 +90,7 @@ class Connections:
         self._here.set()
         self._closing = False
         self._readers: queue.LifoQueue[Connection] = queue.LifoQueue()
-        self._missing = READERS  # readers to be made anew
+        self._missing = readers  # readers to be made anew
         self._writer: Connection | None = None
         self._loop = loop
         self._lane: Lane | None = None
