@@ -77,7 +77,7 @@ def fill(home: Keyclave, count: int, say: Callable[[str], None]) -> float:
     say(f"making {count:,} keys")
     began = time.monotonic()
     with open_inside(home.home, home.made["shares"], home.made["credentials"]) as inside:
-        inside.store._raw.execute("PRAGMA synchronous = OFF")
+        inside.store.line.raw.execute("PRAGMA synchronous = OFF")
         for first in range(0, count, _GROUP):
             answers = []
             for number in range(first, min(first + _GROUP, count)):

@@ -46,11 +46,13 @@ _FOREVER = 2**60
 @dataclass(frozen=True)
 class Authorised:
     """Medians: requests a second that policy permits and whose context it checks; with a scope alone; with a scope and the same
-    context."""
+    context; and of both with another patient in each request."""
 
     policy: float
     scope: float
     scope_with_context: float
+    policy_new_contexts: float
+    scope_new_contexts: float
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,15 @@ def authorised(wrk: Wrk, folder: Path, plain: Keyclave, rounds: int, seconds: fl
         asked = {"principal": "bench-policy", "role": "application", "ttl_seconds": 36_000}
         token = server.post("/v1/credentials", operator, {**asked, "scope": {"operations": ["mac"], "keys": ["*"]}})["token"]
         by_policy = Endpoint(server.endpoint().process, server.url, lambda _work: ("Authorization", f"Bearer {token}"))
-        loads = [(by_policy, _encrypt(context=True)), (plain.endpoint(), _encrypt()), (plain.endpoint(), _encrypt(context=True))]
-        seen: list[list[float]] = [[], [], []]
+        by_scope = Endpoint(plain.endpoint().process, plain.url, lambda _work: ("Authorization", f"Bearer {plain.token}"))
+        loads = [
+            (by_policy, _encrypt("p-1")),
+            (by_scope, _encrypt()),
+            (by_scope, _encrypt("p-1")),
+            (by_policy, _encrypt("p-@")),
+            (by_scope, _encrypt("p-@")),
+        ]
+        seen: list[list[float]] = [[] for _ in loads]
         for number in range(rounds + 1):
             for place, (where, work) in enumerate(loads):
                 rate = wrk.run(where, work, CONNECTIONS, seconds).requests_per_second
@@ -142,9 +151,9 @@ def authorised(wrk: Wrk, folder: Path, plain: Keyclave, rounds: int, seconds: fl
         server.stop()
 
 
-def _encrypt(*, context: bool = False) -> Work:
+def _encrypt(patient: str = "") -> Work:
     body = {"plaintext": base64.b64encode(bytes(64)).decode()}
-    named = {"context": {"ward": "3", "patient": "p-1"}} if context else {}
+    named = {"context": {"ward": "3", "patient": patient}} if patient else {}
     return Work(f"/v1/keys/{KEY}/encrypt", json.dumps({**body, **named}))
 
 

@@ -187,6 +187,10 @@ def _policy_rows(
         f"wrk -t1 on the same machine, medians of {sizes.rounds} rounds of {sizes.seconds:g} s, taking turns; peer = a scope alone, "
         f"no context, the standard policy (with the same context {allowed.scope_with_context:,.0f}/s)"
     )
+    new = (
+        f"the same with another patient in each request, so that no context is remembered; peer = a scope with such a context; "
+        f"{allowed.policy_new_contexts / allowed.scope:.2f} of a scope without any context, from a client that writes no new body each time"
+    )
     once = f"in process, callers and keys of many names, none remembered; {size}; median {uncached[0]:.2f} ms"
     large = (
         f"{policies.LARGE:,} policies, other ones each time, approved by another, from the request to its answer, on a server that is used "
@@ -195,6 +199,14 @@ def _policy_rows(
     pause = f"longest answer on one connection while they are applied; on the same server before: {applied.usual:.0f} ms"
     return [
         Row("authorised_encrypt_64B_c64", allowed.policy, "requests/s", hot, allowed.scope, times(0.85)),
+        Row(
+            "authorised_new_contexts_64B_c64",
+            allowed.policy_new_contexts,
+            "requests/s",
+            new,
+            allowed.scope_new_contexts,
+            times(0.85),
+        ),
         Row("policy_uncached_p99_ms", uncached[1], "ms", once, target=at_most(1)),
         Row("policy_apply_2000_seconds", applied.seconds, "s", large, target=at_most(2)),
         Row("policy_apply_longest_answer_ms", applied.longest, "ms", pause, target=at_most(50)),
