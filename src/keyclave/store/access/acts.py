@@ -8,18 +8,17 @@ from sqlalchemy import Connection, select
 
 from keyclave.policy.apart import Act
 from keyclave.store.access.act_tables import acts
+from keyclave.store.prepared import Prepared
 
 _c = acts.c
+_INSERT = Prepared(acts.insert())
 
 
 def insert_acts(conn: Connection, tenant: str, principal: str, at: int, event: str, done: Iterable[tuple[str, str, str]]) -> None:
     """Keep what somebody did: (action, kind of thing, thing) each."""
-    rows = [
-        {"tenant": tenant, "kind": kind, "subject": subject, "action": action, "principal": principal, "at": at, "event": event}
-        for action, kind, subject in done
-    ]
-    if rows:
-        conn.execute(acts.insert(), rows)
+    for action, kind, subject in done:
+        row = {"tenant": tenant, "kind": kind, "subject": subject, "action": action, "principal": principal}
+        _INSERT.run(conn, row | {"at": at, "event": event})
 
 
 def read_acts(conn: Connection, tenant: str, kind: str, subject: str, actions: Collection[str]) -> list[Act]:
