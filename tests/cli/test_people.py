@@ -121,5 +121,5 @@ def test_holders_of_shares_are_named_and_listed(live: Live, people: Prompt) -> N
     shown = people.line("keyclave --profile auditor share holders").out.decode()
     assert "cli-holder" in shown and "first-custodian" in shown and approval in shown
     found = json.loads(people.line("keyclave --json --profile auditor share holders --history").out.decode())
-    assert (found["shares"], found["history"][-1]["principal"]) == (1, "cli-holder")
+    assert (found["shares"], found["history"][-1]["principal"]) == (3, "cli-holder")
     assert people.line("keyclave --profile custodian share name 17 cli-holder").code == 2

@@ -8,18 +8,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyotp
 import pytest
 
 from keyclave.core.clock import MICROSECONDS
-from keyclave.core.errors import LimitReached, Malformed, Refused
+from keyclave.core.errors import LimitReached, Malformed, Refused, Unauthenticated
 from keyclave.identity import one_time_codes
 from keyclave.identity.password_rules import blocked, check_new_password
 from keyclave.identity.peer import Peer
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.people import login_secrets
+from keyclave.operations.people import login, login_secrets
 from keyclave.operations.people.login_secrets import CodeLogin, PasswordLogin, RecoveryLogin
+from keyclave.operations.people.webauthn_forms import PasskeyProof
 from keyclave.store.access import people
+from tests.authenticator import Passkey
 from tests.people.clock import Clock
 from tests.protocols.inside import Inside, inside
 
@@ -105,10 +108,12 @@ class House:
     def give(self, ceremony: str, code: str, address: str = "192.0.2.1") -> Attempt:
         return self.ask(login_secrets.code, CodeLogin(ceremony=ceremony, code=code), address)
 
-    def authenticator(self, kind: str) -> Any:
+    def authenticators(self) -> list[Any]:
         tenant = self.tenant()
-        found = self.server.store.read(lambda conn: people.list_authenticators(conn, tenant, ANN))
-        return [one for one in found if one.kind == kind][-1]
+        return list(self.server.store.read(lambda conn: people.list_authenticators(conn, tenant, ANN)))
+
+    def authenticator(self, kind: str) -> Any:
+        return [one for one in self.authenticators() if one.kind == kind][-1]
 
 
 @pytest.fixture
@@ -436,3 +441,76 @@ def test_codes_are_those_of_rfc_6238() -> None:
     seed = b"12345678901234567890"
     for at, code in ((59, "287082"), (1111111109, "081804"), (20000000000, "353130")):
         assert one_time_codes.matching_step(seed, code, at * MICROSECONDS) == at // 30
+
+
+# ---- what a passkey counts for that was enrolled after a recovery -----------------------------------------------------------
+def bind(house: House, device: Passkey) -> dict[str, Any]:
+    """Enrol a passkey with the session at hand."""
+    begun = house.post("/v1/authenticators/passkey/begin")
+    return house.post(
+        "/v1/authenticators/passkey/finish", ceremony=begun["ceremony"], credential=device.create(begun["publicKey"])
+    )
+
+
+def device(house: House) -> Passkey:
+    return Passkey(house.server.desk.people.relying.origins[0])
+
+
+def come_in(house: House, passkey: Passkey) -> Attempt:
+    begun = login.begin(house.server.desk, login.BeginLogin(principal=ANN))
+    credential = msgspec.convert(passkey.get(begun.public_key), PasskeyProof)
+    return house.ask(login.finish, login.FinishLogin(ceremony=begun.ceremony, credential=credential))
+
+
+@pytest.mark.parametrize(("password", "level"), [("", 1), (PASSWORD, 2)])
+def test_a_passkey_bound_by_a_recovery_code_counts_no_more_than_that(house: House, password: str, level: int) -> None:
+    attempt = house.ask(login_secrets.recovery, RecoveryLogin(principal=ANN, code=house.codes[0], password=password))
+    assert attempt.error is None, attempt.error.detail
+    assert (attempt.answer.aal, attempt.answer.how) == (1, "recovery-password" if password else "recovery")
+    house.session = attempt.answer.token
+    lost = device(house)
+    made = bind(house, lost)
+    assert (made["aal"], made["synced"]) == (level, False)
+    event = json.loads(house.server.store.read_entries(house.server.store.next_event - 1, 1)[0])
+    assert (event["op"], event["detail"]["aal"]) == ("authenticator-enrol", level)
+    session = come_in(house, lost)
+    assert (session.error, session.answer.aal) == (None, level)
+    # it breeds nothing surer: level 1 enrols nothing, level 2 no more than level 2
+    house.session = session.answer.token
+    status, answer = house.raw("/v1/authenticators/passkey/begin")
+    if level == 1:
+        assert (status, answer["code"]) == (403, "assurance_required")
+    else:
+        assert bind(house, device(house))["aal"] == 2
+    # two people invite them again: the same device may be enrolled anew, in full, and what was bound lower is over
+    house.session = house.enrolling()
+    begun = house.post("/v1/authenticators/passkey/begin")
+    assert begun["publicKey"]["excludeCredentials"] == []
+    assert bind(house, device(house))["aal"] == 3
+    passkeys = [one for one in house.authenticators() if one.kind == "passkey"]
+    assert [(one.aal, one.revoked_why) for one in passkeys if one.revoked_at is not None] == [(level, "replaced")] * level
+    assert [one.aal for one in passkeys if one.revoked_at is None] == [3]
+    with pytest.raises(Unauthenticated):
+        come_in(house, lost)
+
+
+def test_a_wrong_password_beside_a_recovery_code_uses_no_code_up_and_is_counted(house: House) -> None:
+    for name, code in ((ANN, house.codes[0]), ("nobody-here", "aaaa-bbbb-cccc-dddd-eeee-ffff")):
+        attempt = house.ask(login_secrets.recovery, RecoveryLogin(principal=name, code=code, password="wrong wrong wrong"))
+        assert attempt.error is not None and attempt.error.code == "unauthenticated"
+    assert house.authenticator("password").failures == 1
+    right = house.ask(login_secrets.recovery, RecoveryLogin(principal=ANN, code=house.codes[0], password=PASSWORD))
+    assert (right.error, right.answer.how) == (None, "recovery-password")
+
+
+def test_a_right_password_beside_a_wrong_code_opens_nothing(house: House) -> None:
+    request = RecoveryLogin(principal=ANN, code="aaaa-bbbb-cccc-dddd-eeee-ffff", password=PASSWORD)
+    assert house.ask(login_secrets.recovery, request).error is not None
+    assert house.ask(login_secrets.recovery, RecoveryLogin(principal=ANN, code=house.codes[0])).error is None
+
+
+def test_a_password_and_a_code_bind_a_passkey_of_level_two(house: House) -> None:
+    session = house.give(house.ceremony(), house.code())
+    assert (session.error, session.answer.aal) == (None, 2)
+    house.session = session.answer.token
+    assert bind(house, device(house))["aal"] == 2

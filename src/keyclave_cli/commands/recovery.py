@@ -16,7 +16,8 @@ from keyclave_cli.session import Session
 def recovery() -> None:
     """Make recovery codes, and see how many are left.
 
-    A code opens the enrolment of a new passkey at /ui/login, once, and nothing else.
+    A code opens the enrolment of a new passkey at /ui/login, once, and nothing else. That passkey counts as level 1, or as level
+    2 where the password is given with the code; a new invitation lets you enrol one that counts in full.
     """
 
 

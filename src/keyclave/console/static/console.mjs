@@ -102,7 +102,9 @@ const forms = {
     arrived();
   },
   "login-recovery": async (form) => {
-    await post("/v1/login/recovery", { principal: field(form, "principal"), code: field(form, "code"), cookie: true });
+    await post("/v1/login/recovery", {
+      principal: field(form, "principal"), code: field(form, "code"), password: field(form, "password"), cookie: true,
+    });
     go("/ui/enrol");
   },
   "enrol-begin": async () => {

@@ -16,8 +16,10 @@ from keyclave.operations.people.enrolment import (
     AuthenticatorView,
     Ceremony,
     Label,
+    bound_level,
     check_may_enrol,
     check_same_caller,
+    is_bound_lower,
     keep,
     new_authenticator,
     view,
@@ -45,6 +47,8 @@ def begin(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty)
     tenant, principal = attempt.caller.tenant, attempt.caller.principal
     ceremony = desk.people.ceremonies.begin(KIND, attempt.at, tenant=tenant, principal=principal, subject=attempt.caller.id)
     enrolled = desk.store.read(lambda conn: people.list_authenticators(conn, tenant, principal))
+    if attempt.caller.standing.how == "invitation":  # what it replaces may be made again on the same device
+        enrolled = [one for one in enrolled if not is_bound_lower(one)]
     return creation(desk.people, ceremony, tenant, principal, enrolled)
 
 
@@ -56,8 +60,9 @@ def finish(
     said = desk.people.ceremonies.read(request.ceremony, KIND, attempt.at)
     check_same_caller(attempt, said)
     made = verify_registration(desk.people.relying, to_plain(request.credential), challenge(request.ceremony))
+    level = bound_level(attempt, made.aal)
     passkey = new_authenticator(
-        desk, attempt, "passkey", request.label, made.aal, public=made.public, handle=made.handle, aaguid=made.aaguid,
+        desk, attempt, "passkey", request.label, level, public=made.public, handle=made.handle, aaguid=made.aaguid,
         backup_eligible=made.backup_eligible, sign_count=made.sign_count,
     )  # fmt: skip
 

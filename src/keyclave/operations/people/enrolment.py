@@ -2,7 +2,9 @@
 
 The first one comes by an invitation that two people stand behind, or by the very credential that made the principal (the
 ceremony's, a new tenant's). Every further one asks for a session as sure as the surest authenticator there is, proved within
-five minutes: else a stolen session, or a weaker authenticator, would breed stronger ones.
+five minutes: else a stolen session, or a weaker authenticator, would breed stronger ones. And no authenticator counts as surer
+than what it was bound with (SP 800-63B-4 section 4.1): a recovery code binds a passkey of level 1, with the password of level 2,
+until an invitation, behind which two people stand, binds one anew.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from keyclave.store.access.people import Authenticator
 if TYPE_CHECKING:
     from keyclave.operations.desk import Desk
 
+RECOVERED = {"recovery": 1, "recovery-password": 2}
+"""What a session that enrols after a loss binds at, by how it was opened: a code alone, or with the password beside it."""
 MOST = 32  # live authenticators of one person
 Label = Annotated[str, Meta(max_length=64, pattern=PRINTABLE)]
 Ceremony = Annotated[str, Meta(max_length=2048, pattern=r"^[A-Za-z0-9_-]+$(?!\n)")]
@@ -75,7 +79,7 @@ def _check(conn: Connection, attempt: Attempt, kind: str) -> None:
     if len(live) >= MOST and kind in ("passkey", "key"):
         raise Refused(f"there are {MOST} authenticators already", "revoke one that is not used any more")
     if standing.enrolling:
-        if standing.how == "recovery" and kind != "passkey":
+        if standing.how in RECOVERED and kind != "passkey":
             raise Refused("after a recovery code only a passkey can be enrolled", "enrol a passkey, then log in with it")
         return
     if not caller.id.startswith("ses_"):
@@ -93,6 +97,26 @@ def _made_the_principal(conn: Connection, attempt: Attempt) -> bool:
     """Tell whether the credential is the one that the principal came to be with: what is issued later proves less."""
     person = people.read_person(conn, attempt.caller.tenant, attempt.caller.principal)
     return person is not None and person.created_at == attempt.caller.credential.created_at
+
+
+def bound_level(attempt: Attempt, most: int) -> int:
+    """Return the level at which an authenticator that can prove `most` counts when it is bound by this caller."""
+    standing = attempt.caller.standing
+    if not attempt.caller.id.startswith("ses_") or (standing.enrolling and standing.how == "invitation"):
+        return most
+    return min(most, RECOVERED.get(standing.how, standing.aal) if standing.enrolling else standing.aal)
+
+
+def is_bound_lower(one: Authenticator) -> bool:
+    """Tell whether a live passkey counts for less than it can prove, for what it was bound with."""
+    return one.kind == "passkey" and one.revoked_at is None and one.aal < (2 if one.backup_eligible else 3)
+
+
+def _replace_lower(transaction: Connection, attempt: Attempt, made: Authenticator) -> None:
+    """Revoke passkeys that were bound lower, once an invitation binds one anew: often it is the same device."""
+    for one in people.list_authenticators(transaction, made.tenant, made.principal):
+        if is_bound_lower(one):
+            people.revoke_authenticator(transaction, one.id, attempt.at, "replaced")
 
 
 def new_authenticator(desk: Desk, attempt: Attempt, kind: str, label: str, aal: int, **more: object) -> Authenticator:
@@ -125,6 +149,8 @@ def keep(transaction: Connection, attempt: Attempt, made: Authenticator) -> None
             raise ended()
         if session.invitation and _use_invitation(transaction, attempt, session.invitation):
             sessions.revoke_invited(transaction, session.invitation, attempt.at, but=session.id)
+    if caller.standing.enrolling and caller.standing.how == "invitation" and made.kind == "passkey":
+        _replace_lower(transaction, attempt, made)
     people.insert_authenticator(transaction, msgspec.structs.replace(made, event=attempt.event))
 
 

@@ -9,8 +9,9 @@ does not exist costs the same work, leaves the same event and gets the same answ
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from msgspec import Meta
 from sqlalchemy import Connection
 
 from keyclave.core.errors import Broken, Sealed
@@ -59,10 +60,12 @@ class CodeLogin(Request, kw_only=True):
 
 
 class RecoveryLogin(Request, kw_only=True):
-    """One of the ten codes. The session it opens is good for enrolling a passkey, nothing else."""
+    """One of the ten codes. The session it opens is good for enrolling a passkey of level 1, nothing else; of level 2 where the
+    password is given with it."""
 
     principal: Principal
     code: RecoveryText
+    password: Annotated[str, Meta(max_length=256)] = ""
     tenant: TenantRef = ""
     cookie: bool = False
 
@@ -118,9 +121,44 @@ def code(desk: Desk, peer: Peer, request: CodeLogin, reply: Reply) -> None:
 
 def recovery(desk: Desk, peer: Peer, request: RecoveryLogin, reply: Reply) -> None:
     """Use a recovery code up; the event is an alarm, for whoever lost the codes should see it."""
+    if request.password and desk.vault.sealed:
+        raise Sealed
     tenant, found = _claimed(desk, peer, request.tenant, request.principal, "recovery")
-    digest = code_digest("" if found is None else found.id, request.code)
     attempt = begin_attempt(desk, peer, found.tenant if found else "", found.principal if found else "", reply)
+    if not request.password:
+        _recover(desk, attempt, request, tenant, found, None)
+        return
+
+    def read(conn: Connection) -> tuple[Authenticator | None, bool]:
+        second = None if found is None else people.live_authenticator(conn, found.tenant, found.principal, "password")
+        return second, second is not None and not _is_strange(conn, second, peer.address, attempt.at)
+
+    second, heard = desk.store.read(read)
+
+    def checked(right: bool, fault: Exception | None) -> None:
+        if fault is not None:
+            attempt.error = Broken("the login failed", "see the server's log")
+            desk.log.complain(fault)
+            desk.enqueue(attempt)
+        elif right and heard:
+            _recover(desk, attempt, request, tenant, found, second)
+        else:  # the code is not used up: whoever guesses passwords burns nobody's way back
+            _fail(desk, attempt, second, (tenant, request.principal))
+
+    kept = None if second is None else open_secret(desk, second)
+    desk.people.passwords.verify(request.password, kept, desk.on_loop, checked)
+
+
+def _recover(
+    desk: Desk,
+    attempt: Attempt,
+    request: RecoveryLogin,
+    tenant: str,
+    found: Authenticator | None,
+    second: Authenticator | None,
+) -> None:
+    """Use the code up and open the session of an enrolment; `second` is a password that was right."""
+    digest = code_digest("" if found is None else found.id, request.code)
 
     def change(transaction: Connection) -> object:
         if found is None or not people.take_recovery_code(transaction, found.id, digest, attempt.at):
@@ -128,7 +166,10 @@ def recovery(desk: Desk, peer: Peer, request: RecoveryLogin, reply: Reply) -> No
             attempt.detail = None if found is None else {"authenticator": found.id}
             return None
         attempt.detail = {"alarm": "recovery"}
-        answer = admit(desk, transaction, attempt, aal=1, how="recovery", authenticator=found.id, enrolling=True)
+        if second is not None and not people.count_use(transaction, second.id, 0, attempt.at):
+            raise not_in()  # the password was replaced or revoked meanwhile
+        how = "recovery" if second is None else "recovery-password"
+        answer = admit(desk, transaction, attempt, aal=1, how=how, authenticator=found.id, enrolling=True)
         desk.people.proved(transaction, attempt, tenant, request.principal)
         return answer
 

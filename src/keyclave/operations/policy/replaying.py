@@ -33,7 +33,7 @@ UNASKED = "no policy is asked about it: everybody does this for themselves, or t
 NOBODY = "it was not known who asked"
 KEYLESS = "the record names no key: it was refused without telling whether there is such a key, which a new policy may change"
 _ROLES = frozenset(role.value for role in Role)
-_LEVELS = {"": (1,), "mtls": (1,), "totp": (2,), "passkey": (2, 3)}
+_LEVELS = {"": (1,), "mtls": (1,), "totp": (2,), "passkey": (1, 2, 3)}
 """Assurance levels that a method of proof can give; any, where it is not here."""
 
 
