@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from bench.sizing import CONNECTIONS
@@ -209,3 +211,36 @@ def test_a_draining_node_serves_on_and_one_that_leaves_is_not_waited_for(three: 
     rows = three.rows()
     assert {row["status"] for row in rows} >= {"serving", "left"}
     assert all(row["behind"] == 0 and row["lease_seconds"] > 0 for row in rows if row["status"] == "serving")
+
+
+@pytest.mark.requirement("R22")
+def test_whoever_has_the_servers_account_can_be_anybody_and_leaves_their_act_in_the_record(three: Several) -> None:
+    """What docs/threat-model.md says of them: a forged credential works, is seen to be forged, and changes no event."""
+    one = three.nodes[0]
+    until(lambda: is_ready(one), "a node is not ready")
+    one.create_key("forged")
+    real = one.get("/v1/whoami", one.token(["encrypt"], ["forged"])).json()["credential"]
+    token, forged = "kct_" + "A" * 43, "crd_" + "a" * 26
+    with three.database.connect("keyclave_app") as conn:
+        conn.execute(
+            "INSERT INTO credentials SELECT %s, tenant, principal, %s, scope, created_at, created_by, expires_at, NULL "
+            "FROM credentials WHERE id = %s",
+            (forged, hashlib.sha256(token.encode()).digest(), real),
+        )
+        for act in (
+            "UPDATE journal SET count = 1",
+            "DELETE FROM segments",
+            "TRUNCATE log_tiles",
+            "UPDATE checkpoints SET size = 1",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                conn.execute(act)
+    assert _encrypt(three.nodes[1], token, "forged") == 200
+
+    def recorded() -> list[str]:
+        events = one.get("/v1/audit/events?limit=1000", "auditor").json()["events"]
+        assert not [event for event in events if event["op"] == "credential-issue" and forged in str(event)]
+        assert [event for event in events if event["op"] == "credential-issue" and real in str(event)]
+        return [event["outcome"] for event in events if event.get("credential") == forged]
+
+    until(lambda: recorded() == ["ok"], "its use is not in the record")
