@@ -18,6 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from keyclave.app.config import Listen
+from keyclave.app.door import Door, bind
 from keyclave.core.errors import Malformed
 from keyclave.identity.peer import Plane
 from keyclave.identity.proxies import ProxyRule, read_networks
@@ -35,16 +36,26 @@ _VERIFY = {"off": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.
 class Listener(uvicorn.Server):
     """One address and port. Signals are the process's business, not a listener's. `up` is set once it answers."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    inherited: list[socket.socket] | None = None  # what a worker listens on: its supervisor has bound it
+
+    def __init__(self, config: uvicorn.Config, connections: int) -> None:
         super().__init__(config)
+        self._connections = connections
         self.up = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the port."""
-        await super().startup(sockets)
-        self.up.set()
+        bound = sockets or bind(self.config.host, self.config.port)
+        protocol: Any = self.config.http_protocol_class
 
-    inherited: list[socket.socket] | None = None  # what a worker listens on: its supervisor has bound it
+        def made() -> asyncio.Protocol:
+            return protocol(config=self.config, server_state=self.server_state, app_state={})  # type: ignore[no-any-return]
+
+        self.servers = [Door(one, made, self.config.ssl, self._connections) for one in bound]  # type: ignore[misc]
+        if sockets is None:
+            self._log_started_message(bound)
+        self.started = True
+        self.up.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -106,10 +117,9 @@ def listener(
         server_header=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
-        backlog=4096,
         ssl_context_factory=(lambda _config, _default: context) if context is not None else None,
     )
-    return Listener(settings)
+    return Listener(settings, listen.connections)
 
 
 def _proxies(listen: Listen) -> ProxyRule | None:
