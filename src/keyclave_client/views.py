@@ -199,6 +199,7 @@ class Status:
 
     version: str
     sealed: bool
+    why_sealed: str = ""
     development: bool = False
     people: str = "passkeys"
     unseal: Mapping[str, Any] = field(default_factory=dict)

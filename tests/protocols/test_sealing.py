@@ -70,6 +70,7 @@ def needs_more(op: Operation) -> bool:
 @pytest.mark.requirement("R16", "R6")
 def test_a_server_starts_sealed_says_so_and_uses_no_key(sealed: Live) -> None:
     assert progress(sealed) == (True, 0, 3)
+    assert sealed.get("/v1/status").json()["why_sealed"] == "started"
     health = sealed.get("/v1/health")
     assert (health.status_code, health.json()) == (503, {"status": "sealed"})
     for op in OPERATIONS:
@@ -126,7 +127,9 @@ def test_sealed_again_nothing_is_used_and_unsealed_again_everything_opens(sealed
     made = sealed.post("/v1/keys/kept/encrypt", app, {"plaintext": b64(b"record"), "context": CONTEXT}).json()["ciphertext"]
     opened = {"ciphertext": made, "context": CONTEXT}
     for role in ("operator", "custodian"):
+        assert "why_sealed" not in sealed.get("/v1/status").json()
         seal(sealed, role)
+        assert sealed.get("/v1/status").json()["why_sealed"] == "sealed"
         uses = [
             sealed.post("/v1/keys/kept/encrypt", app, {"plaintext": ""}),
             sealed.post("/v1/keys/kept/decrypt", app, opened),

@@ -134,9 +134,12 @@ def test_when_every_worker_dies_at_once_the_next_ones_are_sealed_and_can_be_unse
         wait_for(lambda: len(workers_of(live)) == 2 and not set(before) & set(workers_of(live)), "new workers")
         wait_for(lambda: said(live).count("Started server process") == 4, "both workers to serve")
         with pinned(live, 16) as connections:
-            assert all(one.get("/v1/status")["sealed"] for one in connections)
+            assert {one.get("/v1/status").get("why_sealed") for one in connections} == {"lost"}
+            assert "no worker is left that holds the root key" in said(live)
             live.unseal()
-            assert not any(one.get("/v1/status")["sealed"] for one in connections)
+            assert {one.get("/v1/status").get("why_sealed") for one in connections} == {None}
+            assert seal(live, connections[0]) == 200
+            assert {one.get("/v1/status")["why_sealed"] for one in connections} == {"sealed"}
 
 
 @pytest.mark.requirement("R32")

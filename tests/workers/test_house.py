@@ -227,4 +227,24 @@ def test_when_nobody_is_left_who_holds_the_key_whoever_joins_is_sealed(three: tu
     house.heard(joining, Note(Word.READY), [])
     assert joining.words() == [Word.GO]
     assert not house.open
+    assert house.lost  # and whoever is started next is told so, until somebody has opened one
+    joining.open = True
+    house.heard(joining, Note(Word.OPENED), [])
+    assert (house.open, house.lost) == (True, False)
     members += [last, *gone]
+
+
+@pytest.mark.requirement("R5")
+@pytest.mark.parametrize("ending", [False, True])
+def test_when_all_end_at_once_the_key_is_lost_unless_they_were_told_to_end(
+    three: tuple[House, list[Member]], ending: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    house, members = three
+    opened(house, members)
+    there = list(members)
+    while members:  # all are dead before the first is noticed
+        house.gone(members.pop(), ending=ending)
+    assert not house.open
+    assert house.lost is not ending
+    assert ("open it with `keyclave unseal`" in caplog.text) is not ending
+    members += there

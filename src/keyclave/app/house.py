@@ -59,6 +59,7 @@ class House:
         self._collector: Member | None = None
         self.epoch = 0
         self.open = False
+        self.lost = False  # whether the key went with the last who held it
 
     def heard(self, member: Member, note: Note, lines: list[socket.socket]) -> None:
         """Take a note from a worker."""
@@ -79,8 +80,12 @@ class House:
         elif note.word is Word.CLOSED and note.epoch >= self.epoch:
             self._did(member, Word.CLOSED)
 
-    def gone(self, member: Member) -> None:
-        """A worker has ended: nobody waits for it, and the shares it collected are gone."""
+    def gone(self, member: Member, *, ending: bool = False) -> None:
+        """A worker has ended: nobody waits for it, and the shares it collected are gone.
+
+        With the last that held the root's key the key is gone: the supervisor has none, and gives none. So a crash of all ends
+        as one of a single process does, and no process that outlives the others is worth breaking into.
+        """
         self._rounds = [one for one in self._rounds if one.asker is not member]
         for part in (Word.TAKEN, Word.CLOSED):
             self._did(member, part)
@@ -89,9 +94,9 @@ class House:
             self._tell_progress(member, 0)
         if self.open and not any(one.open for one in self._members()):
             self.open = False
-            if not self._members():  # all end
-                return
-            logger.error("no worker is left that holds the root key: the server is sealed; unseal it with `keyclave unseal`")
+            if not ending:
+                self.lost = True
+                logger.critical("no worker is left that holds the root key: the server is sealed; open it with `keyclave unseal`")
 
     def look(self) -> None:
         """Kill whoever is late."""
@@ -115,6 +120,7 @@ class House:
             self._wait(_Round(member, Word.GO, Word.TAKEN, [member], OPEN_SECONDS))
         else:
             self.open = self.open or note.open
+            self.lost = self.lost and not self.open
             self._answer(member, Word.GO)
 
     # ---- shares -----------------------------------------------------------------------------------------------------------
@@ -141,7 +147,7 @@ class House:
         if note.epoch != self.epoch:  # sealed meanwhile: its CLOSE is on the way to it
             self._answer(member, Word.ALL_OPEN)
             return
-        self.open = member.open = True
+        self.open, member.open, self.lost = True, True, False
         others = [one for one in self._members() if one.ready and not one.open]
         for other in others:
             self._hand_over(member, other)
@@ -166,7 +172,7 @@ class House:
     # ---- closing ----------------------------------------------------------------------------------------------------------
     def _close(self, member: Member) -> None:
         self.epoch += 1
-        self.open = False
+        self.open = self.lost = False
         there = [one for one in self._members() if one.ready]
         for one in there:
             one.open = False

@@ -6,12 +6,14 @@ import msgspec
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A worker's place among the others. `first`: nobody served this home before it, so a development root may open itself."""
+    """A worker's place among the others. `first`: nobody served this home before it, so a development root may open itself.
+    `lost`: the root's key went with the last worker that held it, and nobody has given shares since."""
 
     number: int
     count: int
     parent: int  # process id
     first: bool
+    lost: bool = False
     channel: int  # to the supervisor
     lock: int  # of the home: held as long as anybody serves it
     sockets: tuple[int, ...]  # bound: of `listen`, and of `data` where there is one

@@ -35,6 +35,7 @@ from keyclave.identity.peer import Plane
 from keyclave.operations.desk import Desk
 from keyclave.operations.elevation.upkeep import keep_elevations
 from keyclave.operations.nodes.handing_rules import HandingOn
+from keyclave.operations.sealing_reasons import Why
 from keyclave.operations.table import OPERATIONS
 from keyclave.operations.unseal import close_house
 from keyclave.protocols.rest.asgi import application
@@ -117,6 +118,7 @@ async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
         if part is not None:
             if cluster is None:  # on PostgreSQL each worker is a node, and nodes are counted
                 desk.meters.live_nodes = lambda: config.listen.workers
+            desk.why_sealed = Why.LOST if part.lost else desk.why_sealed
             await _join(part, desk, store, listeners)
         clockwork = asyncio.create_task(_by_the_clock(config, desk, store, refusals, listeners))
         following = asyncio.create_task(outside.follow())

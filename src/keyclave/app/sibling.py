@@ -15,6 +15,7 @@ from keyclave.app.notes import Note, Word, receive, send
 from keyclave.app.stores import AnyStore
 from keyclave.core.errors import KeyclaveError, LimitReached, Unavailable
 from keyclave.operations.desk import Desk
+from keyclave.operations.sealing_reasons import Why
 from keyclave.operations.siblings import Taken, collect
 from keyclave.operations.unseal import open_house
 
@@ -227,7 +228,7 @@ class Sibling:
 
     def _close(self, epoch: int) -> None:
         self._epoch = epoch
-        self._desk.let_go()
+        self._desk.let_go(Why.SEALED)
         self.received = 0
         self._say(Note(Word.CLOSED, epoch))
 

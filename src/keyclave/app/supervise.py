@@ -83,15 +83,15 @@ class Worker:
         self.began = self.heard = 0.0
         self.ready = self.open = self.serving = False
 
-    def start(self, command: list[str], count: int, lock: IO[bytes], *, first: bool) -> None:
+    def start(self, command: list[str], count: int, lock: IO[bytes], *, first: bool, lost: bool = False) -> None:
         """Start a process in this place."""
         self.channel, theirs = pair()
         self.ready = self.open = self.serving = False
         self.began = self.heard = time.monotonic()
         inherited = [theirs, *self.sockets]
         given = part.Part(
-            number=self.number, count=count, parent=os.getpid(), first=first, channel=theirs.fileno(), lock=lock.fileno(),
-            sockets=tuple(one.fileno() for one in self.sockets),
+            number=self.number, count=count, parent=os.getpid(), first=first, lost=lost, channel=theirs.fileno(),
+            lock=lock.fileno(), sockets=tuple(one.fileno() for one in self.sockets),
         )  # fmt: skip
         self.process = subprocess.Popen(
             [*command, "--part", part.encode(given)],
@@ -163,7 +163,7 @@ class Supervisor:
         return self._code
 
     def _start(self, worker: Worker, *, first: bool = False) -> None:
-        worker.start(self._command, len(self._workers), self._lock, first=first)
+        worker.start(self._command, len(self._workers), self._lock, first=first, lost=self._house.lost)
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)
 
     def _listen(self, worker: Worker) -> None:
@@ -223,7 +223,7 @@ class Supervisor:
         if worker.channel in self._selector.get_map():
             self._selector.unregister(worker.channel)
         worker.ended(now)
-        self._house.gone(worker)
+        self._house.gone(worker, ending=bool(self._ending))
         if self._ending:
             return
         how = signal.Signals(-code).name if code < 0 else f"code {code}"

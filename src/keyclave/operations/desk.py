@@ -40,6 +40,7 @@ from keyclave.operations.operation import Operation
 from keyclave.operations.pending import Pending
 from keyclave.operations.people.room import People
 from keyclave.operations.revisions import POLICY, Revisions
+from keyclave.operations.sealing_reasons import Why
 from keyclave.operations.siblings import Alone, Siblings
 from keyclave.operations.slow_work import work
 from keyclave.operations.vault import Vault
@@ -71,6 +72,7 @@ class Desk:
     approvals: Approvals
     membership: Membership | None = None  # of a node among others
     closed: int = 0  # how often everything secret was let go of
+    why_sealed: Why = Why.STARTED  # if it is
     draining: bool = False  # whether it says that it is not ready
 
     def __post_init__(self, plain_context: frozenset[str], revisions: Revisions) -> None:
@@ -218,9 +220,10 @@ class Desk:
         """Open an attempt."""
         return Attempt(self, op.name, caller, peer, reply)
 
-    def let_go(self) -> None:
-        """Wipe everything secret."""
+    def let_go(self, why: Why | None = None) -> None:
+        """Wipe everything secret; `why`, unless it stays what it was: an opening that failed is no reason."""
         self.closed += 1
+        self.why_sealed = why or self.why_sealed
         self.log.let_go()
         self.keyring.seal()
         self.contexts.forget()

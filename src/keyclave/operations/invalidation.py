@@ -13,6 +13,7 @@ from keyclave.core.errors import Sealed
 from keyclave.operations.limits import release
 from keyclave.operations.nodes.follower import EVERYTHING, Question
 from keyclave.operations.revisions import POLICY
+from keyclave.operations.sealing_reasons import Why
 from keyclave.store.interface import Names
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def apply_changes(desk: Desk, names: Names) -> None:
         if name == POLICY:
             desk.access.revisions.forget(tenant)
         elif name == SEAL:
-            desk.let_go()
+            desk.let_go(Why.SEALED)
         elif name == TENANT_KEYS and not desk.vault.sealed:
             desk.keyring.unseal(desk.vault.root)
         desk.keyring.forget(tenant, name)
@@ -68,7 +69,7 @@ def follow(desk: Desk, question: Question, applied: Callable[[], None]) -> None:
     assert desk.membership is not None  # noqa: S101
     if EVERYTHING in question.names:
         logger.error("this node has missed changes of the others: it forgets all it knew, and is sealed")
-        desk.let_go()
+        desk.let_go(Why.BEHIND)
     if EVERYTHING in question.names or not desk.membership.joined:  # what start-up read may be older than the first question
         _forget_all(desk)
     elif question.names:

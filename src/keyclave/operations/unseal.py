@@ -15,6 +15,7 @@ from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Empty, Request
 from keyclave.operations.invalidation import SEAL
 from keyclave.operations.keyring import LoadedKey
+from keyclave.operations.sealing_reasons import Why
 from keyclave.operations.siblings import Taken, not_known
 from keyclave.operations.tenants import check_home
 from keyclave.operations.vault import already_open
@@ -71,10 +72,12 @@ class LogView(msgspec.Struct):
 
 
 class Status(Answer, kw_only=True):
-    """What anybody may know of the server."""
+    """What anybody may know of the server. `why_sealed`: `started`, `sealed`, `lost` (every process that held the root key ended)
+    or `behind` (the node missed what others changed); left out while it is open."""
 
     version: str
     sealed: bool
+    why_sealed: Why | None = None
     development: bool
     people: str
     root: str
@@ -183,19 +186,19 @@ def seal(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty) 
     check_home(desk, attempt.caller)
     if attempt.dry_run:
         return lambda _transaction: SealAnswer(sealed=True)
-    close_house(desk)
+    close_house(desk, Why.SEALED)
     reply = attempt.reply
     attempt.reply = lambda done: desk.siblings.close_others(lambda known: _reply(reply, done, known, "sealed"))
     attempt.touches = (SEAL,)
     return lambda _transaction: SealAnswer(sealed=True)
 
 
-def close_house(desk: Desk) -> None:
+def close_house(desk: Desk, why: Why | None = None) -> None:
     """Let go of everything secret, after a last checkpoint."""
     try:
         desk.log.seal()
     finally:  # a full disk keeps the last checkpoint from being signed, not the keys from being wiped
-        desk.let_go()
+        desk.let_go(why)
 
 
 def status(desk: Desk) -> Status:
@@ -204,6 +207,7 @@ def status(desk: Desk) -> Status:
     return Status(
         version=__version__,
         sealed=desk.vault.sealed,
+        why_sealed=desk.why_sealed if desk.vault.sealed else None,
         development=desk.development,
         people=_people(desk),
         root=desk.vault.root.kind,

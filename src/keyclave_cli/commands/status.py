@@ -47,7 +47,7 @@ def _show(url: str, said: Status, who: Any) -> None:
     unseal, module, log = said.unseal, said.module, said.log
     if said.development:
         output.say("*** DEVELOPMENT ROOT: the recovery key lies on this server's disk. Never for real patient data. ***\n")
-    state = f"SEALED, {unseal.get('received', 0)} of {unseal.get('threshold', '?')} shares given" if said.sealed else "open"
+    state = f"SEALED{_WHY.get(said.why_sealed, '')}, {_given(unseal)}" if said.sealed else "open"
     validated = module.get("certificate") or ("FIPS mode" if module.get("fips") else "not validated")
     output.write_fields(
         [
@@ -65,6 +65,18 @@ def _show(url: str, said: Status, who: Any) -> None:
         output.note(f"  {output.count_text(who.alarms, 'alarm')} of broken glass: keyclave alarm list")
     if said.sealed:
         output.note("  next: custodians open it with `keyclave unseal`")
+
+
+_WHY = {
+    "started": " since it was started",
+    "sealed": " by an operator",
+    "lost": " because every process that held the root key ended",
+    "behind": " because this node missed what others changed",
+}
+
+
+def _given(unseal: Any) -> str:
+    return f"{unseal.get('received', 0)} of {unseal.get('threshold', '?')} shares given"
 
 
 def _custodians(threshold: Any) -> str:
