@@ -21,7 +21,7 @@ import psycopg
 from sqlalchemy import Connection
 
 from keyclave import __version__
-from keyclave.core.clock import MICROSECONDS
+from keyclave.core.clock import MICROSECONDS, SystemClock
 from keyclave.core.errors import KeyclaveError
 from keyclave.operations.desk import Desk
 from keyclave.operations.invalidation import follow
@@ -45,6 +45,7 @@ logger = logging.getLogger("keyclave.nodes")
 
 POLL_SECONDS = 0.1
 STATEMENT_SECONDS = 2.0  # of one round: what takes longer is cut off
+_AGREED_SECONDS = 2.0  # that two clocks count as agreeing after they were compared
 SEQUENCER_SECONDS = 2.5  # of the sequencer's lease: a dead one is replaced within that and a look
 LOOK_SECONDS = 0.25
 PLACE_SECONDS = 0.1  # between two looks at what has no place yet: a look costs as much for a thousand events as for one
@@ -81,6 +82,8 @@ class Cluster:
         self._said: dict[str, float] = {}
         self._skew = 0
         self._wrong_before = False
+        self._clock: SystemClock | None = None
+        self._said_ahead = False
         self._told = (True, False)  # whether it is sealed, and drains, as its row says
         self._fence: int | None = None
         self.leads = False
@@ -92,6 +95,7 @@ class Cluster:
         """Begin, on the loop. The node may use keys as soon as its row was seen and it has asked once more."""
         self._desk = desk
         self._call_later = call_later
+        self._clock = desk.clock if isinstance(desk.clock, SystemClock) else None
         desk.meters.live_nodes = lambda: self._live
         for name, round_of in (("follower", self._follow), ("barrier", self._wait), ("sequencer", self._place)):
             thread = threading.Thread(target=self._run, args=(name, round_of), name=f"keyclave-{name}", daemon=True)
@@ -194,6 +198,18 @@ class Cluster:
             self.membership.fault = ""
             logger.warning("this node's clock agrees with the database's again")
         self._wrong_before = wrong
+        if not wrong and self._clock is not None:
+            self._follow_back(self._clock, max(0, -self._skew))
+
+    def _follow_back(self, clock: SystemClock, short: int) -> None:
+        """This machine's clock and the database's agree: a time that is ahead of both, for one of them was wrong, comes back."""
+        ahead = clock.follow_back(_AGREED_SECONDS, short)
+        if ahead and not self._said_ahead:
+            logger.warning(
+                "time here is %.1f s ahead of this machine's clock and the database's: it goes on at a sixteenth of its pace "
+                "until they have caught up", ahead / MICROSECONDS,
+            )  # fmt: skip
+        self._said_ahead = ahead > 0
 
     def _apply(self, question: Question) -> bool:
         """Let the loop drop what was changed and answer what was under way; a loop that is stuck lets the lease run out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from keyclave.app.people_config import people_room
 from keyclave.app.stores import ROOT_SEALED, AnyStore, open_store
 from keyclave.app.workload_config import workload_settings
 from keyclave.audit.event import decode
-from keyclave.core.clock import SystemClock
+from keyclave.core.clock import MICROSECONDS, SystemClock
 from keyclave.core.errors import Broken, Unavailable
 from keyclave.crypto.arena import slot_from
 from keyclave.crypto.module import CryptoModule
@@ -36,6 +37,7 @@ from keyclave.store.access import sessions
 from keyclave.store.changes import forget_changes
 from keyclave.store.interface import Store
 from keyclave.store.moments import is_untidy, tidy_moments
+from keyclave.store.nodes import database_time
 
 logger = logging.getLogger("keyclave")
 
@@ -69,7 +71,7 @@ def build(
     """
     module = new_module()
     store = open_store(config, home, module, loop=loop, shared=shared)
-    clock = SystemClock(_latest_time(store))
+    clock = SystemClock(_latest_time(store, config.nodes.skew_seconds))
     vault = read_vault(store, module, clock, development=config.development)
     log = Log(store, clock, config.log.origin, _vkeys(store))
     store.followed_by(log.take, log.size)
@@ -98,14 +100,24 @@ def build(
     return desk, store
 
 
-def _latest_time(store: AnyStore) -> int:
+def _latest_time(store: AnyStore, skew_seconds: float) -> int:
     """Return the latest time this home is known to have seen: the clock never shows an earlier one.
 
-    So an expiry cannot be put off by starting the server with a clock that was set back.
+    So an expiry cannot be put off by starting the server with a clock that was set back. But where a database's clock agrees with
+    this machine's, what the home has seen beyond both was a clock that was wrong, and binds nobody any more.
     """
     recent = store.read_entries(max(0, store.placed() - _RECENT), _RECENT)
     mark = store.read(lambda conn: records.read_meta(conn, CLOCK_MARK))
-    return max([decode(entry).at for entry in recent] + [int(mark or 0)], default=0)
+    latest = max([decode(entry).at for entry in recent] + [int(mark or 0)], default=0)
+    here = time.time_ns() // 1000
+    if store.sequenced and latest > here:
+        there = store.read(database_time)
+        if abs(there - here) <= skew_seconds * MICROSECONDS and latest > max(here, there):
+            logger.warning(
+                "the record shows times %.0f s ahead of this machine's clock and the database's", (latest - here) / MICROSECONDS
+            )
+            return max(here, there)
+    return latest
 
 
 def mark_time(store: AnyStore, now: int) -> None:
