@@ -14,8 +14,10 @@ from hashlib import sha256
 from typing import Any
 
 from keyclave_verify.approval_forms import ENDS, read_bundle, read_request, read_statement
+from keyclave_verify.approval_history import History, Signed
 from keyclave_verify.approval_proofs import verify_key, verify_passkey
 from keyclave_verify.checkpoints import Trust, decode_base64, show_time, signature_faults
+from keyclave_verify.directory import LogDirectory
 from keyclave_verify.events import parse_event
 from keyclave_verify.merkle import inclusion_holds, leaf_hash
 from keyclave_verify.receipts import parse_proof
@@ -31,6 +33,7 @@ class Logged:
 
     index: int
     event: dict[str, Any]
+    entry: bytes
 
     def detail(self, name: str) -> Any:
         """Return a value of the event's detail, or None."""
@@ -40,13 +43,15 @@ class Logged:
 class ApprovalCheck:
     """One verification. `rp_id` and `origins`, where given, are for whom passkeys must have signed."""
 
-    def __init__(self, trust: Trust, rp_id: str | None, origins: tuple[str, ...]) -> None:
+    def __init__(self, trust: Trust, rp_id: str | None, origins: tuple[str, ...], log: LogDirectory | None) -> None:
         self.trust = trust
         self.report = Report(trust.origin, "")
         self._rp_id = rp_id
         self._origins = origins
         self._dated: list[int] = []
-        self.approvers: list[tuple[int, str, frozenset[str]]] = []  # place in the log, name, roles of a signature that holds
+        self._log = log
+        self._proved: list[tuple[str, Logged]] = []  # every event that a receipt proved
+        self.signed: list[Signed] = []  # the signatures that hold
 
     def run(self, raw: bytes, label: str) -> Report:
         """Verify a bundle."""
@@ -66,8 +71,9 @@ class ApprovalCheck:
         self._asked(bundle, request, digest)
         for number, signature in enumerate(bundle["signatures"], 1):
             self._signed(bundle, request, digest, signature, f"signature {number}")
-        self._counted(bundle, request, self._ended(bundle, request, digest))
-        self._limits(bundle)
+        end = self._ended(bundle, request, digest)
+        self._counted(bundle, request, end)
+        self._limits(bundle, looked=self._log is not None and self._search(self._log, request, end))
         if self._dated:
             report.facts["time"] = min(self._dated)
             report.checks["signatures"] += f", dated from {show_time(min(self._dated))}"
@@ -98,7 +104,11 @@ class ApprovalCheck:
         if dated is not None:
             self._dated.append(dated)
         self.report.checks.setdefault("inclusion", "every event by its receipt")
-        return Logged(proof.index, event)
+        return self._remember(Logged(proof.index, event, entry), what)
+
+    def _remember(self, logged: Logged, what: str) -> Logged:
+        self._proved.append((what, logged))
+        return logged
 
     def _compare(self, logged: Logged, check: str, what: str, **expected: Any) -> None:
         """Note every field of an event that is not what it must be; `detail_` before a name looks for it in the detail."""
@@ -153,7 +163,10 @@ class ApprovalCheck:
             self.report.add(Fault("enrolment", "assurance_low", f"{what} proves assurance level {level}, and {asked} was asked"))
         if self.report.fault_count == before:
             roles = frozenset(str(logged.detail("roles")).split(","))
-            self.approvers.append((logged.index, approver, roles))
+            signed = Signed(
+                index=logged.index, enrolled=enrolled.index, approver=approver, authenticator=said["authenticator"], roles=roles,
+            )  # fmt: skip
+            self.signed.append(signed)
 
     def _times(self, request: dict[str, Any], said: dict[str, Any], logged: Logged, enrolled: Logged, what: str) -> None:
         at = logged.event["at"]
@@ -235,15 +248,27 @@ class ApprovalCheck:
         if ref.startswith("key_") and logged.event.get("key", ref) != ref:
             self.report.add(Fault("items", "key_differs", f"{what} was done on {logged.event.get('key')}, not on {ref}"))
 
-    def _limits(self, bundle: dict[str, Any]) -> None:
+    def _search(self, directory: LogDirectory, request: dict[str, Any], end: int | None) -> bool:
+        """Look in an exported log for what happened between the events; True where it leaves nothing open."""
+        history = History(directory, self.trust, request["tenant"], self.report)
+        for what, logged in self._proved:
+            history.holds(logged.index, logged.entry, what)
+        self.report.facts["log_size"] = history.size
+        return history.look(self.signed, end)
+
+    def _limits(self, bundle: dict[str, Any], *, looked: bool) -> None:
         """Say what no bundle shows, that something did not happen between two events, and what it says of itself."""
-        places = [index for index, _, _ in self.approvers]
-        if places:
+        places = [one.index for one in self.signed]
+        if places and self._log is not None and not looked:
+            self.report.unproved.append(
+                "that who signed kept the role: roles were taken from them meanwhile, and the server looked"
+            )
+        elif places and self._log is None:
             until = "the execution" if bundle["status"] == "executed" else "now"
             self.report.unproved.append(
                 f"that until {until} no approver was disabled or lost the role, and no authenticator was revoked: the server "
-                "looked at it; to look again, search an exported log for person-disable, person-roles and authenticator-revoke "
-                f"after event {min(places)}"
+                "looked at it; to look again, give an exported log (--log DIR), or search one for person-disable, person-roles "
+                f"and authenticator-revoke after event {min(places)}"
             )
         if any(one["kind"] == "passkey" for one in bundle["signatures"]) and not (self._rp_id and self._origins):
             self.report.unproved.append("for whom passkeys signed: the bundle says it itself; give --rp-id and --origin")
@@ -251,7 +276,7 @@ class ApprovalCheck:
     def _counted(self, bundle: dict[str, Any], request: dict[str, Any], end: int | None) -> None:
         rule = request["rule"]
         counted: dict[str, None] = {}
-        for index, name, roles in self.approvers:
+        for index, name, roles in ((one.index, one.approver, one.roles) for one in self.signed):
             if name == request["requester"]:
                 self.report.add(Fault("count", "requester_signed", f"{name} asked for it, and signed it"))
             elif not roles.intersection(rule["roles"]):
@@ -272,6 +297,14 @@ class ApprovalCheck:
         self.report.verdict = said.get(bundle["status"], still)
 
 
-def verify_approval(raw: bytes, label: str, trust: Trust, *, rp_id: str | None = None, origins: tuple[str, ...] = ()) -> Report:
-    """Verify a bundle and report."""
-    return ApprovalCheck(trust, rp_id, origins).run(raw, label)
+def verify_approval(
+    raw: bytes,
+    label: str,
+    trust: Trust,
+    *,
+    rp_id: str | None = None,
+    origins: tuple[str, ...] = (),
+    log: LogDirectory | None = None,
+) -> Report:
+    """Verify a bundle and report; with an exported `log`, also that nothing between its events took a signature's worth."""
+    return ApprovalCheck(trust, rp_id, origins, log).run(raw, label)

@@ -66,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
         "--origin", action="append", default=[], metavar="URL", help="the pages on which they may have signed; repeatable"
     )
 
+    approval.add_argument(
+        "--log", metavar="DIR", help="an exported log: look there that nobody was disabled and nothing revoked in between"
+    )
+
     checkpoint = commands.add_parser("checkpoint", parents=[common], help="verify the signatures on a checkpoint")
     checkpoint.add_argument("file", metavar="FILE", help="the checkpoint; - reads standard input")
     return parser
@@ -123,7 +127,8 @@ def _run(options: argparse.Namespace) -> Report:
         return verify_receipt(_read(options.file), options.file, trust, leaf, opaque=options.opaque)
     if options.command == "approval":
         pages = tuple(options.origin)
-        return verify_approval(_read(options.file), options.file, trust, rp_id=options.rp_id, origins=pages)
+        log = None if options.log is None else LogDirectory(Path(options.log))
+        return verify_approval(_read(options.file), options.file, trust, rp_id=options.rp_id, origins=pages, log=log)
     if options.command == "consistency":
         return _consistency(options, trust)
     return _checkpoint(options.file, trust)

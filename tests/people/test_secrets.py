@@ -487,6 +487,8 @@ def test_a_passkey_bound_by_a_recovery_code_counts_no_more_than_that(house: Hous
     begun = house.post("/v1/authenticators/passkey/begin")
     assert begun["publicKey"]["excludeCredentials"] == []
     assert bind(house, device(house))["aal"] == 3
+    event = json.loads(house.server.store.read_entries(house.server.store.next_event - 1, 1)[0])
+    assert len(event["detail"]["replaced"].split(",")) == level
     passkeys = [one for one in house.authenticators() if one.kind == "passkey"]
     assert [(one.aal, one.revoked_why) for one in passkeys if one.revoked_at is not None] == [(level, "replaced")] * level
     assert [one.aal for one in passkeys if one.revoked_at is None] == [3]

@@ -114,9 +114,11 @@ def is_bound_lower(one: Authenticator) -> bool:
 
 def _replace_lower(transaction: Connection, attempt: Attempt, made: Authenticator) -> None:
     """Revoke passkeys that were bound lower, once an invitation binds one anew: often it is the same device."""
-    for one in people.list_authenticators(transaction, made.tenant, made.principal):
-        if is_bound_lower(one):
-            people.revoke_authenticator(transaction, one.id, attempt.at, "replaced")
+    lower = [one.id for one in people.list_authenticators(transaction, made.tenant, made.principal) if is_bound_lower(one)]
+    for one in lower:
+        people.revoke_authenticator(transaction, one, attempt.at, "replaced")
+    if lower:  # the record names what can sign no longer
+        attempt.detail = dict(sorted({**(attempt.detail or {}), "replaced": ",".join(lower)}.items()))
 
 
 def new_authenticator(desk: Desk, attempt: Attempt, kind: str, label: str, aal: int, **more: object) -> Authenticator:
