@@ -13,6 +13,7 @@ from tests import postgres
 from tests.homes import STORE, on_postgresql
 from tests.live import Live, launch
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of servers are started: each would compile everything anew
 os.environ.setdefault(postgres.SESSION, str(os.getpid()))  # here, before workers are started: they share one PostgreSQL
 
 # Examples are slow when other workers share the cores: a deadline would make a test fail for the machine's sake.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.postgres import Database
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent / "src")}
-ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # a server that compiles everything first takes three times as long to start
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # a server that compiles everything anew takes three times as long to start
 START_SECONDS = 40
 NO_PORT, NO_DATA_PORT = "18443", "18444"  # in the settings of a home that is only copied from
 LEASE_SECONDS = 10
@@ -183,8 +183,13 @@ class Live:
                 conn.execute("UPDATE nodes SET left_at = seen_at WHERE left_at IS NULL")
 
     def stop(self) -> None:
-        """Ask it to end, and see that it does."""
+        """Ask it to end, and see that it does, for good."""
         self.http.close()
+        self.end()
+        self.at_the_end.close()
+
+    def end(self) -> None:
+        """Ask the process to end, and see that it does; `restart` may follow."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -192,7 +197,6 @@ class Live:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        self.at_the_end.close()
 
     def restart(self, *, unseal: bool = True) -> None:
         """Start the process again on the same home."""

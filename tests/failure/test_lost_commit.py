@@ -20,6 +20,10 @@ from keyclave.store.embedded.groups import GROUP
 from keyclave.store.sqlite import SqliteStore
 from tests.store.units import FULL, Note, Wire, kept, new_store, no_gaps, remember, remembered, wired
 
+pytestmark = pytest.mark.file_store(
+    "commits that SQLite loses or only says it lost; test_postgres_faults.py has those of PostgreSQL"
+)
+
 FAULTS = [
     sqlite3.OperationalError(FULL),
     sqlite3.OperationalError("disk I/O error"),

@@ -16,7 +16,10 @@ from keyclave.operations.unseal import UnsealRequest, close_house, offer_share
 from tests.store.inside import Inside, new_inside
 from tests.store.units import FULL, Wire, wired
 
-pytestmark = pytest.mark.requirement("P1", "R5")
+pytestmark = [
+    pytest.mark.requirement("P1", "R5"),
+    pytest.mark.file_store("what the desk makes of a disk that is full or fails under SQLite"),
+]
 USES = ["encrypt", "decrypt"]
 TEXT = "cmVjb3Jk"
 

@@ -23,7 +23,10 @@ from drill.result import Result
 from keyclave_verify.checkpoints import load_trust, parse_checkpoint
 from tests.live import ENVIRONMENT, Live, launch
 
-pytestmark = pytest.mark.requirement("R5", "R7", "R40", "P2")
+pytestmark = [
+    pytest.mark.requirement("R5", "R7", "R40", "P2"),
+    pytest.mark.file_store("the file in the hands of a thief, who changes it row by row"),
+]
 EVENTS = 300  # over a tile: some of what is tampered with lies under stored tiles, some under none
 
 

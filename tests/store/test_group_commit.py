@@ -13,6 +13,10 @@ from keyclave.core.errors import Broken, Conflict, KeyclaveError, WrongState
 from keyclave.store.sqlite import SqliteStore
 from tests.store.units import Note, kept, new_store, no_gaps, remember, remembered, segments, wired
 
+pytestmark = pytest.mark.file_store(
+    "SQLite's groups, statement by statement; test_units.py holds both engines to what a group is"
+)
+
 
 @pytest.mark.requirement("P1", "R5")
 def test_nobody_is_told_before_the_commit_returned(store: SqliteStore) -> None:

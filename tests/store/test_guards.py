@@ -19,6 +19,10 @@ from keyclave.store.embedded import file
 from keyclave.store.sqlite import SqliteStore
 from tests.store.units import Note, new_store
 
+pytestmark = pytest.mark.file_store(
+    "triggers in SQLite's language and the file's own rights; test_rules.py holds both engines to every rule"
+)
+
 
 @pytest.fixture
 def rows(store: SqliteStore) -> Iterator[sqlite3.Connection]:

@@ -11,7 +11,10 @@ import pytest
 from keyclave.store.sqlite import SqliteStore
 from tests.store.test_guards import insert
 
-pytestmark = pytest.mark.requirement("R10", "R13", "R30")
+pytestmark = [
+    pytest.mark.requirement("R10", "R13", "R30"),
+    pytest.mark.file_store("rows over SQLite's own connection; test_rules.py holds both engines to every rule"),
+]
 
 AUTHENTICATOR: dict[str, Any] = {
     "id": "aut_a", "tenant": "t", "principal": "ann", "kind": "passkey", "label": "", "public": b"cose", "handle": b"h", "aal": 3,

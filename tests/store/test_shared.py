@@ -14,6 +14,8 @@ from keyclave.store.sqlite import SqliteStore
 from tests.store.inside import Inside, two_inside
 from tests.store.units import Note, kept, new_store, no_gaps, remember, remembered
 
+pytestmark = pytest.mark.file_store("processes that take turns at one file; nodes of PostgreSQL are in tests/cluster")
+
 KEY = {
     "name": "chart", "spec": "aes-256", "purpose": "encrypt", "owner": "o", "environment": "e", "classification": "ePHI",
 }  # fmt: skip

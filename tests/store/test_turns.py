@@ -17,6 +17,8 @@ from keyclave.store.embedded import syncs
 from keyclave.store.embedded.turns import Turns
 from tests.store.units import Note, kept, new_store, no_gaps, remember, remembered
 
+pytestmark = pytest.mark.file_store("the lock by which processes take turns at one file")
+
 HOLDER = """
 import sys, time
 from pathlib import Path

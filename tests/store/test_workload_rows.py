@@ -10,6 +10,8 @@ import pytest
 
 from keyclave.store.sqlite import SqliteStore
 
+pytestmark = pytest.mark.file_store("rows over SQLite's own connection; test_rules.py holds both engines to every rule")
+
 ROWS: dict[str, dict[str, Any]] = {
     "tenants": {"id": "t", "name": "home", "home": 1, "created_at": 1},
     "principals": {"tenant": "t", "name": "p", "role": "application", "created_at": 1},

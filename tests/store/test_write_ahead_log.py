@@ -10,6 +10,8 @@ from keyclave.store.embedded import write_ahead_log
 from keyclave.store.sqlite import SqliteStore
 from tests.store.units import Note, new_store, no_gaps
 
+pytestmark = pytest.mark.file_store("the write-ahead log beside the file")
+
 PAGES = 64  # of the log before it is copied back, in this test
 ENTRY = 4000
 

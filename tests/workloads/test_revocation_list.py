@@ -143,12 +143,11 @@ def test_an_outside_list_is_followed_and_one_that_is_over_stops_its_authority(ow
     gone, kept = house.outside.svid(name), house.outside.svid(name)
     crl = tmp_path / "outside.crl"
     crl.write_bytes(crl_of(house.outside, gone.certificate.serial_number))
-    house.live.stop()
+    house.live.end()
     path = house.live.home / "keyclave.toml"
     path.write_text(
         path.read_text().replace(f'trust_domain = "{DOMAIN}"', f'trust_domain = "{DOMAIN}"\nrevocation_list = "{crl}"')
     )
-    house.live.http = httpx.Client(base_url=house.live.url, verify=house.live.http._transport._pool._ssl_context)  # type: ignore[attr-defined]
     house.live.restart(unseal=False)
     wait_until_up(house.live.url, house.live.ca_file, house.live.process)
     with house.client(gone) as refused, house.client(kept) as client:
