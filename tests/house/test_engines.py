@@ -32,6 +32,7 @@ ON_SQLITE_ALONE = {
 ON_POSTGRESQL_ALONE = {
     "tests/cluster/test_clocks.py": "nodes whose clocks differ from the database's: one file has no nodes",
     "tests/cluster/test_reach.py": "nodes that reach the database and each other or do not",
+    "tests/cluster/test_stale.py": "nodes whose database goes away: a file does not",
     "tests/cluster/test_three_servers.py": "three nodes at once: one file has no nodes",
     "tests/cluster/test_unsealing_by_a_node.py": "a node that gives another the root key",
     "tests/store/test_postgres_faults.py": "connections that are lost, late and cut; standbys",
@@ -45,6 +46,8 @@ LOOKED_INTO = re.compile(r"\b(SqliteStore|sqlite3|keyclave\.db|PostgresStore|new
 NAMES_BOTH = re.compile(r"sqlite.*postgres|postgres.*sqlite|any_store|on_postgresql", re.DOTALL | re.IGNORECASE)
 FIRST_LOOK_ELSEWHERE = {
     "tests/failure/test_ceremony.py": "looks into the file that a ceremony of its own has made",
+    "tests/failure/test_kill_ceremony.py": "kills ceremonies that make a file, line by line",
+    "tests/store/test_opening.py": "opens a file of its own, and a settings file of the other store",
     "tests/unit/crypto/test_log_keys.py": "names a table, and opens no store",
 }
 
