@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from drill.load import KEY, Kept, Open, Protected
 from drill.result import Result
@@ -39,6 +41,7 @@ class Auditor:
 
     def export(self) -> None:
         """Fetch what is new; what was fetched before stays as it is, so history that changed does not fit any more."""
+        self._live.until_placed()
         with Client(self._live.url, self._live.tokens["auditor"], ca_file=self._live.ca_file) as client:
             export_log(client, self._folder)
 
@@ -58,28 +61,45 @@ class Auditor:
         _faults(verify_log(LogDirectory(self._folder), self._trust, strict=True), result)
 
     def find(self, events: dict[str, tuple[str, str]], result: Result) -> None:
-        """Look each acknowledged event up in the export, at the place its id names."""
+        """Look each acknowledged event up in the export: at the place its id names, or anywhere where nodes number their own."""
         bundles: dict[int, list[bytes]] = {}
         log = LogDirectory(self._folder)
+        anywhere = {} if self._live.database is None else self._by_id(log)
         for event, (op, outcome) in events.items():
             index = int(event.rpartition("-")[2])
-            entries = bundles.get(index // WIDTH)
-            if entries is None:
-                width = log.best_width(ENTRIES, index // WIDTH, WIDTH)
-                data = log.read(tile_path(ENTRIES, index // WIDTH, width)) if width else b""
-                entries = bundles[index // WIDTH] = split_bundle(data or b"")[0]
-            leaf = json.loads(entries[index % WIDTH]) if index % WIDTH < len(entries) else {}
+            if index // WIDTH not in bundles:
+                bundles[index // WIDTH] = _bundle(log, index // WIDTH)
+            entries = bundles[index // WIDTH]
+            there = json.loads(entries[index % WIDTH]) if index % WIDTH < len(entries) else {}
+            leaf = there if self._live.database is None else anywhere.get(event, {})
             if (leaf.get("id"), leaf.get("op"), leaf.get("outcome")) != (event, op, outcome):
                 result.lose(f"event {event} ({op}) is not in the log: {str(leaf)[:80]}")
+
+    @staticmethod
+    def _by_id(log: LogDirectory) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for number in itertools.count():
+            entries = _bundle(log, number)
+            found |= {leaf["id"]: leaf for leaf in map(json.loads, entries)}
+            if len(entries) < WIDTH:
+                return found
+        raise AssertionError
 
     def receipts(self, events: Iterable[str], result: Result) -> None:
         """Fetch a few receipts and verify them offline."""
         for event in list(events)[-_RECEIPTS:]:
-            answer = self._live.get(f"/v1/audit/receipts/{event}", "auditor")
+            answer = self._live.get(f"/v1/audit/receipts/{event}", "auditor")  # asks once all that is durable has its place
             if answer.status_code != 200:
                 result.lose(f"no receipt for {event}: {answer.text[:120]}")
             else:
                 _faults(verify_receipt(answer.content, event, self._trust), result)
+
+
+def _bundle(log: LogDirectory, number: int) -> list[bytes]:
+    """Return the entries of a bundle, as far as they were exported."""
+    width = log.best_width(ENTRIES, number, WIDTH)
+    data = log.read(tile_path(ENTRIES, number, width)) if width else b""
+    return list(split_bundle(data or b"")[0])
 
 
 def _faults(report: Report, result: Result) -> None:

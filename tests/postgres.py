@@ -67,6 +67,17 @@ class Database:
         """Connect as somebody, past the store."""
         return self.server.connect(self.name, user)
 
+    def keep(self) -> None:
+        """Copy it as it is, while nobody is connected."""
+        with self.server.connect() as conn:
+            _make(conn, f"{self.name}_kept", self.name)
+
+    def put_back(self) -> None:
+        """Put the copy in its place."""
+        with self.server.connect() as conn:
+            conn.execute(f"DROP DATABASE {self.name} WITH (FORCE)")
+            conn.execute(f"ALTER DATABASE {self.name}_kept RENAME TO {self.name}")
+
 
 @cache
 def server() -> Server:
@@ -152,11 +163,16 @@ def new_database(*, empty: bool = False, template: str = TEMPLATE) -> Iterator[D
     found = server()
     name = f"t{os.getpid()}_{time.monotonic_ns()}"
     with found.connect() as conn:
-        conn.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {'template0' if empty else template}")
-        conn.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
-        conn.execute(f"GRANT CONNECT ON DATABASE {name} TO {APP}")
+        _make(conn, name, "template0" if empty else template)
     try:
         yield Database(found, name)
     finally:
         with found.connect() as conn:
-            conn.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            for of in (name, f"{name}_kept"):
+                conn.execute(f"DROP DATABASE IF EXISTS {of} WITH (FORCE)")
+
+
+def _make(conn: psycopg.Connection[Any], name: str, template: str) -> None:
+    conn.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {template}")
+    conn.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+    conn.execute(f"GRANT CONNECT ON DATABASE {name} TO {APP}")

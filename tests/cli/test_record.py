@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from pathlib import Path
 
@@ -81,15 +80,14 @@ def test_an_export_is_incremental_and_keeps_what_it_replaces(own_live: Live, pro
 def test_a_log_rolled_back_is_found(own_live: Live, prompt: Prompt) -> None:
     introduce(own_live)
     own_live.kill()
-    shutil.copytree(own_live.home, "before")
+    own_live.keep(Path("before"))
     own_live.restart()
     _work(own_live, 20)
     _until_signed(own_live, 20)
     assert _verify(prompt)[0] == 0
     assert prompt("--profile", "auditor", "doctor").code == 0
     own_live.kill()
-    shutil.rmtree(own_live.home)
-    shutil.copytree("before", own_live.home)
+    own_live.put_back(Path("before"))
     own_live.restart()
     checked = prompt("--profile", "auditor", "doctor")
     assert checked.code == 1

@@ -153,6 +153,7 @@ def test_a_start_takes_the_time_of_two_clocks_that_agree_for_that_of_a_record_th
 
 
 @pytest.mark.requirement("R33", "R40")
+@pytest.mark.file_store("a node of PostgreSQL whose clock is that wrong refuses to serve: tests/cluster/test_clocks.py")
 def test_a_live_server_whose_clock_is_set_back_an_hour() -> None:
     result = clock_drill()
     assert result.notes == []

@@ -16,6 +16,8 @@ import pytest
 from tests.house.source import ROOT, python_files, tree
 
 ON_SQLITE_ALONE = {
+    "tests/failure/test_clock.py::test_a_live_server_whose_clock_is_set_back_an_hour": "a node that is that wrong refuses",
+    "tests/failure/test_disk_full.py": "the disk under the file",
     "tests/failure/test_lost_commit.py": "faults of the file under a commit",
     "tests/failure/test_lost_commit_desk.py": "faults of the file under a commit",
     "tests/failure/test_tamper_live.py": "the file in a thief's hands",
@@ -33,8 +35,10 @@ ON_POSTGRESQL_ALONE = {
     "tests/cluster/test_clocks.py": "nodes whose clocks differ from the database's: one file has no nodes",
     "tests/cluster/test_reach.py": "nodes that reach the database and each other or do not",
     "tests/cluster/test_stale.py": "nodes whose database goes away: a file does not",
+    "tests/cluster/test_stale_uses.py": "nodes whose database goes away: a file does not",
     "tests/cluster/test_three_servers.py": "three nodes at once: one file has no nodes",
     "tests/cluster/test_unsealing_by_a_node.py": "a node that gives another the root key",
+    "tests/failure/test_spool_placing.py": "what nodes spooled while the database was away",
     "tests/store/test_postgres_faults.py": "connections that are lost, late and cut; standbys",
     "tests/store/test_postgres_guards.py": "roles, owners and replicas, and triggers in PostgreSQL's language",
     "tests/store/test_postgres_lane.py": "the connection that the event loop writes on",
@@ -56,7 +60,7 @@ def marked(root: Path) -> Iterator[tuple[str, str]]:
     """Yield (file, or file::test, and why) of everything that bears the marker."""
     for path in python_files(root, ("tests",)):
         name = path.relative_to(root).as_posix()
-        for node in tree(path).body:
+        for node in tree(path).body if "file_store" in path.read_text() else ():
             found = []
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
                 found = [(name, call) for call in ast.walk(node.value)]
