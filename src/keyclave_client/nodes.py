@@ -11,7 +11,8 @@ from keyclave_client.transport import Request, Transport
 @dataclass(frozen=True, slots=True)
 class Node:
     """One node. `status` is serving, sealed, draining, silent or left; `lease_seconds` what is left of its lease; `behind` how
-    many changes of others it has not applied; `skew_seconds` its clock before the database's."""
+    many changes of others it has not applied; `skew_seconds` its clock before the database's; `stale_seconds` for how long
+    after its lease it may decrypt while the database is away."""
 
     id: str
     address: str
@@ -25,6 +26,7 @@ class Node:
     skew_seconds: float
     sequencer: bool
     this: bool
+    stale_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,7 @@ def test_only_what_is_allowed_is_decrypted_and_all_of_it_is_in_the_log_afterward
     with away(two.database):
         for node in two.nodes:
             notice(node, token, firm)
+            assert node.get("/v1/health/stale").json() == {"status": "stale"} or is_ready(node)
             for _ in range(20):
                 answer = opened(node, token, "firm", firm)
                 assert answer.status_code == 200, answer.text
@@ -180,7 +181,10 @@ def test_it_ends_by_the_clock(two: Several, token: str) -> None:
     with away(two.database):
         began = time.monotonic()
         notice(one, token, firm)
+        until(lambda: one.get("/v1/health/stale").json() == {"status": "stale"}, "it does not say that it decrypts", 2)
+        assert one.get("/v1/health/ready").status_code == 503
         until(lambda: opened(one, token, "firm", firm).status_code == 503, "stale use does not end", 10)
+        assert one.get("/v1/health/stale").status_code == 503
         took = time.monotonic() - began
         assert SECONDS - 0.5 < took < SECONDS + 1.5
     back(two)

@@ -19,7 +19,8 @@ def node() -> None:
 def list_(ctx: click.Context) -> None:
     """List the nodes: version, seal and lease, what each has yet to apply, and how its clock is.
 
-    A node that is silent has lost the database, is frozen or was killed: it uses no key.
+    A node that is silent has lost the database, is frozen or was killed: it uses no key, but for decrypting with keys
+    that allow it, for as long as stands under Stale.
     """
     options = ctx.ensure_object(Session)
     with options.client() as client:
@@ -29,10 +30,11 @@ def list_(ctx: click.Context) -> None:
         return
     rows = [
         (one.id + (" *" if one.this else ""), one.address, one.version, one.schema, one.status,
-         "yes" if one.sequencer else "", f"{one.lease_seconds:.1f} s", str(one.behind), f"{one.skew_seconds:+.2f} s")
+         "yes" if one.sequencer else "", f"{one.lease_seconds:.1f} s", str(one.behind), f"{one.skew_seconds:+.2f} s",
+         f"{one.stale_seconds:.0f} s" if one.stale_seconds else "")
         for one in found
     ]  # fmt: skip
-    head = ("Node", "Address", "Version", "Schema", "Status", "Sequencer", "Lease", "Behind", "Clock")
+    head = ("Node", "Address", "Version", "Schema", "Status", "Sequencer", "Lease", "Behind", "Clock", "Stale")
     output.write_table(head, rows, empty="there are none")
 
 

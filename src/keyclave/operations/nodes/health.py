@@ -30,3 +30,11 @@ def readiness(desk: Desk) -> Health:
     if membership is not None and not membership.lease.live:
         return Health("lease")
     return Health("ready")
+
+
+def can_decrypt(desk: Desk) -> Health:
+    """Return `ready`; or `stale` while this node decrypts with keys that allow it, for the database is away; or why not."""
+    found = readiness(desk)
+    if found.status == "lease" and desk.stale is not None and desk.stale.open():
+        return Health("stale")
+    return found

@@ -21,7 +21,8 @@ SEQUENCER = "sequencer"
 
 class NodeView(msgspec.Struct, kw_only=True):
     """One node. `lease_seconds` is what is left of its row's lease by the database's clock; `behind` counts changes of others
-    that it has not applied; `skew_seconds` is its clock before the database's."""
+    that it has not applied; `skew_seconds` is its clock before the database's; `stale_seconds` for how long after its lease it
+    may decrypt while the database is away."""
 
     id: str
     address: str
@@ -33,6 +34,7 @@ class NodeView(msgspec.Struct, kw_only=True):
     lease_seconds: float
     behind: int
     skew_seconds: float
+    stale_seconds: float
     sequencer: bool
     this: bool
 
@@ -57,7 +59,8 @@ def list_nodes(desk: Desk, attempt: Attempt, _key: None, _query: Any) -> NodeLis
             NodeView(
                 id=row.id, address=row.address, version=row.version, schema=row.schema, started_at=to_text(row.started_at),
                 seen_at=to_text(row.seen_at), status=_status(row, now), lease_seconds=max(0, row.lease_until - now) / 1e6,
-                behind=max(0, change - row.applied), skew_seconds=row.skew / 1e6, sequencer=row.id == leader, this=row.id == here,
+                behind=max(0, change - row.applied), skew_seconds=row.skew / 1e6, stale_seconds=row.stale / 1e6,
+                sequencer=row.id == leader, this=row.id == here,
             )
             for row in rows
         ]
@@ -80,5 +83,5 @@ def _alone(desk: Desk) -> NodeView:
     now = to_text(desk.clock.now())
     return NodeView(
         id=desk.store.node, address="", version=__version__, schema=revision(), started_at=now, seen_at=now, status=status,
-        lease_seconds=0, behind=0, skew_seconds=0, sequencer=True, this=True,
+        lease_seconds=0, behind=0, skew_seconds=0, stale_seconds=0, sequencer=True, this=True,
     )  # fmt: skip

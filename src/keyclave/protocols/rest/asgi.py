@@ -145,7 +145,7 @@ def application(gateway: Gateway, operations: list[Operation], plane: Plane = Pl
 
 _ON_DATA = frozenset(
     {
-        "/v1/health", "/v1/health/live", "/v1/health/ready", "/v1/status", "/v1/openapi.json",
+        "/v1/health", "/v1/health/live", "/v1/health/ready", "/v1/health/stale", "/v1/status", "/v1/openapi.json",
         "/v1/log/checkpoint", "/v1/log/keys", "/v1/audit/receipts/{event}",
         "/v1/crl", "/v1/crl/{authority}", "/v1/authority", "/v1/spiffe-bundle",
     }

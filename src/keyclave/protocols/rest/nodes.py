@@ -16,7 +16,7 @@ from keyclave.operations.answers import encode_answer
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.nodes import hand_on
-from keyclave.operations.nodes.health import Health, readiness
+from keyclave.operations.nodes.health import Health, can_decrypt, readiness
 
 _HEADERS = {"cache-control": "no-store"}
 
@@ -35,6 +35,10 @@ def node_routes(
     async def ready(_request: Request) -> Response:
         found = readiness(desk)
         return _json(found, 200 if found.status == "ready" else 503)
+
+    async def stale(_request: Request) -> Response:
+        found = can_decrypt(desk)
+        return _json(found, 200 if found.status in ("ready", "stale") else 503)
 
     async def nonce(request: Request) -> Response:
         return _json(hand_on.give_nonce(desk, peer_of(request)))
@@ -57,6 +61,7 @@ def node_routes(
     return [
         Route("/v1/health/live", guarded(live)),
         Route("/v1/health/ready", guarded(ready)),
+        Route("/v1/health/stale", guarded(stale)),
         Route("/v1/node-unseal/nonce", guarded(nonce), methods=["POST"]),
         Route("/v1/node-unseal", guarded(unseal), methods=["POST"]),
     ]

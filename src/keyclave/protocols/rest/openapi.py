@@ -155,6 +155,11 @@ def _nodes(named: dict[Any, Any]) -> dict[str, Any]:
     live = _get("health-live", "Say that the process serves.", _answer("it does", named[Health]), public=True)
     ready = _get("health-ready", "Say whether requests should be sent here.", _answer("they should", named[Health]), public=True)
     ready["get"]["responses"]["503"] = _answer("why they should not", named[Health])
+    stale = _get(
+        "health-stale", "Say whether data can be asked for here, at least what is decrypted while the database is away.",
+        _answer("it can", named[Health]), public=True,
+    )  # fmt: skip
+    stale["get"]["responses"]["503"] = _answer("why it cannot", named[Health])
     nonce = {
         "operationId": "node-unseal-nonce",
         "summary": "Give a node a nonce; its certificate says who it is.",
@@ -173,6 +178,7 @@ def _nodes(named: dict[Any, Any]) -> dict[str, Any]:
     return {
         "/v1/health/live": live,
         "/v1/health/ready": ready,
+        "/v1/health/stale": stale,
         "/v1/node-unseal/nonce": {"post": nonce},
         "/v1/node-unseal": {"post": unsealing},
     }
