@@ -7,6 +7,7 @@ again, and nothing else is done by hand; all is well again; everything acknowled
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from drill.ha.ground import SMALL, Ground
 from drill.ha.process import wait_for
 from drill.ha.proof import Auditor
 from drill.ha.revoking import Revoked, Revoker
+from drill.ha.stale import STALE_SECONDS, WARD, Readers, look
 from drill.ha.traffic import KEY, Seen, Traffic
 
 _WARM = 40  # answers before the hurt, and after it
@@ -63,6 +65,19 @@ class Range:
         assert token is not None
         self.application = token
         self.auditor = Auditor(fleet, ground.folder / "export")
+        self.readers: Readers | None = None
+        self.said: list[str] = []  # by the drill at hand
+
+    def allow_stale(self) -> None:
+        """Give the nodes spools, and have a key that may be used from them."""
+        self.fleet.give_spools(STALE_SECONDS)
+        with self.fleet.client(self.fleet.nodes[0], "custodian", 30) as client:
+            client.create_key(WARD, owner="drill", environment="test", classification="ePHI", stale_ok=True)
+        with self.fleet.client(self.fleet.nodes[0], "operator", 30) as client:
+            scope = {"operations": ["encrypt", "decrypt"], "keys": [WARD, KEY]}
+            token = client.issue_credential("drill-ward", "application", 86_400, scope).token
+        assert token is not None
+        self.readers = Readers(self.fleet, token)
 
     def wait_well(self, seconds: float = 120) -> None:
         """Return when the database is whole and every node uses keys."""
@@ -104,16 +119,19 @@ class Range:
         wait_for(f"{count} answers", lambda: len(traffic.seen.served) >= count and traffic.seen.changed, 120)
 
     def _look(self, row: Row, seen: Seen, revoked: Revoked) -> None:
-        events = {**seen.events, **revoked.events}
+        events = {**seen.events, **revoked.events, **(self.readers.read.events if self.readers else {})}
         row.acknowledged, row.refused = len(events), seen.refused
         row.uses_after_revoke, row.revocations = revoked.uses_after, revoked.count
         row.revoke_worst_ms = round(1000 * max(revoked.seconds), 1) if revoked.seconds else None
-        row.notes += revoked.notes[:10] + seen.wrong[:10]
+        row.notes += self.said + revoked.notes[:10] + seen.wrong[:10]
         for event in self.auditor.missing(events):
             row.lose(f"{event} ({events[event]}) has no place in the log")
         twice = self.auditor.twice()
         row.duplicates = len(twice)
         row.notes += [f"{one} is there more than once" for one in twice[:10]]
+        if self.readers is not None:
+            for what in look(self.readers.read, self.auditor.stale):
+                row.lose(what)
         for what in [*self.auditor.faults(), *self.auditor.gone(seen, self.application)]:
             row.lose(what)
         row.ok = not (row.lost or row.uses_after_revoke or row.duplicates or seen.wrong) and row.revocations > 0
@@ -212,6 +230,26 @@ def _skewed(where: Range, seconds: int) -> None:
         node.move_clock(0)
 
 
+def read_stale(where: Range) -> None:
+    """kill -9 the primary's postmaster, while nodes with spools are read from: with the key that allows it the reading goes on."""
+    assert where.readers is not None
+    readers, old = where.readers, where.ground.primary()
+    readers.start()
+    try:
+        wait_for("the readers read", lambda: len(readers.read.times) > _WARM, 60)
+        time.sleep(LEASE_SECONDS)  # so that every node knows the key since before its newest lease
+        began = time.monotonic()
+        where.ground.members[old or ""].kill_postgres()
+        _another_primary(where, old)
+        where.wait_well()
+        after = len(readers.read.times)
+        wait_for("the readers read", lambda: len(readers.read.times) > after + _WARM, 60)
+    finally:
+        times = sorted(readers.stop().times)
+    gap = max((b - a for a, b in itertools.pairwise(times) if b >= began), default=0.0)
+    where.said.append(f"the longest time without an answer to a reader was {gap:.2f} s")
+
+
 DRILLS: dict[str, Callable[[Range], None]] = {
     "kill_primary": kill_primary,
     "switchover": switchover,
@@ -223,6 +261,7 @@ DRILLS: dict[str, Callable[[Range], None]] = {
     "clock_ahead": clock_ahead,
     "clock_behind": clock_behind,
     "disk_full": disk_full,
+    "read_stale": read_stale,  # the last one: it changes how long changes wait for silent nodes
 }
 
 
@@ -232,6 +271,9 @@ def held(where: Range, name: str) -> Row:
         if name == "disk_full":
             where.ground.wait_healthy()
             where.ground.switch_over(SMALL)
+        if name == "read_stale":
+            where.wait_well()
+            where.allow_stale()
         return where.hold(name, DRILLS[name])
     except Exception as fault:  # whatever it was, the other drills are still worth holding
         with contextlib.suppress(Exception):

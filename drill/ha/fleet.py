@@ -214,6 +214,14 @@ class Fleet:
             return False
         return True
 
+    def give_spools(self, seconds: int) -> None:
+        """Let every node decrypt for so long while the database is away, with keys that allow it; one after the other."""
+        for node in self.nodes:
+            path = node.home / "keyclave.toml"
+            self.ground.nodes.file(path, path.read_text() + f'stale_spool = "spool"\nstale_seconds = {seconds}\n')
+            node.program.end()
+            self.start(node)
+
     def revive(self) -> None:
         """Start every node that does not run, as systemd does, and open it."""
         for node in self.nodes:

@@ -34,6 +34,7 @@ class Auditor:
         self._created: Counter[str] = Counter()  # key names, of acknowledged and other creations
         self._issued: Counter[str] = Counter()
         self._read = 0
+        self.stale: dict[str, tuple[str, str]] = {}  # events made while the database was away: operation and key
 
     def _client(self, node: int = 0) -> Client:
         return self._fleet.client(self._fleet.nodes[node], "auditor", 30)
@@ -53,6 +54,8 @@ class Auditor:
 
     def _take(self, event: Mapping[str, object]) -> None:
         self._ids[str(event["id"])] += 1
+        if event.get("stale"):
+            self.stale[str(event["id"])] = (str(event["op"]), str(event.get("key")))
         if event["outcome"] == "ok" and event["op"] in ("key-create", "credential-issue"):
             detail = event.get("detail")
             named = detail if isinstance(detail, dict) else {}

@@ -77,7 +77,7 @@ def connection_options(*, hidden: bool) -> list[click.Option]:
         _shared("--approval", hidden=hidden, metavar="ID", help="The approval under which a sensitive change is made."),
         _shared("--purpose-of-use", hidden=hidden, metavar="PURPOSE", help="What the use is for: treatment, payment, …"),
         _shared("--timeout", type=click.FloatRange(0.1, 3600), hidden=hidden, metavar="SECONDS",
-                help="Patience for each step of a request. [30]"),
+                help="Patience for each step of a request. [60]"),
     ]  # fmt: skip
 
 

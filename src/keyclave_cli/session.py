@@ -52,7 +52,7 @@ class Session:
     cert_key: str | None = None
     profile: str | None = None
     home: str | None = None
-    timeout: float = 30.0
+    timeout: float = 60.0  # longer than a change waits for a silent node with a spool (spec/nodes.md)
     approval: str | None = None
     json: bool = False
     purpose_of_use: str | None = None
