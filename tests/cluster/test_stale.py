@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
+from keyclave.audit.event import Event, encode
+from keyclave.store.spool.file import Spool
+from keyclave.store.spool.folder import Folder
 from tests.cluster.several import Several, again, is_ready, several, until
 from tests.live import Live
 from tests.postgres import Database, new_database
@@ -227,3 +232,51 @@ def test_a_revocation_is_answered_when_a_node_that_is_cut_off_can_no_longer_decr
         assert time.monotonic() - quick < 1.25 + 0.5
     back(two)
     assert opened(other, token, "revoked", ciphertext).status_code == 409
+
+
+def lay(node: Live, journal: str, cluster: str, *groups: list[bytes]) -> Path:
+    """Write a spool into a node's folder, as a process does that was killed."""
+    folder = Folder(node.home / "spool")
+    spool = Spool(folder, journal, cluster, 1 << 20)
+    for group in groups:
+        spool.append(group)
+    os.close(spool._file)
+    folder.close()
+    return node.home / "spool" / spool.name
+
+
+def crafted(journal: str, number: int) -> bytes:
+    return encode(
+        Event(actor="app", at=1_700_000_000_000_000 + number, id=f"{journal}-{number}", op="decrypt", outcome="ok", stale=7)
+    )
+
+
+def test_what_a_killed_node_had_spooled_is_placed_when_it_starts_again(two: Several, token: str) -> None:
+    one, other = two.nodes
+    firm = sealed(one, token, "firm")
+    warm(other, token, "firm", firm)
+    with away(two.database):
+        notice(other, token, firm)
+        ids = {opened(other, token, "firm", firm).json()["event"] for _ in range(10)}
+        other.kill()
+    until(lambda: is_ready(one), "a node does not come back")
+    cluster = tomllib.loads((other.home / "keyclave.toml").read_text())["store"]["cluster"]
+    torn = lay(other, "a" * 16, cluster, [crafted("a" * 16, 0)], [crafted("a" * 16, 1)])
+    torn.write_bytes(torn.read_bytes()[:-5])
+    damaged = lay(other, "b" * 16, cluster, [crafted("b" * 16, 0)], [crafted("b" * 16, 1)], [crafted("b" * 16, 2)])
+    damaged.write_bytes(damaged.read_bytes().replace(crafted("b" * 16, 1), crafted("b" * 16, 9)))
+    foreign = lay(other, "c" * 16, "another-clinic", [crafted("c" * 16, 0)])
+    empty = lay(other, "d" * 16, cluster)
+    other.restart()
+    until(lambda: is_ready(other), "a node does not come back")
+    assert sorted(event["id"] for event in stale_events(one, ids)) == sorted(ids)
+    kept = {"a" * 16 + "-0", "b" * 16 + "-0"}
+    stale_events(one, kept)
+    until(lambda: not torn.exists() and not empty.exists() and not damaged.exists(), "spools are left")
+    assert damaged.with_suffix(".damaged").exists()
+    assert foreign.exists()
+    found = events(one)
+    assert {event["id"] for event in found if event["id"][:16] in ("a" * 16, "b" * 16, "c" * 16)} == kept
+    placed = {event["detail"]["journal"]: event["detail"] for event in found if event["op"] == "spool-place"}
+    assert placed["a" * 16] == {"events": 1, "journal": "a" * 16, "new": 1, "spool": "torn"}
+    assert placed["b" * 16] == {"events": 1, "journal": "b" * 16, "new": 1, "spool": "damaged"}
