@@ -7,13 +7,16 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from keyclave.app import wiring
 from keyclave.app.ceremony import Wishes, conclude, hold
-from keyclave.core.errors import Malformed, Undecipherable
+from keyclave.app.config import StoreSection
+from keyclave.app.hand_over import init
+from keyclave.core.errors import KeyclaveError, Malformed, Undecipherable
 from keyclave.crypto.shares import Share, combine
 from keyclave.roots.software import SoftwareRoot
 from keyclave.store import records
@@ -21,6 +24,25 @@ from keyclave.store.sqlite import SqliteStore
 from tests.live import ENVIRONMENT
 
 WISHES = Wishes(2, 3, False, "127.0.0.1", 8443, "keyclave.localhost/log", ())
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_ceremony_that_is_refused_leaves_nothing_in_the_way_of_the_next(tmp_path: Path, existing: bool) -> None:
+    home, out = tmp_path / "home", tmp_path / "made.json"
+    if existing:
+        home.mkdir()
+    for wrong in (replace(WISHES, store=StoreSection(url="postgresql://u@/d?host=/nowhere")), replace(WISHES, threshold=9)):
+        with pytest.raises(KeyclaveError):
+            init(home, wrong, [], out, passphrases=False)
+        assert list(tmp_path.iterdir()) == ([home] if existing else [])
+        assert not existing or not list(home.iterdir())
+    assert init(home, WISHES, [], out, passphrases=False) == 0
+    assert out.stat().st_mode & 0o777 == 0o600
+    before = sorted(home.rglob("*"))
+    with pytest.raises(Malformed, match="not empty"):  # and never touches what is there already
+        init(home, WISHES, [], tmp_path / "again.json", passphrases=False)
+    assert sorted(home.rglob("*")) == before
+    assert not (tmp_path / "again.json").exists()
 
 
 @pytest.mark.requirement("R6", "R16")

@@ -248,3 +248,19 @@ def test_when_all_end_at_once_the_key_is_lost_unless_they_were_told_to_end(
     assert house.lost is not ending
     assert ("open it with `keyclave unseal`" in caplog.text) is not ending
     members += there
+
+
+@pytest.mark.requirement("R32")
+def test_all_drain_or_none_and_whoever_joins_learns_of_it(three: tuple[House, list[Member]]) -> None:
+    house, (one, two, other) = three
+    house.heard(two, Note(Word.DRAIN, open=False), [])
+    assert [note for member in (one, two, other) for note in member.heard()] == [Note(Word.DRAIN, open=False)] * 2
+    other.ready = other.serving = False
+    house.gone(other)
+    house.heard(other, Note(Word.READY), [])
+    assert Note(Word.DRAIN, open=False) in other.heard()
+    house.heard(one, Note(Word.DRAIN, open=True), [])
+    assert two.heard() == [Note(Word.DRAIN, open=True)]
+    house.gone(other)
+    house.heard(other, Note(Word.READY), [])
+    assert other.words() == [Word.DRAIN, Word.GO]  # the word from before it went, then what it is told now

@@ -10,6 +10,7 @@ import pytest
 
 from tests.live import Live, launch
 from tests.policies import apply_request
+from tests.waiting import until
 from tests.workers.crowd import PLAIN, Crowd, Pinned, Seen, events, pinned, workers_of
 
 HIDE = """
@@ -215,3 +216,16 @@ def test_nothing_secret_stands_on_a_command_line_or_in_an_environment(two: Live)
     for pid in pids:
         told = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
         assert not any(secret.encode() in told for secret in secrets)
+
+
+@pytest.mark.requirement("R32")
+def test_a_server_that_is_drained_says_so_whichever_worker_is_asked(two: Live) -> None:
+    with pinned(two, 16) as connections:
+
+        def said() -> set[str]:
+            return {one.get("/v1/health/ready")["status"] for one in connections}
+
+        for draining, expected in ((True, {"draining"}), (False, {"ready"})):
+            answer = connections[0].post("/v1/node-drain", two.tokens["operator"], {"draining": draining})
+            assert answer[0] == 200, answer
+            until(lambda expected=expected: said() == expected, "a worker has not heard of it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import IO
@@ -28,7 +29,7 @@ def init(home: Path, wishes: Wishes, public_keys: list[Path], out_json: Path | N
     phrases = [_new_passphrase(i + 1) for i in range(wishes.custodians)] if passphrases else []
     pems = [_read(path) for path in public_keys]
     out = None if out_json is None else _reserve(out_json)  # before the ceremony: what it makes must have somewhere to go
-    made, shares = hold(home, wishes)
+    made, shares = _held(home, wishes, out)
     protected = _protect(shares, pems, phrases)
     if protected:
         folder = home / "shares"
@@ -47,6 +48,23 @@ def init(home: Path, wishes: Wishes, public_keys: list[Path], out_json: Path | N
         _show(made, home, in_files=bool(protected))
     conclude(home, wishes, made)
     return 0
+
+
+def _held(home: Path, wishes: Wishes, out: IO[bytes] | None) -> tuple[Made, ShareSet]:
+    """Hold the ceremony; one that is refused leaves nothing in the way of the next, which has the same places."""
+    new = not home.exists()
+    ours = new or not any(home.iterdir())
+    try:
+        return hold(home, wishes)
+    except BaseException:
+        if out is not None:
+            out.close()
+            os.unlink(out.name)
+        for path in home.iterdir() if ours and home.exists() else ():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if new and home.exists():
+            home.rmdir()
+        raise
 
 
 def _protect(shares: ShareSet, pems: list[bytes], phrases: list[str]) -> list[str]:
@@ -112,6 +130,6 @@ def _read(path: Path) -> bytes:
 def _reserve(path: Path) -> IO[bytes]:
     """Open a new file that only its owner reads."""
     try:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        return open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
     except OSError as fault:
         raise Malformed(f"{path}: {fault.strerror}", "name a new file in a folder that exists") from None

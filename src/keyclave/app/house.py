@@ -60,6 +60,7 @@ class House:
         self.epoch = 0
         self.open = False
         self.lost = False  # whether the key went with the last who held it
+        self._draining = False
 
     def heard(self, member: Member, note: Note, lines: list[socket.socket]) -> None:
         """Take a note from a worker."""
@@ -79,6 +80,11 @@ class House:
             self._close(member)
         elif note.word is Word.CLOSED and note.epoch >= self.epoch:
             self._did(member, Word.CLOSED)
+        elif note.word is Word.DRAIN:
+            self._draining = not note.open
+            for other in self._members():
+                if other is not member:
+                    send(other.channel, note)
 
     def gone(self, member: Member, *, ending: bool = False) -> None:
         """A worker has ended: nobody waits for it, and the shares it collected are gone.
@@ -111,6 +117,8 @@ class House:
     # ---- joining ----------------------------------------------------------------------------------------------------------
     def _ready(self, member: Member, note: Note) -> None:
         member.ready, member.open = True, note.open
+        if self._draining:
+            send(member.channel, Note(Word.DRAIN))
         giver = next((one for one in self._members() if one.open and one is not member), None)
         if note.open and not self.open and self.epoch:  # it opened by itself while the others were sealed
             self._ask_to_close([member])

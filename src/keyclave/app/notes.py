@@ -26,6 +26,7 @@ class Word(StrEnum):
     TAKEN = "taken"  # it took the root's key
     CLOSE = "close"  # it was sealed: close the others
     CLOSED = "closed"  # it holds no key since the closing number `epoch`
+    DRAIN = "drain"  # it was told to say that it is not ready, or with `open` that it is again; passed on to all
     # from the supervisor:
     GO = "go"  # serve
     COLLECT = "collect"  # a line: the share that comes over it is to be collected

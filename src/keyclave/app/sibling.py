@@ -90,6 +90,10 @@ class Sibling:
         """Have the others closed."""
         self._ask(Note(Word.CLOSE), _Asked(then), self._asked[Word.ALL_CLOSED])
 
+    def drain_others(self, *, draining: bool) -> None:
+        """Have the others say the same: a balancer that asks any of them asks this server."""
+        send(self._channel, Note(Word.DRAIN, open=not draining))
+
     def _ask(self, note: Note, asked: _Asked, waiting: deque[_Asked] | None = None) -> bool:
         """Ask the supervisor, and give it up after a while: one that is stopped keeps nobody waiting for ever."""
         if not send(self._channel, note):
@@ -131,6 +135,8 @@ class Sibling:
             self._close(note.epoch)
         elif note.word is Word.OFFER:
             self._offered(line)
+        elif note.word is Word.DRAIN:
+            self._desk.draining = not note.open
         elif note.word in self._asked:
             self._asked[note.word].popleft().tell(True)
         elif line is not None and note.word is Word.COLLECT:

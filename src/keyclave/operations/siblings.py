@@ -57,6 +57,10 @@ class Siblings(Protocol):
         """Have every other process let go of its keys. `then` is called when none holds any, or with False: it is not known."""
         ...
 
+    def drain_others(self, *, draining: bool) -> None:
+        """Have every other process say that it is not ready, or that it is again."""
+        ...
+
 
 class Alone:
     """One process serves the home."""
@@ -80,6 +84,9 @@ class Alone:
     def close_others(self, then: Callable[[bool], None]) -> None:
         """There are none."""
         then(True)
+
+    def drain_others(self, *, draining: bool) -> None:
+        """There are none."""
 
 
 def not_known(what: str) -> Unavailable:

@@ -1,4 +1,7 @@
-"""node-drain: this node goes on serving and says that it is not ready, so that a balancer sends its requests elsewhere."""
+"""node-drain: this node goes on serving and says that it is not ready, so that a balancer sends its requests elsewhere.
+
+Of a server with several workers all do: a balancer does not know which of them it asks.
+"""
 
 from __future__ import annotations
 
@@ -27,4 +30,5 @@ def drain(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: DrainRe
     check_home(desk, attempt.caller)
     attempt.detail = {"draining": int(request.draining), "node": desk.store.node}
     desk.draining = request.draining
+    desk.siblings.drain_others(draining=request.draining)
     return DrainAnswer(node=desk.store.node, draining=request.draining)

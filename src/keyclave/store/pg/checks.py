@@ -121,6 +121,6 @@ def check_cluster(conn: Connection, cluster: str | None) -> None:
     found = (records.read_meta(conn, versions.CLUSTER) or b"").decode()
     if found != cluster:
         raise Malformed(
-            f"the database belongs to installation {found or 'nobody'}, and this home to {cluster}",
+            f"the database belongs to installation {found or 'nobody'}, and this home to {cluster or 'none'}",
             "correct `url` in [store]: two installations never share a database",
         )
