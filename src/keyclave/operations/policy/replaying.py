@@ -9,14 +9,15 @@ import msgspec
 from sqlalchemy import Connection
 
 from keyclave.audit.event import Event
-from keyclave.core.errors import Sealed
-from keyclave.identity.roles import Role
+from keyclave.core.errors import Sealed, SelfConflict
+from keyclave.identity.roles import SHARE_HOLDER, Role
 from keyclave.identity.scope import Scope
+from keyclave.operations.policy.replaying_acts import HELD_APART, ActsReplay
 from keyclave.operations.policy.standings import MOST_WORKLOADS, tenancy
 from keyclave.policy.cedar import BUILT_IN
 from keyclave.policy.duties import SCOPED
 from keyclave.policy.engine import Compiled
-from keyclave.policy.reach import TENANT, Right, Subject, question, right, that_matter
+from keyclave.policy.reach import TENANT, Right, Subject, barring, question, right, that_matter
 from keyclave.policy.situations import Situation
 from keyclave.store import records
 from keyclave.store.access import workloads
@@ -52,7 +53,8 @@ class Replay:
         here = tenancy(desk, attempt)
         self._desk, self._tenant = desk, attempt.caller.tenant
         self._before, self._after = before, after
-        self._roles = {row.name: row.roles for row in here.principals}
+        self._roles = {row.name: tuple(role for role in row.roles if role != SHARE_HOLDER) for row in here.principals}
+        self._acts = ActsReplay(desk, self._tenant, before, after)
         self._people = {row.name for row in here.principals if row.person}
         self._targets = {target.id: target for target in here.targets}
         self._scopes = desk.store.read(self._read_scopes)
@@ -68,15 +70,25 @@ class Replay:
         kind = self._before.kinds.get(event.op)
         if event.tenant != self._tenant:
             return ""
-        if kind is None or kind.own:
+        if event.outcome == SelfConflict.code:
+            return HELD_APART
+        if kind is None or (kind.own and not self._acts.concerns(event)):
             return UNASKED
         if not event.role or event.role not in _ROLES:
             return NOBODY
         if kind.on_key and event.key not in self._targets:
             return KEYLESS
+        found = Replayed("", "", ()) if kind.own else self._by_policy(event)
+        if not self._is_person(event) or event.outcome != "ok":
+            return found
+        apart = self._acts.judge(event)
+        return apart if isinstance(apart, str) else _with_acts(found, *apart)
+
+    def _by_policy(self, event: Event) -> Replayed:
+        held = self._is_person(event) and self._acts.held_share(event.actor, event.at)
         granted = self._granted(event)
         asked: tuple[object, ...] = (
-            event.actor, event.role, event.op, event.key, event.how, event.source, event.purpose, granted,
+            event.actor, event.role, event.op, event.key, event.how, event.source, event.purpose, granted, held,
             event.outcome in _REFUSALS,
             msgspec.json.encode(event.context, order="sorted") if event.op in self._constrained and event.context else b"",
         )  # fmt: skip
@@ -84,13 +96,12 @@ class Replay:
         if known is None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            known = self._known[asked] = self._judge(event, granted=granted)
+            known = self._known[asked] = self._judge(event, granted=granted, held=held)
         return known
 
-    def _judge(self, event: Event, *, granted: bool) -> Replayed:
-        subject = Subject(
-            name=event.actor, person=self._is_person(event), duty=Role(event.role), roles=self._roles.get(event.actor, ())
-        )
+    def _judge(self, event: Event, *, granted: bool, held: bool) -> Replayed:
+        roles = (*self._roles.get(event.actor, ()), *((SHARE_HOLDER,) if held else ()))
+        subject = Subject(name=event.actor, person=self._is_person(event), duty=Role(event.role), roles=roles)
         on_key = self._before.kinds[event.op].on_key
         target = self._targets[event.key] if on_key else TENANT
         went = event.outcome not in _REFUSALS
@@ -142,6 +153,9 @@ class Replay:
 
     def _deciding(self, event: Event, subject: Subject, target: str, granted: bool, levels: tuple[int, ...]) -> tuple[str, ...]:
         situation = self._as_recorded(Situation(), event, levels, granted)
+        barred = barring(self._after, event.op, subject)
+        if barred:
+            return (barred,)
         asked = question(self._after, self._tenant, event.op, subject, self._targets.get(target, TENANT), situation)
         verdict = self._after.decide(asked)
         return verdict.forbids or verdict.permits
@@ -171,6 +185,17 @@ class Replay:
         for workload in workloads.list_workloads(conn, self._tenant, "", MOST_WORKLOADS):
             found[workload.name] = workload.scope
         return found
+
+
+def _with_acts(found: Replayed, before: bool, after: bool, why: str) -> Replayed:
+    """Return what becomes of a call that went when rules over acts are looked at too: of the one bundle, of the other."""
+    if before is after:
+        return found
+    if after:  # what only the proposed rules keep from its doer
+        effect = "refused" if found.effect in ("", "refused", "perhaps-refused") else ""
+    else:
+        effect = "allowed" if found.effect in ("", "allowed", "perhaps-allowed") else ""
+    return Replayed(effect, found.key, (why,) if effect else ())
 
 
 def _effect(old: bool, new: bool) -> str:

@@ -2,7 +2,8 @@
 
 An event says who did what, on which key, from where, for which purpose, and how they had proved themselves; it does not say how
 sure that was, or how fresh. Where a policy looks at what the record does not hold, every value that fits what happened is tried,
-and the answer says "perhaps" where they disagree. Roles and keys are taken as they are now.
+and the answer says "perhaps" where they disagree. Roles and keys are taken as they are now; who held a share, and what
+was done on the same thing before, as they were then.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from keyclave.policy.apart import Act
@@ -19,6 +20,31 @@ def insert_acts(conn: Connection, tenant: str, principal: str, at: int, event: s
     for action, kind, subject in done:
         row = {"tenant": tenant, "kind": kind, "subject": subject, "action": action, "principal": principal}
         _INSERT.run(conn, row | {"at": at, "event": event})
+
+
+class DoneAct(msgspec.Struct, frozen=True):
+    """One name of what an event did on one thing; `number` is its place among all acts."""
+
+    number: int
+    action: str
+    kind: str
+    subject: str
+
+
+def read_done(conn: Connection, tenant: str) -> dict[str, list[DoneAct]]:
+    """Return a tenant's acts by the event that says so. What was done before acts were kept names none."""
+    query = select(_c.event, _c.number, _c.action, _c.kind, _c.subject).where(_c.tenant == tenant, _c.event.is_not(None))
+    found: dict[str, list[DoneAct]] = {}
+    for row in conn.execute(query.order_by(_c.number)):
+        found.setdefault(row.event, []).append(DoneAct(row.number, row.action, row.kind, row.subject))
+    return found
+
+
+def read_acts_before(conn: Connection, tenant: str, kind: str, subject: str, actions: Collection[str], number: int) -> list[Act]:
+    """Return what was done on a thing before the act of that number, in order, of these actions."""
+    query = select(_c.action, _c.principal).where(_c.tenant == tenant, _c.kind == kind, _c.subject == subject)
+    query = query.where(_c.action.in_(actions), _c.number < number).order_by(_c.number)
+    return [Act(row.action, row.principal) for row in conn.execute(query)]
 
 
 def read_acts(conn: Connection, tenant: str, kind: str, subject: str, actions: Collection[str]) -> list[Act]:

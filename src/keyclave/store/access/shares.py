@@ -36,6 +36,12 @@ def read_history(conn: Connection, set_id: str) -> list[Holding]:
     return [Holding(**{name: getattr(row, name) for name in Holding.__struct_fields__}) for row in rows]
 
 
+def read_all(conn: Connection, tenant: str) -> list[Holding]:
+    """Return every naming of a tenant, of whatever set, in order."""
+    rows = conn.execute(select(share_holders).where(_c.tenant == tenant).order_by(_c.number))
+    return [Holding(**{name: getattr(row, name) for name in Holding.__struct_fields__}) for row in rows]
+
+
 def read_holder(conn: Connection, set_id: str, share: int) -> Holding | None:
     """Return who holds a share now; None where nobody was named."""
     found = [one for one in read_history(conn, set_id) if one.share == share]
