@@ -43,6 +43,24 @@ def plain(value: Any) -> Any:
     return value
 
 
+def write_done(done: Any, text: str, *, as_json: bool) -> None:
+    """Say what was done: the answer as JSON, or a sentence about it."""
+    if as_json:
+        write_json(done)
+    else:
+        say(text)
+
+
+def write_list(
+    found: Sequence[Any], columns: Sequence[str], rows: Sequence[Sequence[object]], *, as_json: bool, empty: str
+) -> None:
+    """Write what was found: all that is known of each as JSON, or its row under `columns`."""
+    if as_json:
+        write_json(found)
+    else:
+        write_table(columns, rows, empty=empty)
+
+
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
     """Write rows under their columns: a table for a terminal, tab-separated lines for a pipe; `empty` is said of none."""
     cells = [[_cell(value) for value in row] for row in rows]

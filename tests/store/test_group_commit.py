@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
 
-from keyclave.core.errors import Broken, Conflict, KeyclaveError, WrongState
+from keyclave.core.errors import Broken
 from keyclave.store.sqlite import SqliteStore
-from tests.store.units import Note, kept, new_store, no_gaps, remember, remembered, segments, wired
+from tests.store.units import Note, kept, new_store, no_gaps, segments, wired
 
 pytestmark = pytest.mark.file_store(
     "SQLite's groups, statement by statement; test_units.py holds both engines to what a group is"
@@ -128,58 +126,6 @@ def test_a_turn_after_somebody_flushed_does_nothing(tmp_path: Path) -> None:
     loop.turn()
     assert segments(store) == [(0, 1)]
     store.close()
-
-
-# ---- refusals -------------------------------------------------------------------------------------------------------------
-def _refuse(error: Exception) -> Callable[[Connection], None]:
-    def act(conn: Connection) -> None:
-        remember("half", b"done")(conn)
-        raise error
-
-    return act
-
-
-@pytest.mark.requirement("P1", "R5")
-@pytest.mark.parametrize(
-    ("raised", "seen"),
-    [
-        (WrongState("not now"), WrongState),
-        (sqlite3.IntegrityError("UNIQUE constraint failed"), Conflict),
-        (ZeroDivisionError("a fault of ours"), Broken),
-    ],
-    ids=["refusal", "constraint", "fault"],
-)
-def test_a_refused_change_is_undone_alone_and_leaves_its_refusal(
-    store: SqliteStore, raised: Exception, seen: type[KeyclaveError]
-) -> None:
-    before, refused, after = (
-        Note("before", act=remember("b", b"1")),
-        Note("refused", act=_refuse(raised)),
-        Note("after", act=remember("a", b"1")),
-    )
-    for unit in (before, refused, after):
-        store.enqueue(unit)
-    store.flush()
-    assert type(refused.refusal) is seen
-    assert [unit.told for unit in (before, refused, after)] == [[None]] * 3
-    assert (remembered(store, "half"), remembered(store, "b"), remembered(store, "a")) == (None, b"1", b"1")
-    assert kept(store) == ["0 before ok", "1 refused refused", "2 after ok"]
-
-
-def test_a_unit_that_leaves_another_number_of_events_than_it_said_fails_before_it_is_kept(store: SqliteStore) -> None:
-    """Its neighbours have been told numbers that would not be theirs."""
-
-    class Liar(Note):
-        def _leaves(self, outcome: str, first: int) -> list[bytes]:
-            return [*super()._leaves(outcome, first), b"one more"]
-
-    store.enqueue(Note("a"))
-    store.enqueue(Liar("liar", act=remember("x", b"1")))
-    store.flush()
-    store.enqueue(Note("b"))
-    store.flush()
-    assert kept(store) == ["0 b ok"]
-    assert remembered(store, "x") is None
 
 
 # ---- reading back ---------------------------------------------------------------------------------------------------------

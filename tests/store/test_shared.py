@@ -46,9 +46,8 @@ def test_writers_take_turns_and_number_one_log_without_gaps(stores: tuple[Sqlite
         assert [number for number, _ in seen] == list(range(len(seen)))
 
 
-@pytest.mark.requirement("P4", "R24")
-def test_a_unit_that_rests_on_what_another_changed_is_left_out_and_begins_again(stores: tuple[SqliteStore, SqliteStore]) -> None:
-    one, other = stores
+def overtaken(one: SqliteStore, other: SqliteStore) -> tuple[list[list[tuple[str, str]]], Note, Note]:
+    """Let two units wait at the other, one of which rests on a key that the first then changes; return what is applied, and both."""
     applied: list[list[tuple[str, str]]] = []
     other.applied_by(applied.append)
     rests, free = Note("rests", rests_on=("key",)), Note("free")
@@ -56,6 +55,13 @@ def test_a_unit_that_rests_on_what_another_changed_is_left_out_and_begins_again(
     other.enqueue(free)
     one.enqueue(Note("suspend", act=remember("state", b"suspended"), touches=("key",)))
     one.flush()
+    return applied, rests, free
+
+
+@pytest.mark.requirement("P4", "R24")
+def test_a_unit_that_rests_on_what_another_changed_is_left_out_and_begins_again(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    one, other = stores
+    applied, rests, free = overtaken(one, other)
     other.flush()
     assert applied == [[("t", "key")]]
     assert (rests.told, rests.began_again, free.told) == ([], 1, [None])
@@ -234,13 +240,7 @@ def test_what_waits_for_a_later_group_is_left_out_with_the_first(stores: tuple[S
 
 def test_a_writer_meets_the_others_without_keeping_anything(stores: tuple[SqliteStore, SqliteStore]) -> None:
     one, other = stores
-    applied: list[list[tuple[str, str]]] = []
-    other.applied_by(applied.append)
-    rests, free = Note("rests", rests_on=("key",)), Note("free")
-    other.enqueue(rests)
-    other.enqueue(free)
-    one.enqueue(Note("suspend", act=remember("state", b"suspended"), touches=("key",)))
-    one.flush()
+    applied, rests, free = overtaken(one, other)
     other.meet_others()
     assert (applied, rests.began_again, free.told) == ([[("t", "key")]], 1, [])
     other.flush()

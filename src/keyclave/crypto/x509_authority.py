@@ -21,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from keyclave.core.errors import Malformed
 from keyclave.crypto.arena import Slot
 from keyclave.crypto.suites import KeySpec, SignatureAlgorithm
+from keyclave.crypto.x509_parts import key_usage
 
 if TYPE_CHECKING:
     from keyclave.crypto.module import CryptoModule, KeyPair
@@ -83,7 +84,7 @@ def self_signed(module: CryptoModule, pair: KeyPair, spec: KeySpec, domain: str,
         .not_valid_before(since)
         .not_valid_after(since + datetime.timedelta(days=AUTHORITY_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(authority=True), critical=True)
+        .add_extension(key_usage(authority=True), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{domain}")]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
     )
@@ -104,7 +105,7 @@ def issue(signer: Signer, authority: bytes, public: bytes, uri: str, now: int, s
         .not_valid_before(since)
         .not_valid_after(since + datetime.timedelta(seconds=seconds))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(authority=False), critical=True)
+        .add_extension(key_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(subject), critical=False)
@@ -174,20 +175,6 @@ def _der(tag: int, content: bytes) -> bytes:
         return bytes((tag, length)) + content
     written = length.to_bytes((length.bit_length() + 7) // 8, "big")
     return bytes((tag, 0x80 | len(written))) + written + content
-
-
-def _usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _at(now: int, seconds: int = 0) -> datetime.datetime:

@@ -90,7 +90,4 @@ def revoke(ctx: click.Context, authenticator_id: str, reason: str, anyway: bool)
     options = ctx.ensure_object(Session)
     with options.client() as client:
         gone = client.revoke_authenticator(authenticator_id, reason, anyway=anyway)
-    if options.json:
-        output.write_json(gone)
-    else:
-        output.say(f"{gone.kind} {gone.id} of {gone.principal} is revoked")
+    output.write_done(gone, f"{gone.kind} {gone.id} of {gone.principal} is revoked", as_json=options.json)

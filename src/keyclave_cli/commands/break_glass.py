@@ -74,20 +74,15 @@ def review(ctx: click.Context, elevation_id: str | None, verdict: str | None, no
         raise Stop("a review has a verdict and notes", "give --verdict and --notes", USAGE)
     with options.client() as client:
         done = client.review_break_glass(elevation_id, verdict, notes)
-    if options.json:
-        output.write_json(done)
-    else:
-        output.say(f"reviewed {done.id} of {done.principal}: {done.verdict}")
+    output.write_done(done, f"reviewed {done.id} of {done.principal}: {done.verdict}", as_json=options.json)
 
 
 def _list_waiting(options: Session) -> None:
     with options.client() as client:
         found = [one for one in client.list_elevations() if one.status in ("to-review", "overdue")]
-    if options.json:
-        output.write_json([output.plain(one) for one in found])
-        return
     rows = [(one.id, one.principal, one.started_at, one.reason, one.status, one.review_due_at) for one in found]
-    output.write_table(("Elevation", "Who", "When", "Reason", "Status", "Due"), rows, empty="nothing waits for a review")
+    columns = ("Elevation", "Who", "When", "Reason", "Status", "Due")
+    output.write_list(found, columns, rows, as_json=options.json, empty="nothing waits for a review")
     if found:
         output.note("  next: what was done under one: keyclave audit events --grant ELEVATION")
 
@@ -121,7 +116,4 @@ def acknowledge(ctx: click.Context, alarm_id: str) -> None:
     options = ctx.ensure_object(Session)
     with options.client() as client:
         seen = client.acknowledge_alarm(alarm_id)
-    if options.json:
-        output.write_json(seen)
-    else:
-        output.say(f"acknowledged {seen.id}")
+    output.write_done(seen, f"acknowledged {seen.id}", as_json=options.json)

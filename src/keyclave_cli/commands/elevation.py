@@ -85,10 +85,7 @@ def end(ctx: click.Context, elevation_id: str | None, reason: str) -> None:
         if named is None:
             raise Stop("you have taken on no role", "name one of `keyclave elevation list`", USAGE)
         over = client.end_elevation(named, reason)
-    if options.json:
-        output.write_json(over)
-    else:
-        output.say(f"ended {over.id}: {over.principal} is {over.role} no longer")
+    output.write_done(over, f"ended {over.id}: {over.principal} is {over.role} no longer", as_json=options.json)
 
 
 @click.group(cls=Family)
@@ -137,11 +134,9 @@ def list_eligibilities(ctx: click.Context, everything: bool) -> None:
     options = ctx.ensure_object(Session)
     with options.client() as client:
         found = [one for one in client.list_eligibilities() if everything or one.revoked_at is None]
-    if options.json:
-        output.write_json([output.plain(one) for one in found])
-        return
     rows = [(one.id, one.principal, one.role, ", ".join(one.keys) or None, one.created_by, one.expires_at) for one in found]
-    output.write_table(("Eligibility", "Who", "Role", "Keys", "By", "Until"), rows, empty="there are none")
+    columns = ("Eligibility", "Who", "Role", "Keys", "By", "Until")
+    output.write_list(found, columns, rows, as_json=options.json, empty="there are none")
 
 
 @eligibility.command()
@@ -153,7 +148,4 @@ def revoke(ctx: click.Context, eligibility_id: str, reason: str) -> None:
     options = ctx.ensure_object(Session)
     with options.client() as client:
         gone = client.revoke_eligibility(eligibility_id, reason)
-    if options.json:
-        output.write_json(gone)
-    else:
-        output.say(f"revoked {gone.id}")
+    output.write_done(gone, f"revoked {gone.id}", as_json=options.json)

@@ -79,11 +79,9 @@ def list_(ctx: click.Context, grantee: str, everything: bool) -> None:
     options = ctx.ensure_object(Session)
     with options.client() as client:
         found = list(client.list_grants(grantee=grantee, live=not everything))
-    if options.json:
-        output.write_json([output.plain(one) for one in found])
-        return
     rows = [(one.id, one.grantee, one.status, _reach(one), _left(one), one.created_by, one.expires_at) for one in found]
-    output.write_table(("Grant", "To", "Status", "For", "Uses left", "By", "Until"), rows, empty="there are none")
+    columns = ("Grant", "To", "Status", "For", "Uses left", "By", "Until")
+    output.write_list(found, columns, rows, as_json=options.json, empty="there are none")
 
 
 @grant.command()
@@ -119,10 +117,7 @@ def revoke(ctx: click.Context, grant_id: str, reason: str) -> None:
 
 
 def _ended(options: Session, gone: Grant) -> None:
-    if options.json:
-        output.write_json(gone)
-    else:
-        output.say(f"{gone.status} {gone.id} of {gone.grantee}")
+    output.write_done(gone, f"{gone.status} {gone.id} of {gone.grantee}", as_json=options.json)
 
 
 def _show(options: Session, one: Grant) -> None:

@@ -50,7 +50,4 @@ def drain(ctx: click.Context, stop: bool) -> None:
     options = ctx.ensure_object(Session)
     with options.client() as client:
         now = client.drain(draining=not stop)
-    if options.json:
-        output.write_json(now)
-    else:
-        output.say(f"node {now.node} is {'draining' if now.draining else 'ready again'}")
+    output.write_done(now, f"node {now.node} is {'draining' if now.draining else 'ready again'}", as_json=options.json)

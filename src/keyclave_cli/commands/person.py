@@ -98,10 +98,7 @@ def confirm(ctx: click.Context, invitation: str, reason: str) -> None:
     options = ctx.ensure_object(Session)
     with options.client() as client:
         done = client.confirm_invitation(invitation, reason)
-    if options.json:
-        output.write_json(done)
-    else:
-        output.say(f"{done.principal} can enrol until {done.expires_at}")
+    output.write_done(done, f"{done.principal} can enrol until {done.expires_at}", as_json=options.json)
 
 
 @person.command()
@@ -113,10 +110,7 @@ def uninvite(ctx: click.Context, invitation: str, reason: str) -> None:
     options = ctx.ensure_object(Session)
     with options.client() as client:
         done = client.revoke_invitation(invitation, reason)
-    if options.json:
-        output.write_json(done)
-    else:
-        output.say(f"the invitation for {done.principal} is revoked")
+    output.write_done(done, f"the invitation for {done.principal} is revoked", as_json=options.json)
 
 
 @person.command(name="list")
@@ -126,11 +120,9 @@ def list_(ctx: click.Context) -> None:
     options = ctx.ensure_object(Session)
     with options.client() as client:
         found = list(client.list_people())
-    if options.json:
-        output.write_json(found)
-        return
     rows = [(one.principal, one.role, ", ".join(one.roles), _proofs(one), one.disabled_at) for one in found]
-    output.write_table(("Principal", "Role", "Further roles", "Authenticators", "Disabled"), rows, empty="there are none")
+    columns = ("Principal", "Role", "Further roles", "Authenticators", "Disabled")
+    output.write_list(found, columns, rows, as_json=options.json, empty="there are none")
 
 
 @person.command()

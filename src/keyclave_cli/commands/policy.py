@@ -71,11 +71,9 @@ def list_(ctx: click.Context) -> None:
     session = ctx.ensure_object(Session)
     with session.client() as client:
         found = list(client.policy_revisions())
-    if session.json:
-        output.write_json(found)
-        return
     rows = [(one["revision"], one["applied_at"], one["applied_by"], one["approval"], one["digest"]) for one in found]
-    output.write_table(("Revision", "Applied", "By", "Approval", "Digest"), rows, empty="there are none")
+    columns = ("Revision", "Applied", "By", "Approval", "Digest")
+    output.write_list(found, columns, rows, as_json=session.json, empty="there are none")
 
 
 @policy.command()
@@ -206,10 +204,7 @@ def apply(
             _asked(session, directory, client.request_policy(files, expected, reason, **signing), expected)
             return
         done = client.apply_policy(files, expected, reason=reason, **signing)
-    if session.json:
-        output.write_json(done)
-    else:
-        output.say(f"revision {done['revision']} is in force, digest {done['digest']}")
+    output.write_done(done, f"revision {done['revision']} is in force, digest {done['digest']}", as_json=session.json)
 
 
 def _asked(session: Session, directory: Path, made: dict[str, Any], expected: int) -> None:

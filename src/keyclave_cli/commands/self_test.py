@@ -20,7 +20,6 @@ def self_test(ctx: click.Context, full: bool) -> None:
     session = ctx.ensure_object(Session)
     with session.client() as client:
         passed = client.self_test(full=full)
-    if session.json:
-        output.write_json(passed)
-    else:
-        output.say(f"{passed.name} {passed.version}: every known answer was computed, {passed.tested_at}")
+    output.write_done(
+        passed, f"{passed.name} {passed.version}: every known answer was computed, {passed.tested_at}", as_json=session.json
+    )

@@ -53,7 +53,4 @@ def name(ctx: click.Context, number: int, person: str, reason: str) -> None:
     session = ctx.ensure_object(Session)
     with session.client() as client:
         made = client.name_share_holder(number, person, reason)
-    if session.json:
-        output.write_json(made)
-    else:
-        output.say(f"share {made.share} is held by {made.principal}")
+    output.write_done(made, f"share {made.share} is held by {made.principal}", as_json=session.json)

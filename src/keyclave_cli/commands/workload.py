@@ -62,11 +62,9 @@ def list_(ctx: click.Context) -> None:
     session = ctx.ensure_object(Session)
     with session.client() as client:
         found = list(client.list_workloads())
-    if session.json:
-        output.write_json([output.plain(one) for one in found])
-        return
     rows = [(one.id, one.name, one.disabled_at, scope_text(one.scope)) for one in found]
-    output.write_table(("Workload", "Name", "Disabled", "Scope"), rows, empty="there are none")
+    columns = ("Workload", "Name", "Disabled", "Scope")
+    output.write_list(found, columns, rows, as_json=session.json, empty="there are none")
 
 
 @workload.command()
