@@ -9,14 +9,17 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import uvloop
 
 from keyclave.app import door as code
 from keyclave.app.door import Door, bind
+from keyclave.app.listeners import Listener
 from keyclave.core.errors import Unavailable
 from keyclave.crypto.certificates import development_certificates
+from keyclave.protocols.rest.fastlane import FastLane
 
 pytestmark = pytest.mark.requirement("R32")
 LEAST = 4
@@ -176,6 +179,25 @@ def test_without_a_descriptor_left_those_outside_wait_and_come_in_when_there_is_
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
         "no connection can be taken: Too many open files"
     ]
+
+
+@pytest.mark.parametrize(("there", "closed_after"), [(10, 75), (50, 75), (70, 40), (90, 5), (100, 5), (400, 5)], ids=str)
+def test_the_fuller_the_house_the_sooner_whoever_asks_nothing_goes(there: int, closed_after: int) -> None:
+    listener = Listener.__new__(Listener)
+    listener._connections, closed = 100, []
+
+    def stays(heard: float) -> FastLane:
+        one = FastLane.__new__(FastLane)
+        one.heard, one.within, one.cycle = heard, False, None
+        one.transport = SimpleNamespace(close=lambda: closed.append(heard))  # type: ignore[assignment]
+        return one
+
+    now = 1000.0
+    edge = now - closed_after
+    connections = {stays(now) for _ in range(there - 2)} | {stays(edge + 0.5), stays(edge - 0.5)}
+    listener.server_state = SimpleNamespace(connections=connections)  # type: ignore[assignment]
+    listener.sweep(now)
+    assert closed == [edge - 0.5]
 
 
 def test_a_port_that_somebody_has_is_said() -> None:

@@ -24,11 +24,13 @@ from keyclave.identity.peer import Plane
 from keyclave.identity.proxies import ProxyRule, read_networks
 from keyclave.operations.desk import Desk
 from keyclave.operations.table import OPERATIONS
-from keyclave.protocols.rest.fastlane import FastLane
+from keyclave.protocols.rest.fastlane import IDLE_SECONDS, FastLane
 from keyclave.protocols.rest.gateway import Gateway
 from keyclave.protocols.rest.refusals import Refusals
 from keyclave.protocols.rest.routes import Routes
 
+_ROOMY, _CROWDED = 0.5, 0.9  # of the connections that may be kept open
+_LEAST_IDLE = 5.0  # seconds
 _DER = 2  # _ssl.ENCODING_DER
 _VERIFY = {"off": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
@@ -63,10 +65,16 @@ class Listener(uvicorn.Server):
         yield
 
     def sweep(self, now: float) -> None:
-        """Close connections that dawdle."""
-        for connection in list(self.server_state.connections):
+        """Close connections that dawdle: the fuller it is, the sooner those that ask nothing go.
+
+        So whoever fills the house with connections and asks nothing has to make them anew faster than handshakes go.
+        """
+        connections = list(self.server_state.connections)
+        room = 1 - (len(connections) / self._connections - _ROOMY) / (_CROWDED - _ROOMY)
+        idle = _LEAST_IDLE + (IDLE_SECONDS - _LEAST_IDLE) * min(max(room, 0.0), 1.0)
+        for connection in connections:
             if isinstance(connection, FastLane):
-                connection.sweep(now)
+                connection.sweep(now, idle)
 
 
 class Lane(FastLane):

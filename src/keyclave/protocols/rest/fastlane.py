@@ -342,8 +342,8 @@ class FastLane(HttpToolsProtocol):
         elif not self.transport.is_closing() or self.transport.get_write_buffer_size():
             self.loop.call_later(_GOODBYE_SECONDS, self._let_go)
 
-    def sweep(self, now: float) -> None:
-        """Close the connection if it dawdles inside a request, or has been idle for long."""
+    def sweep(self, now: float, idle: float = IDLE_SECONDS) -> None:
+        """Close the connection if it dawdles inside a request, or has been idle for so long."""
         busy = self.cycle is not None and not self.cycle.response_complete and not self.within
-        if not busy and now - self.heard > (REQUEST_SECONDS if self.within else IDLE_SECONDS):
+        if not busy and now - self.heard > (REQUEST_SECONDS if self.within else idle):
             self.transport.close()
