@@ -234,6 +234,22 @@ def test_a_revocation_is_answered_when_a_node_that_is_cut_off_can_no_longer_decr
     assert opened(other, token, "revoked", ciphertext).status_code == 409
 
 
+def test_a_network_that_swallows_everything_is_noticed_as_well(two: Several, token: str) -> None:
+    other = two.nodes[1]
+    firm = sealed(other, token, "firm")
+    warm(other, token, "firm", firm)
+    wire: Proxy = two.wire  # type: ignore[attr-defined]
+    wire.freeze()
+    try:
+        time_of_freeze = time.monotonic()
+        until(lambda: other.get("/v1/health/stale").json() == {"status": "stale"}, "it does not notice", 3)
+        assert opened(again(other), token, "firm", firm).status_code == 200
+        assert time.monotonic() - time_of_freeze < 2.5
+    finally:
+        wire.thaw()
+    back(two)
+
+
 def lay(node: Live, journal: str, cluster: str, *groups: list[bytes]) -> Path:
     """Write a spool into a node's folder, as a process does that was killed."""
     folder = Folder(node.home / "spool")

@@ -29,7 +29,7 @@ from keyclave.app.unsealing import ask_peers, peers_context
 from keyclave.app.wiring import build, keep_seen, keep_tidy, mark_time
 from keyclave.console import application as console
 from keyclave.core.clock import MICROSECONDS
-from keyclave.core.errors import Unavailable
+from keyclave.core.errors import Malformed, Unavailable
 from keyclave.crypto.locked_memory import end_with_parent, lock_down
 from keyclave.identity.peer import Plane
 from keyclave.operations.desk import Desk
@@ -180,7 +180,9 @@ def _open_spool(config: Config, home: Path, store: AnyStore, desk: Desk, cluster
     from keyclave.app.spooling import SpoolSettings, open_spooling
     from keyclave.store.spool.folder import Folder
 
-    owner = store.read(lambda conn: records.read_meta(conn, CLUSTER)) or b""
+    owner = store.read(lambda conn: records.read_meta(conn, CLUSTER))
+    if not owner:  # a spool of it could be placed in anybody's database
+        raise Malformed("stale_spool: the database does not say which installation it is of", "leave stale_spool out")
     settings = SpoolSettings(nodes.stale_bytes, nodes.stale_seconds, owner.decode())
     return open_spooling(Folder(home / nodes.stale_spool), settings, store, desk, cluster)
 
@@ -256,6 +258,8 @@ async def _by_the_clock(config: Config, desk: Desk, store: AnyStore, refusals: R
             said_behind = _look_at_clock(desk, said_behind=said_behind)
             if not store.sequenced:  # there the sequencer signs
                 desk.log.keep_signed()
+            else:  # what follows asks the database on the loop: not while a network swallows everything
+                await asyncio.to_thread(store.placed)
             keep_elevations(desk)
             shown = desk.clock.now()
             if now >= next_seen or desk.callers.seen_is_due:

@@ -47,7 +47,6 @@ class StaleUses:
         """`gone` tells whether the store knows that the database does not answer; `seconds`: for how long after its lease."""
         self.desk, self.membership = desk, membership
         self._contact, self._recorder, self._gone, self.seconds = contact, recorder, gone, seconds
-        self.uses = 0  # that were recorded and answered so, since the start
 
     def open(self) -> bool:
         """Tell whether the database is away, and not for too long."""
@@ -157,8 +156,6 @@ class Use:
                 attempt.answer, attempt.error, attempt.event = None, failure, ""
             elif not stale.holds(self):
                 attempt.answer, attempt.error = None, behind()
-            else:
-                stale.uses += 1
             attempt.reply(attempt)
         finally:
             stale.membership.ended(self._epoch)
