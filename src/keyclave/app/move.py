@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import psycopg
-from sqlalchemy import Connection, create_engine, select
+from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
 from keyclave.app import wiring
@@ -39,7 +39,6 @@ from keyclave.core.errors import Broken, KeyclaveError, Malformed, Unavailable
 from keyclave.crypto.arena import slot_from
 from keyclave.crypto.digest import leaf_hash
 from keyclave.crypto.module import CryptoModule
-from keyclave.keys.model import Key
 from keyclave.operations.keyring import Keyring
 from keyclave.operations.vault import Vault
 from keyclave.store import log_rows, moving, places, records, versions
@@ -54,7 +53,6 @@ Say = Callable[[str], object]
 _AGAIN = "look at both stores and their disks, then run the same command again: it goes on, or says what is left to do"
 _KEEP = "keep the old store as it is, and compare it with a backup"
 _CHUNK = 4096  # entries hashed at a time
-_PAGE = 500  # keys
 
 
 class _Reading:
@@ -222,34 +220,23 @@ def _open_keys(conn: Connection, home: Path, module: CryptoModule, shares: list[
     try:
         keyring.unseal(vault.root)
         opened = 0
-        for keys in _every_key(conn):
-            materials = records.read_materials(conn, [key.id for key in keys])
-            for key in keys:
-                for version in key.versions:
-                    material = materials.get((key.id, version.number))
-                    if material is None:
-                        continue  # destroyed: there is nothing to open
-                    try:
-                        with keyring.open(key, material) as slot:
-                            check = module.key_check(slot)
-                    except KeyclaveError as fault:
-                        raise Broken(f"version {version.number} of {key.id} does not open", _KEEP) from fault
-                    if check != version.kcv:
-                        raise Broken(f"version {version.number} of {key.id} has another check value", _KEEP)
-                    opened += 1
+        for key, materials in records.every_key(conn):
+            for version in key.versions:
+                material = materials.get(version.number)
+                if material is None:
+                    continue  # destroyed: there is nothing to open
+                try:
+                    with keyring.open(key, material) as slot:
+                        check = module.key_check(slot)
+                except KeyclaveError as fault:
+                    raise Broken(f"version {version.number} of {key.id} does not open", _KEEP) from fault
+                if check != version.kcv:
+                    raise Broken(f"version {version.number} of {key.id} has another check value", _KEEP)
+                opened += 1
         return opened
     finally:
         keyring.seal()
         vault.seal()
-
-
-def _every_key(conn: Connection) -> Iterator[list[Key]]:
-    """Yield all keys, a page at a time: there may be more than fit into memory."""
-    for tenant in conn.execute(select(s.tenants.c.id).order_by(s.tenants.c.id)).scalars().all():
-        last = ""
-        while page := records.list_keys(conn, tenant, last, _PAGE, None, None):
-            yield page
-            last = page[-1].name
 
 
 def _open_root(vault: Vault, home: Path, shares: list[str], *, development: bool) -> None:

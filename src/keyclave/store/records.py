@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, func, select, text, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from keyclave.core.errors import Conflict, StaleRevision
+from keyclave.core.errors import Broken, Conflict, StaleRevision
 from keyclave.identity.caller import Credential
 from keyclave.identity.roles import Role
 from keyclave.identity.scope import Scope
@@ -74,7 +75,7 @@ _KEY_BY_ID = select(s.keys).where(s.keys.c.tenant == bindparam("tenant"), s.keys
 _KEY_BY_NAME = select(s.keys).where(s.keys.c.tenant == bindparam("tenant"), s.keys.c.name == bindparam("ref"))
 _VERSION_COLUMNS = [c for c in s.key_versions.c if c.name not in ("sealed", "used")]
 _VERSIONS = select(*_VERSION_COLUMNS).where(s.key_versions.c.key_id == bindparam("key_id")).order_by(s.key_versions.c.number)
-_MATERIAL = select(s.key_versions.c.sealed, s.key_versions.c.state, s.key_versions.c.used).where(
+_MATERIAL = select(*(s.key_versions.c[name] for name in ("key_id", "number", "sealed", "state", "used"))).where(
     s.key_versions.c.key_id == bindparam("key_id"), s.key_versions.c.number == bindparam("number")
 )
 _INSERT_KEY = Prepared(s.keys.insert())
@@ -208,25 +209,37 @@ def update_key(conn: Connection, before: Key, now: Key) -> Key:
     return msgspec.structs.replace(now, rev=before.rev + 1)
 
 
+def _material(row: Any) -> WrappedMaterial:
+    archived = row.state == State.ARCHIVED.value
+    return WrappedMaterial(key=row.key_id, number=row.number, sealed=row.sealed, archived=archived)
+
+
 def read_material(conn: Connection, key_id: str, number: int) -> tuple[WrappedMaterial, int] | None:
     """Return a version's sealed material and how many uses are already accounted for, or None where there is none."""
     row = conn.execute(_MATERIAL, {"key_id": key_id, "number": number}).first()
     if row is None or row.sealed is None:
         return None
-    archived = row.state == State.ARCHIVED.value
-    return WrappedMaterial(key=key_id, number=number, sealed=row.sealed, archived=archived), row.used
+    return _material(row), row.used
 
 
-def read_materials(conn: Connection, key_ids: Sequence[str]) -> dict[tuple[str, int], WrappedMaterial]:
-    """Return the sealed material of all versions of some keys that have any, by (key, number)."""
+def every_key(conn: Connection) -> Iterator[tuple[Key, dict[int, WrappedMaterial]]]:
+    """Yield every key of every tenant, with the sealed material of the versions that have any, by number.
+
+    Both tables are read once, side by side, in the order of the ids: there may be more than fit into memory, and a look-up for
+    each would rest on what the database knows of tables that were filled a moment ago.
+    """
     v = s.key_versions.c
-    query = select(v.key_id, v.number, v.sealed, v.state).where(v.key_id.in_(key_ids), v.sealed.is_not(None))
-    return {
-        (row.key_id, row.number): WrappedMaterial(
-            key=row.key_id, number=row.number, sealed=row.sealed, archived=row.state == State.ARCHIVED.value
-        )
-        for row in conn.execute(query)
-    }
+    keys = conn.execute(_streamed(select(s.keys).order_by(s.keys.c.id)))
+    versions = conn.execute(_streamed(select(s.key_versions).order_by(v.key_id, v.number)))
+    for row, (key_id, group) in zip(keys, groupby(versions, lambda version: version.key_id), strict=True):
+        if row.id != key_id:
+            raise Broken(f"the versions of {min(row.id, key_id)} are not those of a key", "keep the database as evidence")
+        rows = list(group)
+        yield _key(row, rows), {one.number: _material(one) for one in rows if one.sealed is not None}
+
+
+def _streamed(query: Select[Any]) -> Select[Any]:
+    return query.execution_options(stream_results=True, yield_per=500)
 
 
 def replace_material(conn: Connection, material: WrappedMaterial) -> None:
