@@ -78,6 +78,23 @@ def test_a_node_with_a_spool_is_waited_for_longer_by_changes_that_it_concerns() 
     assert barrier.over(99.0, read=True) == []
 
 
+def test_a_row_with_stale_use_that_stands_still_is_given_up_when_its_node_can_do_nothing_any_more() -> None:
+    barrier = Barrier("me", LEASE)
+    rows = [
+        Standing("me", 4, 1, left=False, stale=30.0),
+        Standing("plain", 4, 1, left=False),
+        Standing("short", 4, 1, left=False, stale=30.0),
+        Standing("long", 4, 1, left=False, stale=300.0),
+        Standing("gone", 4, 1, left=True, stale=30.0),
+    ]
+    barrier.saw(rows, 10.0)
+    assert barrier.forsaken(10.0 + 59.9) == []
+    assert [row.node for row in barrier.forsaken(10.0 + 60)] == ["short"]
+    assert [row.node for row in barrier.forsaken(10.0 + PATIENCE * 301)] == ["short", "long"]
+    barrier.saw([row._replace(seen_at=2) for row in rows], 60.0)
+    assert barrier.forsaken(100.0) == []
+
+
 def test_a_node_that_was_passed_by_while_it_renewed_does_not_trust_that_renewal() -> None:
     """It asks, is passed by as dead, and only then its renewal arrives: its row looks live, its knowledge is old."""
     world = World([1.0, 1.0, 1.0])

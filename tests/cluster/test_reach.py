@@ -56,6 +56,20 @@ def test_a_row_is_announced_when_it_is_new_gone_or_says_something_else(conn: Con
     assert nodes.renew(conn, node("a", 60), SECOND)
 
 
+def test_a_node_that_was_given_up_and_comes_back_only_announces_itself(conn: Connection) -> None:
+    nodes.renew(conn, node("a", 30), SECOND)
+    seen = nodes.read_nodes(conn)[0].seen_at
+    assert nodes.renew(conn, node("a", 30), SECOND)
+    nodes.give_up(conn, "a", seen)  # it has moved since
+    assert nodes.read_nodes(conn)[0].left_at is None
+    nodes.give_up(conn, "a", nodes.read_nodes(conn)[0].seen_at)
+    assert nodes.read_nodes(conn)[0].left_at is not None
+    assert read_reach(conn) == 0
+    assert not nodes.renew(conn, node("a", 30), SECOND)
+    assert nodes.renew(conn, node("a", 30), SECOND)
+    assert nodes.read_nodes(conn)[0].left_at is None
+
+
 def test_no_node_announces_itself_between_a_changes_look_and_its_commit() -> None:
     with new_database() as database, database.connect("keyclave_app") as changing, database.connect() as admin:
         changing.execute("BEGIN ISOLATION LEVEL SERIALIZABLE; LOCK TABLE change_counter IN SHARE ROW EXCLUSIVE MODE")

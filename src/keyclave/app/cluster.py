@@ -293,6 +293,9 @@ class Cluster:
             barrier.saw(seen, steady())
             for wait in barrier.over(began, read=True):
                 self._desk.on_loop(wait.release)
+            for row in barrier.forsaken(began):
+                with self._within(conn):
+                    rows.give_up(conn, row.node, row.seen_at)
 
     # ---- the sequencer ----------------------------------------------------------------------------------------------------
     def _place(self, conn: Connection) -> None:

@@ -126,6 +126,15 @@ def leave(conn: Connection, node: str) -> None:
     conn.execute(update(t.leases).where(t.leases.c.holder == node).values(until=0))
 
 
+def give_up(conn: Connection, node: str, seen_at: int) -> None:
+    """Let nobody wait any more for a node whose row has stood still for too long, if it still does.
+
+    If it comes back its next renewal finds the row so, and only announces it: see `renew`.
+    """
+    still = and_(t.nodes.c.id == node, t.nodes.c.seen_at == seen_at, t.nodes.c.left_at.is_(None))
+    conn.execute(update(t.nodes).where(still).values(left_at=now_of(conn)))
+
+
 def read_nodes(conn: Connection) -> list[Node]:
     """Return every node, in the order of their starts."""
     return [Node(**row) for row in conn.execute(_NODES).mappings()]

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from keyclave.operations.nodes.lease import PATIENCE
 
+FORSAKEN_SECONDS = 60.0
+
 
 class Standing(NamedTuple):
     """What a node's row says: the last change it has applied, a number that moves with each renewal, whether it has left, and
@@ -72,6 +74,20 @@ class Barrier:
             and not row.left
             and row.applied < change
             and began - since < patience(self._lease, row.stale if stale else 0)
+        ]
+
+    def forsaken(self, began: float) -> list[Standing]:
+        """Return the rows with stale use that have stood still for so long that their nodes can do nothing any more.
+
+        Whoever starts later cannot know that, and would wait for them anew. `began` is from before the rows were read.
+        """
+        return [
+            row
+            for row, since in self._rows.values()
+            if row.node != self._me
+            and row.stale
+            and not row.left
+            and began - since >= max(FORSAKEN_SECONDS, patience(self._lease, row.stale))
         ]
 
     def number(self, change: int) -> None:
