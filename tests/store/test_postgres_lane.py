@@ -72,6 +72,34 @@ def test_a_group_that_no_socket_takes_at_once_arrives_whole(database: Database) 
     asyncio.run(run())
 
 
+@pytest.mark.requirement("P4", "R33")
+def test_no_change_overtakes_an_event_that_waited_before_it(database: Database) -> None:
+    """A use that was judged before a revocation is kept before it, and answered before it."""
+
+    async def run() -> None:
+        async with served(database) as store:
+            told: list[str] = []
+            first = Note("first", diary=told)
+            store.enqueue(first)
+            await asyncio.sleep(0)  # one turn of the loop: it is on its way
+            await asyncio.sleep(0)
+            units = [
+                Note("use", diary=told), Note("revoke", act=lambda conn: None, diary=told), Note("later", diary=told),
+                Note("again", act=lambda conn: None, diary=told),
+            ]  # fmt: skip
+            for unit in units:
+                store.enqueue(unit)
+            assert not first.told
+            await until(lambda: all(unit.told for unit in units))
+            order = [entry.split()[1] for entry in kept(store)]
+            for names in (order, [line.removeprefix("done ") for line in told]):
+                assert names.index("use") < names.index("revoke")
+                assert names.index("later") < names.index("again")
+            assert no_gaps(store)
+
+    asyncio.run(run())
+
+
 @pytest.mark.requirement("P1", "R6")
 def test_events_without_end_do_not_keep_a_change_waiting_nor_changes_an_event(database: Database) -> None:
     class Again(Note):

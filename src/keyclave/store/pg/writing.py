@@ -2,7 +2,8 @@
 
 Units wait until the group before them is decided; so a crowd shares a commit and a lone request does not wait for company. Groups
 of events alone are sent and answered on the loop itself (`Lane`); the rest are handed to the writing thread. One group is under
-way at any time, for this node numbers its events itself and leaves no gap. Events and the rest take turns, so neither starves.
+way at any time, for this node numbers its events itself and leaves no gap. Whoever came first goes first: so neither kind starves, and
+no change overtakes an event that waited before it. A revocation is kept, and answered, after the uses that were judged before it.
 What goes wrong with the loop's own statement is the thread's matter, too.
 """
 
@@ -40,8 +41,9 @@ class Writing:
         self._journal = journal
         self._connections = connections
         self._loop = loop
-        self._events: deque[Unit] = deque()  # what waits, and asks nothing of the database
-        self._rest: deque[Unit] = deque()  # what waits, and needs a transaction
+        self._events: deque[tuple[int, Unit]] = deque()  # what waits, and asks nothing of the database, by when it came
+        self._rest: deque[tuple[int, Unit]] = deque()  # what waits, and needs a transaction
+        self._came = 0  # units, so far
         self._refused: deque[Unit] = deque()
         self._ahead = 0  # events of units that are not decided yet
         self._under_way = False  # whether a group is
@@ -62,7 +64,8 @@ class Writing:
             return self._journal.first
         first = self._journal.first + self._ahead
         self._ahead += unit.events
-        (self._rest if unit.asks else self._events).append(unit)
+        self._came += 1
+        (self._rest if unit.asks else self._events).append((self._came, unit))
         if not self._woken:
             self._woken = True
             self._soon(self._wake)
@@ -75,7 +78,7 @@ class Writing:
     def _wake(self) -> None:
         """At the end of a turn of the loop: what came in together goes together."""
         self._woken = False
-        self._depart(self._events or self._rest)
+        self._depart()
 
     def _refuse(self) -> None:
         """Tell those that came while the database was known to be gone."""
@@ -83,13 +86,20 @@ class Writing:
             tell(self._refused.popleft(), faults.gone())
 
     # ---- going ------------------------------------------------------------------------------------------------------------
-    def _depart(self, waiting: deque[Unit]) -> None:
+    def _depart(self) -> None:
         """Let a group of what waits go, unless one is under way."""
-        if self._under_way or not waiting:
+        if self._under_way or not (self._events or self._rest):
             return
         self._under_way = True
-        group = [waiting.popleft() for _ in range(min(GROUP, len(waiting)))]
-        lane = self._connections.lane() if waiting is self._events and not self._journal.unsure else None
+        events, rest = (waiting[0][0] if waiting else self._came + 1 for waiting in (self._events, self._rest))
+        group: list[Unit] = []
+        if events < rest:
+            while self._events and len(group) < GROUP:
+                group.append(self._events.popleft()[1])
+        else:
+            while self._rest and self._rest[0][0] < events and len(group) < GROUP:
+                group.append(self._rest.popleft()[1])
+        lane = self._connections.lane() if events < rest and not self._journal.unsure else None
         if lane is None or not self._fly(lane, group):
             self._thread.hand(group)
 
@@ -119,12 +129,12 @@ class Writing:
         """The loop's own statement is answered, or its connection lost."""
         if fault is None:
             self._journal.first += row.count
-            self._settle([(unit, None) for unit in group], self._rest or self._events)
+            self._settle([(unit, None) for unit in group])
             return
         self._journal.unsure = True
         if isinstance(fault, Unconfirmed):
             logger.error("the database committed with a warning: %s", fault)
-            self._settle([(unit, faults.unavailable()) for unit in group], self._rest or self._events)
+            self._settle([(unit, faults.unavailable()) for unit in group])
             return
         if faults.state_of(fault) == faults.READ_ONLY:
             self._connections.lose()
@@ -140,13 +150,13 @@ class Writing:
     def _take(self) -> None:
         decided = self._thread.take()
         if decided is not None:
-            self._settle(decided, self._events or self._rest)
+            self._settle(decided)
 
-    def _settle(self, decided: Decided, waiting: deque[Unit]) -> None:
+    def _settle(self, decided: Decided) -> None:
         """A group is decided: let the next one go, and tell the units of this one, in order, while the database works."""
         self._ahead -= sum(unit.events for unit, _ in decided)
         self._under_way = False
-        self._depart(waiting)
+        self._depart()
         for unit, failure in decided:
             tell(unit, failure)
 
@@ -156,7 +166,7 @@ class Writing:
         deadline = time.monotonic() + deadlines.FLUSH_SECONDS
         self._refuse()
         while self._under_way or self._events or self._rest:
-            self._depart(self._events or self._rest)
+            self._depart()
             left = deadline - time.monotonic()
             if left <= 0:
                 raise faults.unavailable()
