@@ -18,6 +18,10 @@ import pytest
 from tests.live import Live, free_port, init, launch, start
 from tests.workers.crowd import PLAIN, WAIT_SECONDS, Crowd, Pinned, events, pinned, wait_for, workers_of
 
+pytestmark = pytest.mark.file_store(
+    "several workers of one file; those of PostgreSQL are nodes each, in test_on_postgresql.py and tests/cluster"
+)
+
 
 @contextlib.contextmanager
 def served(folder: Path, *arguments: str) -> Iterator[Live]:
@@ -169,7 +173,6 @@ def test_a_second_server_of_the_home_and_one_of_another_home_on_the_port_are_ref
 
 
 @pytest.mark.requirement("R32")
-@pytest.mark.file_store("its database is a file that is gone; test_postgres_start.py has every database that cannot be served")
 def test_a_worker_that_cannot_start_ends_the_server_with_its_reason(tmp_path: Path) -> None:
     home, port = tmp_path / "home", free_port()
     init(home, port)

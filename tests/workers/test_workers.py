@@ -13,6 +13,10 @@ from tests.policies import apply_request
 from tests.waiting import until
 from tests.workers.crowd import PLAIN, Crowd, Pinned, Seen, events, pinned, workers_of
 
+pytestmark = pytest.mark.file_store(
+    "several workers of one file; those of PostgreSQL are nodes each, in test_on_postgresql.py and tests/cluster"
+)
+
 HIDE = """
 @id("closed")
 forbid (principal, action, resource in Tag::"study=closed");
