@@ -3,7 +3,7 @@
 Units wait until the group before them is decided; so a crowd shares a commit and a lone request does not wait for company. Groups
 of events alone are sent and answered on the loop itself (`Lane`); the rest are handed to the writing thread. One group is under
 way at any time, for this node numbers its events itself and leaves no gap. Whoever came first goes first: so neither kind
-starves, and no change overtakes an event that waited before it. A revocation is kept, and answered, after the uses that were judged
+starves, and no change overtakes an event that waited before it. A revocation is kept, and answered, after the uses judged
 before it. What goes wrong with the loop's own statement is the thread's matter, too.
 """
 
