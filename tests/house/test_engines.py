@@ -33,12 +33,7 @@ ON_SQLITE_ALONE = {
     "tests/store/test_write_ahead_log.py": "the write-ahead log beside the file",
 }
 ON_POSTGRESQL_ALONE = {
-    "tests/cluster/test_clocks.py": "nodes whose clocks differ from the database's: one file has no nodes",
-    "tests/cluster/test_reach.py": "nodes that reach the database and each other or do not",
-    "tests/cluster/test_stale.py": "nodes whose database goes away: a file does not",
-    "tests/cluster/test_stale_uses.py": "nodes whose database goes away: a file does not",
-    "tests/cluster/test_three_servers.py": "three nodes at once: one file has no nodes",
-    "tests/cluster/test_unsealing_by_a_node.py": "a node that gives another the root key",
+    "tests/cluster": "nodes that share a database, and lose it: one file has no nodes. What holds for rows of both is tried on both",
     "tests/failure/test_spool_placing.py": "what nodes spooled while the database was away",
     "tests/store/test_postgres_faults.py": "connections that are lost, late and cut; standbys",
     "tests/store/test_postgres_guards.py": "roles, owners and replicas, and triggers in PostgreSQL's language",
@@ -84,7 +79,7 @@ def test_whoever_looks_into_one_store_says_so_or_looks_into_both() -> None:
     for path in python_files(ROOT, ("tests",)):
         name, text = path.relative_to(ROOT).as_posix(), path.read_text()
         looks = path.name.startswith("test_") and "/house/" not in name and LOOKED_INTO.search(text)
-        if looks and name not in listed and not NAMES_BOTH.search(text):
+        if looks and not listed & {name, path.parent.relative_to(ROOT).as_posix()} and not NAMES_BOTH.search(text):
             missing.append(name)
     assert missing == [], "list it above with why it runs on one store alone, or let it run on both"
 
