@@ -10,7 +10,21 @@ import time
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Connection, and_, bindparam, cast, exists, func, literal, not_, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    LargeBinary,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from keyclave.store import node_tables as t
 from keyclave.store import schema, versions
@@ -18,7 +32,8 @@ from keyclave.store.interface import Names
 
 MICROSECONDS = 1_000_000
 GONE_FOR_GOOD = 7 * 86_400 * MICROSECONDS  # after so long a silent node's row is dropped
-_HERE = not_(exists().where(schema.meta.c.name == versions.MOVED))
+_TOO_NEW = and_(schema.meta.c.name == versions.SCHEMA_MIN, schema.meta.c.value > bindparam("program", type_=LargeBinary))
+_SERVED = not_(exists().where(or_(schema.meta.c.name == versions.MOVED, _TOO_NEW)))
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -54,7 +69,7 @@ def now_of(conn: Connection) -> Any:
 _CLOCK = cast(func.extract("epoch", func.clock_timestamp()) * MICROSECONDS, BigInteger)
 _RENEW = (
     update(t.nodes)
-    .where(t.nodes.c.id == bindparam("is"), _HERE, t.nodes.c.stale == bindparam("beyond"), t.nodes.c.left_at.is_(None))
+    .where(t.nodes.c.id == bindparam("is"), _SERVED, t.nodes.c.stale == bindparam("beyond"), t.nodes.c.left_at.is_(None))
     .values(
         seen_at=_CLOCK, applied=bindparam("done"), lease_until=_CLOCK + bindparam("so_long", type_=BigInteger),
         skew=bindparam("off"), sealed=bindparam("shut"), draining=bindparam("going"),
@@ -82,25 +97,27 @@ def renew(conn: Connection, node: Node, lease: int) -> bool:
     Return whether the row was there and said the same of stale use. If not, it is written under the lock of the change counter:
     so each change either sees the row, or is seen by every question that the node asks afterwards. Whoever has left comes back
     by this as well: an id is a process's for as long as that runs. On a store that was moved away nobody's row is renewed: a
-    node that was frozen meanwhile must not serve what is somewhere else now.
+    node that was frozen meanwhile must not serve what is somewhere else now. Nor is that of a program for which the schema has
+    become too new, while it ran.
     """
     told = {
         "is": node.id, "so_long": lease, "done": node.applied, "off": node.skew, "shut": node.sealed, "going": node.draining,
-        "beyond": node.stale,
+        "beyond": node.stale, "program": versions.revision().encode(),
     }  # fmt: skip
     now = now_of(conn)
     again = _RENEW if now is _CLOCK else _RENEW.values(seen_at=now, lease_until=now + lease)
     if conn.execute(again, told).rowcount:
         return True
-    versions.check_here(conn)
+    versions.check_still(conn)
     fixed = {"address": node.address, "version": node.version, "schema": node.schema, "started_at": now}
     said = {
         "seen_at": now, "applied": node.applied, "lease_until": now + lease, "skew": node.skew, "sealed": node.sealed,
         "draining": node.draining, "left_at": None, "stale": node.stale,
     }  # fmt: skip
+    program = {"program": told["program"]}
     _begin(conn)
     try:
-        if not conn.execute(update(t.nodes).where(t.nodes.c.id == node.id, _HERE).values(said)).rowcount:
+        if not conn.execute(update(t.nodes).where(t.nodes.c.id == node.id, _SERVED).values(said), program).rowcount:
             conn.execute(t.nodes.insert().values(id=node.id, **fixed, **said))
     except BaseException:
         if not conn.closed:

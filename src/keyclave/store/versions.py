@@ -73,9 +73,18 @@ def _check_revision(conn: Connection) -> None:
             "run `keyclave migrate` with the owner's account, then start again",
         )
     if found > revision():
-        least = (records.read_meta(conn, SCHEMA_MIN) or found.encode()).decode()
-        if least > revision():
-            raise Broken(
-                f"the database has schema {found}, too new for this program, which knows {revision()}",
-                "start the newer version of Keyclave that migrated it",
-            )
+        _check_least(found, records.read_meta(conn, SCHEMA_MIN) or found.encode())
+
+
+def check_still(conn: Connection) -> None:
+    """Refuse a store that was moved away, or migrated beyond this program, while it was served."""
+    check_here(conn)
+    _check_least(revision_of(conn), records.read_meta(conn, SCHEMA_MIN) or b"")
+
+
+def _check_least(found: str, least: bytes) -> None:
+    if least.decode() > revision():
+        raise Broken(
+            f"the database has schema {found}, too new for this program, which knows {revision()}",
+            "start the newer version of Keyclave that migrated it",
+        )
