@@ -4,17 +4,24 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-people test serve check trace bench drill drill-ha format lock clean
+.PHONY: help demo demo-people test test-postgresql serve check trace bench drill drill-ha format lock clean
 
 PYTHON_IN := .venv/bin
 HOME_DIR ?= .keyclave
 ARGS ?=
-# Besides the store's own suite, which runs on both engines: files that run once more with servers on PostgreSQL.
-ON_POSTGRES ?= $(addprefix tests/protocols/test_,credentials.py uses.py life_of_a_key.py grants.py tenants.py)
+WORKERS ?= 2
+TESTS = $(PYTHON_IN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not drill'
+# The store's own suite runs on both engines. These run once more, with every server and desk on PostgreSQL: what rests on what a store
+# promises (the record, sealing, rights that end, approvals, people). `make test-postgresql` runs everything there.
+ON_POSTGRES ?= $(addprefix tests/protocols/test_,record.py sealing.py credentials.py uses.py life_of_a_key.py grants.py tenants.py \
+    elevation.py policy.py rights_by_the_clock.py contexts.py) \
+  $(addprefix tests/approvals/test_,main_path.py attacks.py rules_now.py apart.py offline_proof.py) \
+  $(addprefix tests/people/test_,sessions.py invitations.py passkeys.py many_nodes.py way_back.py) \
+  tests/failure/test_sealed_revoked_suspended.py tests/failure/test_idempotency.py
 
 help: ## Explain the targets
 	@printf '\nKeyclave: keys that protect health records, and a record of their use that anyone can check.\n\n'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nStart with `make demo`. README.md goes on from there.\n\n'
 
 demo: ## Do the main job on synthetic health records, in under two minutes (ARGS="--patients 50")
@@ -27,8 +34,12 @@ demo-people: ## Two people where one is not enough: invite, enrol, elevate, dest
 
 test: ## Run all tests (ARGS="-k envelope" for some)
 	@scripts/setup test
-	@$(PYTHON_IN)/python -m pytest -n 2 --dist loadfile -m 'not drill' $(ARGS)
-	@[ -n '$(ARGS)' ] || $(PYTHON_IN)/python -m pytest -p no:xdist --store postgresql $(ON_POSTGRES)
+	@$(TESTS) $(ARGS)
+	@[ -n '$(ARGS)' ] || $(TESTS) --store postgresql $(ON_POSTGRES)
+
+test-postgresql: ## Run all tests with every server and desk on PostgreSQL (ARGS="tests/cli" for some)
+	@scripts/setup test
+	@$(TESTS) --store postgresql $(ARGS)
 
 serve: ## Run a development server on https://127.0.0.1:8443 with its home in .keyclave
 	@scripts/setup

@@ -35,7 +35,7 @@ ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # a server that compiles every
 START_SECONDS = 40
 NO_PORT, NO_DATA_PORT = "18443", "18444"  # in the settings of a home that is only copied from
 LEASE_SECONDS = 10
-READS_LOG = re.compile(r"/v1/(log|audit|status|approvals/[^/]+/bundle)")
+READS_LOG = re.compile(r"/v1/(log|audit|status|approvals/[^/]+/bundle|policy/simulate)")
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Live:
         What waits for the approval of others is asked for, signed by the tenant's other first people, and sent again with the
         approval; unless the caller wants to be `alone`. Where asking is refused already, that is the answer.
         """
-        if method == "GET" and READS_LOG.match(path):
+        if READS_LOG.match(path):
             self.until_placed()
         headers = dict(kwargs.pop("headers", {}))
         if token:

@@ -186,6 +186,7 @@ def test_importing_a_key(custodian: Client, app: Client) -> None:
 @pytest.mark.requirement("R5", "R7", "R40")
 def test_the_record(live: Live, custodian: Client) -> None:
     made = custodian.create_key("sdk-record", **ABOUT)
+    live.until_placed()
     with client_of(live, "auditor") as auditor:
         seen = [event for event in auditor.events(key=made.id)]
         assert seen and made.event
