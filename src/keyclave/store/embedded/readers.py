@@ -14,6 +14,7 @@ from keyclave.store.embedded.file import DATABASE_FAULTS, unavailable
 T = TypeVar("T")
 
 READERS = 4
+CACHE_KIB = 8192  # of each: the upper levels of the indexes of a million keys; with half of it a page of a list takes longer
 
 
 class Readers:
@@ -54,4 +55,5 @@ class Readers:
 def _open(engine: Engine) -> Connection:
     conn = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     conn.exec_driver_sql("PRAGMA query_only = ON")
+    conn.exec_driver_sql(f"PRAGMA cache_size = -{CACHE_KIB}")
     return conn
