@@ -133,3 +133,17 @@ def test_all_yaml_is_tidy(tmp_path: Path) -> None:
     planted = tmp_path / "a.yaml"
     planted.write_text("a: 1\na: 2\n")
     assert run("yamllint", "--strict", "-c", DEPLOY / "yamllint.yaml", planted)[0] != 0
+
+
+@pytest.mark.requirement("R32")
+def test_from_the_nodes_networks_only_the_servers_role_and_the_owner_reach_the_database() -> None:
+    """A superuser's password that got out opens the record to whoever may connect: nodes have no need of one."""
+    patroni = yaml.safe_load((DEPLOY / "patroni/patroni.yml").read_text())["postgresql"]["pg_hba"]
+    compose = (DEPLOY / "compose/pg_hba.conf").read_text().splitlines()
+    for lines in (patroni, compose):
+        rules = [line.split() for line in lines if line.strip() and not line.startswith("#")]
+        remote = [rule for rule in rules if rule[0] != "local"]
+        assert {rule[0] for rule in remote} == {"hostssl"}
+        assert {rule[-1] for rule in rules} == {"scram-sha-256"}
+        assert [rule[2] for rule in remote if rule[1] == "keyclave"] == ["+keyclave_app,keyclave_owner"]
+        assert not [rule for rule in remote if rule[2] == "all"]
