@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from keyclave.core.errors import Sealed
 from keyclave.crypto.pyca import PycaModule
 from keyclave.crypto.suites import KeySpec
-from keyclave.operations.desk import SEAL
+from keyclave.operations.invalidation import SEAL
 from keyclave.operations.nodes import hand_on
 from keyclave.operations.nodes.handing_rules import HandingOn
 from keyclave.operations.nodes.lease import Lease
