@@ -279,6 +279,18 @@ def test_rules_over_holders_that_could_not_hold_are_refused(text: str, said: str
         read_rules(standard(people="tokens").rules + text, KNOWN)
 
 
+def test_nobody_is_named_whose_signature_on_the_next_policy_is_needed(ward: Ward) -> None:
+    """What a share would keep its holder from may be what nobody else is left to do."""
+    two = '\n[[sensitive]]\noperations = ["policy-apply"]\ncount = 2\nroles = ["operator"]\nfresh_minutes = 0\n'
+    ward.rules(more=two + rule(holder=True, approve=["policy-apply"]))
+    status, answer = name(ward, "night")
+    assert (status, answer["code"]) == (403, "refused")
+    assert "too few people would be left" in answer["detail"]
+    assert name(ward, "third")[0] == 201
+    ward.rules(more=two)
+    assert name(ward, "night")[0] == 201
+
+
 def test_a_policy_under_which_holders_could_never_change_it_again_is_refused(ward: Ward) -> None:
     people = [
         Holder(subject=Subject(name=f"p{i}", person=True, duty=Role.CUSTODIAN, roles=("share-holder",)), aal=1, signs=2)

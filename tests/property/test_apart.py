@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from keyclave.approvals.counting import Approver, tally
 from keyclave.approvals.request import Rule
+from keyclave.identity.roles import Role
 from keyclave.policy.apart import LEAST_APART, SELF, Act, Apart, in_force, stands_first
+from keyclave.policy.rules import Exclusive, RoleRule, Rules, excluded
 from tests.approvals.test_rules_now import Ward
 from tests.protocols.inside import inside
 
@@ -190,3 +192,27 @@ def test_some_of_these_histories_ended_in_a_destruction() -> None:
     """Else all of it was about refusals. It stands behind what it looks at."""
     assert _destroyed
     assert set(LEAST_APART) <= set(in_force([]))
+
+
+ROLE_NAMES = ("custodian", "operator", "auditor", "person", "share-holder", "backup-operator", "night-shift")
+some_roles = st.frozensets(st.sampled_from(ROLE_NAMES))
+some_exclusive = st.lists(
+    st.lists(
+        st.sampled_from(("custodian", "operator", "share-holder", "backup-operator", "night-shift")), min_size=2, unique=True
+    ),
+    max_size=4,
+)
+
+
+@pytest.mark.requirement("R10", "R15")
+@given(some_exclusive, some_exclusive, some_roles, some_roles)
+def test_one_more_role_share_or_rule_never_makes_two_go_together(
+    rules: list[list[str]], more: list[list[str]], held: frozenset[str], taken_on: frozenset[str]
+) -> None:
+    """Exclusions only add up, over holders of shares too: what is refused with less is refused with more."""
+    made = {name: RoleRule(duty=Role.OPERATOR) for name in ("backup-operator", "night-shift")}
+    few = Rules(roles=made, exclusive=tuple(Exclusive(roles=tuple(one)) for one in rules))
+    many = Rules(roles=made, exclusive=tuple(Exclusive(roles=tuple(one)) for one in (*rules, *more)))
+    if excluded(few, held) is not None:
+        assert excluded(many, held) is not None
+        assert excluded(few, held | taken_on) is not None

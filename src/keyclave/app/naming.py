@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from keyclave.app.stores import AnyStore
 from keyclave.audit.event import Event, encode, event_id
-from keyclave.core.errors import Malformed
+from keyclave.core.errors import Broken, Malformed
 from keyclave.identity.names import check_local, kind_of
 from keyclave.operations.people.invitations import PersonName
 from keyclave.store.access import shares
@@ -67,8 +67,8 @@ class Naming:
         return leaves
 
     def keep(self, _first: int) -> list[bytes]:
-        """It always asks for its transaction."""
-        raise NotImplementedError
+        """It always asks for its transaction: a store that calls this would lose the rows."""
+        raise Broken("holders are named with their rows or not at all", "report it: the store did not ask for the transaction")
 
     def refused(self, error: Exception, _first: int) -> list[bytes]:
         """Nothing refuses it: what does is a fault, and the ceremony fails with it."""

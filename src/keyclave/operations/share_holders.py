@@ -20,6 +20,7 @@ from keyclave.operations.elevation.separation import check_separation
 from keyclave.operations.forms import Answer, Reason, Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.people.invitations import PersonName
+from keyclave.operations.people.way_back import taking
 from keyclave.operations.tenants import check_home
 from keyclave.store import records
 from keyclave.store.access import people, shares
@@ -102,7 +103,7 @@ def name_holder(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: N
             approval=attempt.approval or None,
             event=attempt.event,
         )
-        shares.insert_holding(transaction, made)
+        taking(desk, transaction, attempt, person, lambda: shares.insert_holding(transaction, made), anyway=False)
         return _view(made)
 
     return change

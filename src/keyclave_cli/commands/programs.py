@@ -36,7 +36,7 @@ def init(ctx: click.Context, arguments: tuple[str, ...]) -> None:
 
     It makes the root key, shares it among custodians so that any M of N can open the server, tries the shares before
     they are accepted, and hands out the first credentials, also as profiles in the home. `keyclave init --help` lists its
-    options, among them --home, --threshold, --custodians, --protect-to, --passphrases and --development.
+    options, among them --home, --threshold, --custodians, --share-holder, --protect-to, --passphrases and --development.
 
     \b
     keyclave init --home /srv/keyclave --threshold 2 --custodians 3 --passphrases

@@ -124,7 +124,7 @@ def _public(named: dict[Any, Any]) -> dict[str, Any]:
     vkeys = {"type": "object", "properties": {"origin": _TEXT, "vkeys": {"type": "array", "items": _TEXT}}}
     offer = {
         "operationId": "unseal",
-        "summary": "Give a custodian's share; the share is the authority.",
+        "summary": "Give a custodian's share; the share is the authority. A credential, if one is sent, says who brought it.",
         "tags": ["server"],
         "security": [],
         "requestBody": {"required": True, "content": {"application/json": {"schema": named[unseal.UnsealRequest]}}},
