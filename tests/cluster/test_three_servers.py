@@ -237,10 +237,11 @@ def test_whoever_has_the_servers_account_can_be_anybody_and_leaves_their_act_in_
                 conn.execute(act)
     assert _encrypt(three.nodes[1], token, "forged") == 200
 
-    def recorded() -> list[str]:
+    def recorded() -> tuple[list[str], bool, bool]:
+        """How the forged one was used; whether the record says that the real one was issued, and the forged one."""
         events = one.get("/v1/audit/events?limit=1000", "auditor").json()["events"]
-        assert not [event for event in events if event["op"] == "credential-issue" and forged in str(event)]
-        assert [event for event in events if event["op"] == "credential-issue" and real in str(event)]
-        return [event["outcome"] for event in events if event.get("credential") == forged]
+        issued = [str(event) for event in events if event["op"] == "credential-issue"]
+        used = [event["outcome"] for event in events if event.get("credential") == forged]
+        return used, any(real in event for event in issued), any(forged in event for event in issued)
 
-    until(lambda: recorded() == ["ok"], "its use is not in the record")
+    until(lambda: recorded() == (["ok"], True, False), "its use is not in the record, or not seen to be forged")
