@@ -10,7 +10,7 @@ from tests.store.raw_http import Closed, Raw
 pytestmark = pytest.mark.requirement("R15", "R34")
 DECLARED = 8 * 1024 * 1024
 SENT = 256 * 1024
-PATHS = ("/v1/keys/x/encrypt", "/v1/keys", "/v1/unseal", "/v1/login/password", "/v1/nothing")
+PATHS = ("/v1/keys/x/encrypt", "/v1/keys", "/v1/unseal", "/v1/login/password")
 DEAD = "Authorization: Bearer kct_" + "A" * 43 + "\r\n"
 
 
@@ -27,6 +27,17 @@ def test_a_large_body_of_nobody_is_refused_long_before_its_end(live: Live, path:
         said = raw.read()  # a small part was sent, and the answer is there
         assert (said.status, said.json["code"]) == (401, "unauthenticated")
         assert said.headers["connection"] == "close"
+        with pytest.raises(Closed):
+            raw.read()
+
+
+@pytest.mark.parametrize("more", ["", DEAD], ids=["nobody", "dead token"])
+def test_what_is_answered_before_its_body_ends_is_answered_once(live: Live, more: str) -> None:
+    """A second answer would be taken for that of the next request, by a proxy for that of another caller."""
+    with Raw(live) as raw:
+        raw.send(head("/v1/nothing", more))
+        assert raw.read().status == 404  # nothing is there, whatever the body says
+        raw.send(b"x" * SENT)
         with pytest.raises(Closed):
             raw.read()
 

@@ -315,13 +315,18 @@ class FastLane(HttpToolsProtocol):
         self.refuse(Malformed("the request is not HTTP/1.1", "speak HTTP/1.1 over TLS here"))
 
     def refuse(self, error: KeyclaveError) -> None:
-        """Answer with an error and close: what follows on this connection cannot be trusted to be a request."""
+        """Answer with an error and close: what follows on this connection cannot be trusted to be a request.
+
+        A request that was answered before its body ended gets no second answer: it would pass for that of the next request.
+        """
         if self.refusing:
             return
         self.refusing = True
         current: Any = self.cycle
+        ordinary = current is not None and current.__class__ is not _Cycle
+        answered = ordinary and current.response_complete and self.head_bytes < 0 and not self.pipeline  # this very request
         if not self.transport.is_closing():
-            if current is None or current.response_complete or current.__class__ is _Cycle or not current.response_started:
+            if not answered and (not ordinary or current.response_complete or not current.response_started):
                 status, body = problem(error)
                 more = [(b"www-authenticate", b'Bearer realm="keyclave"')] if status == 401 else []
                 self.transport.write(self._head(status, CONTENT_TYPE, len(body), more, keep_alive=False) + body)
