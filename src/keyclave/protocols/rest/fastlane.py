@@ -99,6 +99,7 @@ class FastLane(HttpToolsProtocol):
         self.peer = Peer("")
         self.refusing = False
         self.vouched = False  # whether it was looked up who sends the large body at hand
+        self.passed_on = False  # whether the request at hand takes the ordinary way, its answer being the current cycle's
         self.whole: bytes | None = None  # what may be a whole request, and no more
         self.length = 0  # of what came last at the beginning of a request
         self.known: _Known | None = None
@@ -173,7 +174,7 @@ class FastLane(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self.body_bytes = self.pieces = 0
-        self.vouched = False
+        self.vouched = self.passed_on = False
 
     def on_headers_complete(self) -> None:
         """The head is complete: choose the way."""
@@ -201,6 +202,7 @@ class FastLane(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expect
         self.headers.extend(headers)
         super().on_headers_complete()
+        self.passed_on = not self.pipeline  # the current cycle is this request's
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body came."""
@@ -246,7 +248,7 @@ class FastLane(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete."""
-        self.within, self.head_bytes = False, 0
+        self.within, self.head_bytes, self.passed_on = False, 0, False
         if self.refusing:
             return
         cycle: Any = self.cycle
@@ -324,7 +326,7 @@ class FastLane(HttpToolsProtocol):
         self.refusing = True
         current: Any = self.cycle
         ordinary = current is not None and current.__class__ is not _Cycle
-        answered = ordinary and current.response_complete and self.head_bytes < 0 and not self.pipeline  # this very request
+        answered = ordinary and self.passed_on and current.response_complete
         if not self.transport.is_closing():
             if not answered and (not ordinary or current.response_complete or not current.response_started):
                 status, body = problem(error)
