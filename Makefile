@@ -10,7 +10,7 @@ PYTHON_IN := .venv/bin
 HOME_DIR ?= .keyclave
 ARGS ?=
 # Processes that test. On two cores three, for many a test waits for a clock of the server's.
-WORKERS ?= 3
+WORKERS ?= 2
 TESTS = $(PYTHON_IN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not drill'
 # The store's own suite runs on both engines. These run once more, with every server and desk on PostgreSQL: what rests on what a store
 # promises (the record, sealing, rights that end, approvals, people). `make test-postgresql` runs everything there.

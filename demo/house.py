@@ -7,8 +7,10 @@ what they remember in the demonstration's folder.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shlex
 import socket
 import subprocess
@@ -109,10 +111,12 @@ class House:
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that was free a moment ago, below those that outgoing connections are given meanwhile."""
+    while True:
+        port = random.randint(12_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def read_once(path: Path) -> Any:

@@ -163,7 +163,10 @@ def unseal_round_robin(live: Live, connections: list[Any]) -> None:
         assert status == 200, said
         assert (said["sealed"], said["received"]) == ((True, 1), (False, 0))[number]
         if said["sealed"]:
-            assert {one.get("/v1/status")["unseal"]["received"] for one in connections} == {1}
+            until(
+                lambda: {one.get("/v1/status")["unseal"]["received"] for one in connections} == {1},
+                "a worker has not heard of it",
+            )
 
 
 @pytest.mark.requirement("R5")
@@ -175,7 +178,7 @@ def test_shares_that_fail_slow_down_the_next_one_at_every_worker(two: Live) -> N
         assert set(statuses[1:]) == {429}
         assert give(connections[3], two.shares[0]) == 200
         assert connections[4].post("/v1/unseal", body={"share": two.shares[0]})[0] == 400  # given already
-        assert {one.get("/v1/status")["unseal"]["received"] for one in connections} == {1}
+        until(lambda: {one.get("/v1/status")["unseal"]["received"] for one in connections} == {1}, "a worker has not heard of it")
         assert give(connections[5], two.shares[1]) == 200
         assert connections[6].post("/v1/unseal", body={"share": two.shares[1]})[0] == 409
         assert not any(one.get("/v1/status")["sealed"] for one in connections)

@@ -70,7 +70,9 @@ def test_the_custodians_passphrase_opens_the_share(module: CryptoModule) -> None
 def test_the_file_shows_whose_it_is_and_nothing_of_the_share(text: str) -> None:
     assert f"set: {SHARE.set_id.hex()}\nshare: {SHARE.index}\n" in text
     assert text.isascii()
-    sealed = base64.b64decode("".join(text.splitlines()[:-1]).rpartition(":")[2].lstrip(" 0123456789"), validate=False)
+    lines = text.splitlines()[:-1]
+    head = max(number for number, line in enumerate(lines) if ":" in line)
+    sealed = base64.b64decode("".join(lines[head + 1 :]), validate=True)
     for shown in (SHARE.to_text()[10:30], bytes(SHARE.view()).hex(), base64.b64encode(bytes(SHARE.view())[:24]).decode()):
         assert shown not in text
     assert bytes(SHARE.view()) not in sealed
