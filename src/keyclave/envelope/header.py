@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from keyclave.core.canonical import canonical
@@ -56,14 +55,17 @@ _HEADER_LENGTH = SIZE.to_bytes(4, "big")
 
 def authenticated(header: bytes, context: bytes) -> bytes:
     """Return the additional authenticated data: the whole header and the canonical context."""
-    return b"".join((_AAD_HEAD, _HEADER_LENGTH, header, len(context).to_bytes(4, "big"), context))
+    return before_iv(header) + with_length(context)
 
 
-def authenticated_all(head: bytes, ivs: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
-    """Return what is authenticated with each item of a batch: its header is `head`, the same for all, and its own IV."""
-    front = b"".join((_AAD_HEAD, _HEADER_LENGTH, head))
-    back = {context: len(context).to_bytes(4, "big") + context for context in set(contexts)}  # most batches have few
-    return [front + iv + back[context] for iv, context in zip(ivs, contexts, strict=True)]
+def before_iv(head: bytes) -> bytes:
+    """Return what is authenticated of a message before the IV of a part: `head` is its header up to there."""
+    return _AAD_HEAD + _HEADER_LENGTH + head
+
+
+def with_length(context: bytes) -> bytes:
+    """Return a canonical context as it is authenticated, behind its length."""
+    return len(context).to_bytes(4, "big") + context
 
 
 def parse(blob: bytes) -> tuple[Header, memoryview]:

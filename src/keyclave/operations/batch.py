@@ -12,10 +12,10 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Failed, Problem
 from keyclave.operations.keyring import LoadedKey
-from keyclave.operations.sealing import BatchSealing, Sealing
+from keyclave.operations.sealing import Sealing
 
 UseVerb = Callable[[Desk, Attempt, Any, Any, Sealing], Any]
-Whole = Callable[[Desk, Attempt, Any, Any, BatchSealing], list[Any]]  # of the items; raises before anything is answered
+Whole = Callable[[Desk, Attempt, Any, Any, Sealing], list[Any]]  # of the items; raises before anything is answered
 
 
 class BatchAnswer(msgspec.Struct, kw_only=True, gc=False):
@@ -29,7 +29,7 @@ def single(verb: UseVerb) -> Callable[[Desk, Attempt, LoadedKey | None, Any], An
     """Return `verb` for one request."""
 
     def run(desk: Desk, attempt: Attempt, key: LoadedKey | None, request: Any) -> Any:
-        return verb(desk, attempt, key, request, Sealing(attempt))
+        return verb(desk, attempt, key, request, Sealing(attempt, desk.messages))
 
     return run
 
@@ -44,7 +44,7 @@ def many(verb: UseVerb, whole: Whole | None = None) -> Callable[[Desk, Attempt, 
         attempt.count = len(request.items)
         if whole is not None and not _by_grant(attempt):
             try:
-                return BatchAnswer(results=whole(desk, attempt, key, request.items, BatchSealing(attempt)))
+                return BatchAnswer(results=whole(desk, attempt, key, request.items, Sealing(attempt, {})))
             except KeyclaveError:
                 attempt.context, attempt.several = None, False  # recorded anew, item by item
         return _one_by_one(verb, desk, attempt, key, request.items)
@@ -58,7 +58,7 @@ def _by_grant(attempt: Attempt) -> bool:
 
 
 def _one_by_one(verb: UseVerb, desk: Desk, attempt: Attempt, key: LoadedKey | None, items: Sequence[Any]) -> BatchAnswer:
-    sealing = BatchSealing(attempt)
+    sealing = Sealing(attempt, {})
     results: list[Any] = []
     codes: dict[str, str | int] = {}
     for item in items:

@@ -39,12 +39,15 @@ from keyclave.operations.once import replay
 from keyclave.operations.operation import Operation
 from keyclave.operations.pending import Pending
 from keyclave.operations.people.room import People
+from keyclave.operations.repeats import Repeat
 from keyclave.operations.revisions import POLICY, Revisions
+from keyclave.operations.sealing import Messages
 from keyclave.operations.sealing_reasons import Why
 from keyclave.operations.siblings import Alone, Siblings
 from keyclave.operations.slow_work import work
 from keyclave.operations.vault import Vault
 from keyclave.operations.workloads.settings import WorkloadSettings
+from keyclave.policy.engine import Compiled
 from keyclave.store import records
 from keyclave.store.interface import Store
 
@@ -85,6 +88,7 @@ class Desk:
         self.stale: StaleUses | None = None  # what it may do while the database is away
         self.handing_on = HandingOn("", frozenset())  # to which nodes the root key may be handed on
         self.pending = Pending()
+        self.messages: Messages = {}
 
     def _house_key(self) -> Slot:
         """Return what seals the ceremonies of people who are not known yet, the same at every node; `Sealed` while it is."""
@@ -117,10 +121,7 @@ class Desk:
                     return
             key = self.admit(op, attempt, ref)
             if not attempt.meters:
-                if revision.key_rate is not None and op.plane is Plane.DATA and key is not None:
-                    self.meters.admit_key(attempt, revision.key_rate, key.key.id)
-                if revision.tenant_rate is not None:
-                    self.meters.admit_tenant(attempt, revision.tenant_rate)
+                self._admit_within(revision, op, attempt, key)
             if attempt.slow or (op.slow is not None and op.slow(key, request)):
                 self.workers.submit(work, self, op, attempt, key, request)
                 return
@@ -131,6 +132,33 @@ class Desk:
             attempt.error = Broken("the operation failed", "see the server's log")
             self.log.complain(fault)
         self.enqueue(attempt)
+
+    def use_again(self, repeat: Repeat, attempt: Attempt, request: Any) -> None:
+        """Run a use that is like one before it. `repeat` holds: nothing that the first was judged by has changed."""
+        attempt.request = request
+        try:
+            if self.membership is not None:
+                self.membership.check()
+                attempt.judged_at = self.membership.change
+            revision = repeat.revision
+            if revision.principal_rate is not None:
+                self.meters.admit_caller(attempt, revision.principal_rate)
+            key = repeat.admit(attempt)
+            self._admit_within(revision, repeat.op, attempt, key)
+            self.act(repeat.op, attempt, key, request)
+        except KeyclaveError as error:
+            attempt.error = error
+        except Exception as fault:
+            attempt.error = Broken("the operation failed", "see the server's log")
+            self.log.complain(fault)
+        self.enqueue(attempt)
+
+    def _admit_within(self, revision: Compiled, op: Operation, attempt: Attempt, key: LoadedKey | None) -> None:
+        """Hold what is permitted to the limits of key and tenant."""
+        if revision.key_rate is not None and op.plane is Plane.DATA and key is not None:
+            self.meters.admit_key(attempt, revision.key_rate, key.key.id)
+        if revision.tenant_rate is not None:
+            self.meters.admit_tenant(attempt, revision.tenant_rate)
 
     def admit(self, op: Operation, attempt: Attempt, ref: str) -> LoadedKey | None:
         """Ask policy, and hold what is sensitive until others have approved it: no protocol has another way to a verb."""
@@ -224,6 +252,7 @@ class Desk:
         """Wipe everything secret; `why`, unless it stays what it was: an opening that failed is no reason."""
         self.closed += 1
         self.why_sealed = why or self.why_sealed
+        self.messages.clear()
         self.log.let_go()
         self.keyring.seal()
         self.contexts.forget()

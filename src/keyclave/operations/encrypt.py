@@ -22,7 +22,7 @@ from keyclave.operations.forms import (
     to_base64,
 )
 from keyclave.operations.keyring import LoadedKey
-from keyclave.operations.sealing import BatchSealing, Sealing, find_version, open_envelope
+from keyclave.operations.sealing import Sealing, find_version, open_envelope
 
 
 class EncryptRequest(Request, kw_only=True):
@@ -66,7 +66,7 @@ def encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptReques
 
 
 def encrypt_all(
-    desk: Desk, attempt: Attempt, key: LoadedKey, items: Sequence[EncryptRequest], sealing: BatchSealing
+    desk: Desk, attempt: Attempt, key: LoadedKey, items: Sequence[EncryptRequest], sealing: Sealing
 ) -> list[EncryptAnswer]:
     """Encrypt many at once: what is the same for all is worked out once. Raises if one of them cannot be encrypted."""
     plaintexts = all_from_base64([item.plaintext for item in items], limits.PLAINTEXT, "plaintext")

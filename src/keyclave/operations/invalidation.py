@@ -30,6 +30,8 @@ SEAL = "seal:"
 
 def settled(desk: Desk, attempt: Attempt, *, failed: bool) -> None:
     """The attempt's group is decided: drop from memory what it changed, before anybody is answered."""
+    if desk.messages:  # those who waited for this commit have their answers now: no later request takes part in their messages
+        desk.messages.clear()
     if attempt.meter is not None or attempt.meters:
         release(attempt)
     if attempt.after is not None and not failed and attempt.error is None and not attempt.dry_run and not attempt.replayed:

@@ -1,79 +1,80 @@
 """Making and opening envelopes with a key version: the step where keyring, envelope and crypto meet.
 
-A `Sealing` serves one attempt. A single message gets a message id and a random IV of its own. The items of a batch
-(`BatchSealing`) are parts of one message: they share the message key, each under its own number as IV, so uniqueness is counted,
-not hoped for.
+What is sealed is a part of a message: its message key and commitment are derived once, and its parts are told apart by their
+numbers, which are their IVs, so uniqueness is counted, not hoped for. A batch is one message for each key version. So is what one
+caller has encrypted in requests that wait for the same commit (decision 11): a caller who waits for each answer before the next
+request gets a message for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
 from keyclave.core.errors import Undecipherable
 from keyclave.crypto.arena import Buffer
-from keyclave.crypto.module import MessageSealer
+from keyclave.crypto.module import CryptoModule, MessageSealer
 from keyclave.crypto.suites import Purpose
-from keyclave.envelope.header import ID, IV, Header, authenticated, authenticated_all, key_info, parse, prefix
+from keyclave.envelope.header import ID, IV, Header, authenticated, before_iv, key_info, parse, prefix, with_length
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.keyring import Handle, LoadedKey
 
 
+class Message:
+    """A message that is being made, part by part."""
+
+    __slots__ = ("_before", "_head", "_number", "_sealer")
+
+    def __init__(self, module: CryptoModule, handle: Handle, kind: int) -> None:
+        message_id = module.random(ID)
+        self._sealer: MessageSealer = module.message_sealer(handle.slot, key_info(kind, handle.raw_id, handle.number, message_id))
+        self._head = prefix(kind, handle.raw_id, handle.number, message_id) + self._sealer.commitment
+        self._before = before_iv(self._head)
+        self._number = count(1).__next__  # no two threads get the same
+
+    def seal(self, plaintext: Buffer, context: bytes) -> bytes:
+        """Return the envelope of one part."""
+        iv = self._number().to_bytes(IV, "big")
+        return self._head + iv + self._sealer.seal(iv, plaintext, self._before + iv + with_length(context))
+
+    def seal_all(self, plaintexts: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
+        """Return the envelopes of many parts."""
+        number, head, before = self._number, self._head, self._before
+        ivs = [number().to_bytes(IV, "big") for _ in plaintexts]
+        tails = {context: with_length(context) for context in set(contexts)}  # most batches have few
+        aads = [before + iv + tails[context] for iv, context in zip(ivs, contexts, strict=True)]
+        return [head + iv + part for iv, part in zip(ivs, self._sealer.seal_all(ivs, plaintexts, aads), strict=True)]
+
+
+Messages = dict[tuple[str, Handle, int], Message]
+"""Those of requests that wait for their commit, by credential, key version and kind."""
+
+
 class Sealing:
-    """Seals the messages of one attempt."""
+    """Seals what one attempt has to seal, as parts of its caller's messages."""
 
-    __slots__ = ("_attempt", "_module")
+    __slots__ = ("_attempt", "_messages", "_module")
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, messages: Messages) -> None:
         self._attempt = attempt
+        self._messages = messages
         self._module = attempt.desk.module
 
     def seal(self, handle: Handle, kind: int, plaintext: Buffer, context: bytes) -> bytes:
-        """Return the envelope of `plaintext` under the key version: a message of its own."""
-        fresh = self._module.random(ID + IV)
-        sealer, head = self._new(handle, kind, fresh[:ID])
-        iv = fresh[ID:]
-        header = head + iv
-        return header + sealer.seal(iv, plaintext, authenticated(header, context))
-
-    def _new(self, handle: Handle, kind: int, message_id: bytes) -> tuple[MessageSealer, bytes]:
-        if handle.used > handle.accounted:
-            account(self._attempt, handle)
-        key_id, number = handle.raw_id, handle.number
-        sealer = self._module.message_sealer(handle.slot, key_info(kind, key_id, number, message_id))
-        return sealer, prefix(kind, key_id, number, message_id) + sealer.commitment
-
-
-class BatchSealing(Sealing):
-    """Seals the items of a batch: parts of one message for each key version and kind, told apart by their numbers."""
-
-    __slots__ = ("_number", "_sealers")
-
-    def __init__(self, attempt: Attempt) -> None:
-        super().__init__(attempt)
-        self._sealers: dict[tuple[Handle, int], tuple[MessageSealer, bytes]] = {}
-        self._number = 0
-
-    def seal(self, handle: Handle, kind: int, plaintext: Buffer, context: bytes) -> bytes:
-        """Return the envelope of one item."""
-        sealer, head = self._shared(handle, kind)
-        self._number += 1
-        iv = self._number.to_bytes(IV, "big")
-        header = head + iv
-        return header + sealer.seal(iv, plaintext, authenticated(header, context))
+        """Return the envelope of `plaintext` under the key version."""
+        return self._message(handle, kind).seal(plaintext, context)
 
     def seal_all(self, handle: Handle, kind: int, plaintexts: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
-        """Return the envelopes of many items under one key version."""
-        sealer, head = self._shared(handle, kind)
-        first = self._number + 1
-        self._number += len(plaintexts)
-        ivs = [number.to_bytes(IV, "big") for number in range(first, self._number + 1)]
-        sealed = sealer.seal_all(ivs, plaintexts, authenticated_all(head, ivs, contexts))
-        return [head + iv + part for iv, part in zip(ivs, sealed, strict=True)]
+        """Return the envelopes of many plaintexts under one key version."""
+        return self._message(handle, kind).seal_all(plaintexts, contexts)
 
-    def _shared(self, handle: Handle, kind: int) -> tuple[MessageSealer, bytes]:
-        found = self._sealers.get((handle, kind))
+    def _message(self, handle: Handle, kind: int) -> Message:
+        if handle.used > handle.accounted:
+            account(self._attempt, handle)
+        asked = self._attempt.caller.id, handle, kind
+        found = self._messages.get(asked)
         if found is None:
-            found = self._sealers[handle, kind] = self._new(handle, kind, self._module.random(ID))
+            found = self._messages[asked] = Message(self._module, handle, kind)
         return found
 
 

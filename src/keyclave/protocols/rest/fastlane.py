@@ -167,6 +167,7 @@ class FastLane(HttpToolsProtocol):
         end = whole.find(b"\r\n\r\n") + 4
         if end <= _SHORT and b"content-length" in names and b"transfer-encoding" not in names and whole[end:] == cycle.body:
             self.known = _Known(whole[:end], len(whole), cycle.route, read)
+            read.comes_again = True
 
     def on_message_begin(self) -> None:
         """A request begins; uvicorn's scope is made only for requests that take the ordinary way."""
@@ -273,6 +274,10 @@ class FastLane(HttpToolsProtocol):
             self._answer(cycle, status, kind, body, more)
 
         try:
+            if head.repeat is not None:
+                if self.gateway.submit_again(head.repeat, cycle.body, peer, respond):
+                    return
+                head.repeat = None
             self.gateway.submit(op, ref, head, cycle.body, peer, respond)
         except Exception as fault:  # must not reach the parser, which would take it for bytes that are not HTTP
             logger.error("a request failed", exc_info=fault)
@@ -285,7 +290,10 @@ class FastLane(HttpToolsProtocol):
         transport = self.transport
         if cycle.disconnected or transport.is_closing():
             return
-        transport.write(self._head(status, kind, len(body), more, cycle.keep_alive) + body)
+        if more or not cycle.keep_alive:
+            transport.write(self._head(status, kind, len(body), more, cycle.keep_alive) + body)
+        else:
+            transport.write(b"%b%d\r\n\r\n%b" % (self._begin(status, kind), len(body), body))
         if not cycle.keep_alive:
             transport.close()
         elif self.pipeline:

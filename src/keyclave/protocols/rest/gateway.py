@@ -6,6 +6,7 @@ Nothing is parsed for a caller who is not known: the credential comes first, the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from keyclave.operations.key_view import KeyView
 from keyclave.operations.once import request_digest
 from keyclave.operations.operation import Operation
 from keyclave.operations.people.sessions import SessionAnswer
+from keyclave.operations.repeats import Repeat, remember
 from keyclave.policy.duties import OWN_CREDENTIALS
 from keyclave.protocols.rest.cookies import move_to_cookie, no_cookie, token_in
 from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem, retry_after
@@ -42,7 +44,10 @@ _TOKEN_REFILL = 50_000  # microseconds for one further
 class Head:
     """The headers and query that an operation reads."""
 
-    __slots__ = ("approval", "authorization", "cookie", "dry_run", "idempotency_key", "if_match", "origin", "purpose", "site")
+    __slots__ = (
+        "approval", "authorization", "comes_again", "cookie", "dry_run", "idempotency_key", "if_match", "origin", "purpose",
+        "repeat", "site",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.approval: bytes | None = None
@@ -54,6 +59,13 @@ class Head:
         self.origin: bytes | None = None
         self.purpose: bytes | None = None
         self.site: bytes | None = None
+        self.comes_again = False  # whether it is kept, for requests of the same bytes
+        self.repeat: Repeat | None = None  # what such a request is admitted by
+
+    def plain(self) -> bool:
+        """Tell whether it says nothing but who asks."""
+        said = (self.approval, self.cookie, self.idempotency_key, self.if_match, self.purpose)
+        return not self.dry_run and all(field is None for field in said)
 
 
 _FIELDS = {
@@ -157,7 +169,7 @@ class Gateway:
         except KeyclaveError as error:
             _respond_error(error, "", respond)
             return
-        attempt = desk.begin(op, caller, peer, lambda done: _reply(op, done, respond))
+        attempt = desk.begin(op, caller, peer, partial(_reply, op, respond))
         if head.authorization is None and head.cookie is not None and caller.id.startswith("ses_"):
             attempt.by_cookie = True
         try:
@@ -182,6 +194,21 @@ class Gateway:
             desk.enqueue(attempt)
         else:
             desk.perform(op, attempt, ref, request)
+            if head.comes_again and head.plain():
+                head.repeat = remember(attempt)
+
+    def submit_again(self, repeat: Repeat, body: bytes | bytearray, peer: Peer, respond: Respond) -> bool:
+        """Perform what the same head asked for before, if that still holds; False if it has to be asked for anew."""
+        desk, op = self.desk, repeat.op
+        attempt = desk.begin(op, repeat.caller, peer, partial(_reply, op, respond))
+        if not repeat.holds(attempt.at):
+            return False
+        try:
+            request = self._decoders[id(op)].decode(body)
+        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        desk.use_again(repeat, attempt, request)
+        return True
 
     def _request(self, op: Operation, body: bytes | bytearray | Mapping[str, str]) -> Any:
         if isinstance(body, bytes | bytearray):
@@ -222,7 +249,7 @@ def _options(op: Operation, ref: str, head: Head, body: bytes | bytearray | Mapp
             attempt.idempotency = (key.decode(), request_digest(op.name, about, bytes(body)))  # type: ignore[arg-type]
 
 
-def _reply(op: Operation, attempt: Attempt, respond: Respond) -> None:
+def _reply(op: Operation, respond: Respond, attempt: Attempt) -> None:
     if attempt.error is not None:
         _respond_error(attempt.error, attempt.event, respond)
         return

@@ -1,0 +1,82 @@
+"""A use that comes again: one caller, over one connection, asking the same of the same key.
+
+What such a request is admitted by was worked out for the one before it, from things that are replaced whole when they change:
+the caller (dropped on revocation and at every other change of a right), the policy's revision, the loaded key (dropped at every
+change of it, and by the seal). While all of them are still the ones in force, asking again would give the same answer. Whatever
+looks at more than those (a person's proof of presence, a declared purpose, an approval, grants, which end or are counted) is
+never remembered; limits and the key version's state, period and number of uses are asked for each request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyclave.identity.caller import Caller
+from keyclave.identity.peer import Plane
+from keyclave.operations.attempt import Attempt
+from keyclave.operations.keyring import LoadedKey
+from keyclave.operations.operation import Operation
+from keyclave.policy.decision import Decision
+from keyclave.policy.engine import Compiled
+
+if TYPE_CHECKING:
+    from keyclave.operations.desk import Desk
+
+
+class Repeat:
+    """What a request was admitted by."""
+
+    __slots__ = ("caller", "decision", "desk", "key", "op", "ref", "revision", "tenant")
+
+    def __init__(self, attempt: Attempt, op: Operation, key: LoadedKey, revision: Compiled, decision: Decision) -> None:
+        self.desk = attempt.desk
+        self.op = op
+        self.ref = attempt.ref
+        self.caller: Caller = attempt.caller
+        self.tenant = attempt.caller.tenant
+        self.key = key
+        self.revision = revision
+        self.decision = decision
+
+    def holds(self, now: int) -> bool:
+        """Tell whether all of it is still in force, and no change waits for its commit."""
+        desk, caller, tenant = self.desk, self.caller, self.tenant
+        return (
+            caller.live
+            and now < caller.expires_at
+            and not desk.pending
+            and desk.access.revisions.held(tenant) is self.revision
+            and desk.keyring.held(tenant, self.ref) is self.key
+        )
+
+    def admit(self, attempt: Attempt) -> LoadedKey:
+        """Let the next one pass as the first did."""
+        attempt.ref, attempt.row, attempt.action = self.ref, self.op, self.op.name
+        attempt.decision, attempt.revision = self.decision, self.revision
+        attempt.key_id = self.key.key.id
+        return self.key
+
+
+def remember(attempt: Attempt) -> Repeat | None:
+    """Return what a use that went well was admitted by, if the next one with the same head can go by it too."""
+    desk, op, caller, decision = attempt.desk, attempt.row, attempt.caller, attempt.decision
+    if op is None or decision is None or attempt.error is not None or not _repeatable(desk, op):
+        return None
+    standing = caller.standing
+    if caller.digest is None or standing.person or standing.thumbprint or standing.reach is not None:
+        return None
+    if attempt.purpose or attempt.approval or decision.approval is not None:
+        return None
+    if any(right.grant or right.until for right in decision.alternatives):
+        return None
+    revision, key = desk.access.revisions.held(caller.tenant), desk.keyring.held(caller.tenant, attempt.ref)
+    if revision is None or revision is not attempt.revision or key is None:
+        return None
+    return Repeat(attempt, op, key, revision, decision)
+
+
+def _repeatable(desk: Desk, op: Operation) -> bool:
+    """Tell whether an operation is a use of a key of which policy sees nothing but the encryption context."""
+    if not op.on_key or op.plane is not Plane.DATA or op.changes or op.batch or op.slow is not None or op.acts_as is not None:
+        return False
+    return not op.while_away or desk.stale is None
