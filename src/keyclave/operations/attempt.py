@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from keyclave.operations.keyring import LoadedKey
     from keyclave.operations.limits import Meter
     from keyclave.operations.operation import Operation
+    from keyclave.operations.repeats import Repeat
 
 Reply = Callable[["Attempt"], None]
 Change = Callable[[Connection], Any]
@@ -32,7 +33,7 @@ Spend = Callable[[Connection], None]
 
 _LEFT_BY_A_RUN = (
     "after", "answer", "change_fn", "changes", "context", "count", "decision", "detail", "drops", "error", "event", "events",
-    "failed", "grant", "inner", "item", "other_key", "parts", "reach", "replayed", "several", "slow", "spared", "spends",
+    "failed", "grant", "inner", "item", "other_key", "parts", "reach", "repeat", "replayed", "several", "slow", "spared", "spends",
     "touches", "used",
 )  # fmt: skip
 _LEFT_BY_A_TRY = ("answer", "detail", "drops", "error", "failed", "replayed")
@@ -81,6 +82,7 @@ class Attempt:
     replayed = False
     revision: object = None  # of the policy, by which it was judged
     request: Any = None
+    repeat: Repeat | None = None  # what it was admitted by, if that is what one before it was admitted by
     row: Operation | None = None  # what it performs; None for what is only recorded
     reservations: list[tuple[str, int]] | None = None
     reserved: list[int] | None = None  # for each of them, how many uses are accounted for since, by all writers
@@ -158,6 +160,8 @@ class Attempt:
 
     def change(self, transaction: Connection, first: int) -> list[bytes]:
         """Make the change, if there is one, and return the events. A second try starts from what the verb worked out."""
+        if not self.asks:
+            return self.keep(first)
         if self.change_fn is not None:
             self._begin_try()
         self._number(first)
@@ -173,10 +177,11 @@ class Attempt:
 
     def _number(self, first: int) -> None:
         self.event = event_id(self.desk.store.node, first)
-        number = first + self.events - sum(inner.events for inner in self.inner)
-        for inner in self.inner:
-            inner.event = event_id(self.desk.store.node, number)
-            number += inner.events
+        if self.inner:
+            number = first + self.events - sum(inner.events for inner in self.inner)
+            for inner in self.inner:
+                inner.event = event_id(self.desk.store.node, number)
+                number += inner.events
 
     def _begin_try(self) -> None:
         """Put back what an earlier try of the transaction left, here and in the items; the first one keeps what is there."""
@@ -239,7 +244,7 @@ class Attempt:
     def leaves(self, first: int, outcome: str) -> list[bytes]:
         """Return the encoded events, numbered from `first`; those of items follow, refused where the whole is."""
         if self.inner:
-            own = [encode(self._event(first, outcome, self.context, 0))]
+            own = [encode(self.entry(first, outcome, self.context, 0))]
             for inner in self.inner:
                 became = (
                     "conflict"
@@ -252,12 +257,17 @@ class Attempt:
                 )
                 own += inner.leaves(first + len(own), became)
             return own
+        if self.repeat is not None and outcome == "ok":
+            form = self.repeat.form_of(self)
+            if form is not None:
+                return [form.write(self.at, self.event)]
         if self.events == 1:
             context = self.parts[0] if self.parts else self.context
-            return [encode(self._event(first, outcome, context, 0))]
-        return [encode(self._event(first + i, outcome, part, i + 1)) for i, part in enumerate(self.parts)]
+            return [encode(self.entry(first, outcome, context, 0))]
+        return [encode(self.entry(first + i, outcome, part, i + 1)) for i, part in enumerate(self.parts)]
 
-    def _event(self, number: int, outcome: str, context: dict[str, list[str]] | None, part: int) -> Event:
+    def entry(self, number: int, outcome: str, context: dict[str, list[str]] | None, part: int) -> Event:
+        """Return an event of it."""
         caller = self.caller
         return Event(
             actor=caller.principal,

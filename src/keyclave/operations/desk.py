@@ -237,7 +237,8 @@ class Desk:
 
     def enqueue(self, attempt: Attempt) -> None:
         """Hand the attempt to the store; what it is about to change is used by nobody until that is done."""
-        attempt.settle()
+        if attempt.several or attempt.inner:
+            attempt.settle()
         if attempt.changes:
             self.pending.add(attempt.touches)
         if self.membership is not None:

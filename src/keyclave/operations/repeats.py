@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from keyclave.audit.event import EventForm
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Plane
 from keyclave.operations.attempt import Attempt
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 class Repeat:
     """What a request was admitted by."""
 
-    __slots__ = ("caller", "decision", "desk", "key", "op", "ref", "revision", "tenant")
+    __slots__ = ("_form", "_shown", "caller", "decision", "desk", "key", "op", "ref", "revision", "tenant")
 
     def __init__(self, attempt: Attempt, op: Operation, key: LoadedKey, revision: Compiled, decision: Decision) -> None:
         self.desk = attempt.desk
@@ -37,6 +38,8 @@ class Repeat:
         self.key = key
         self.revision = revision
         self.decision = decision
+        self._shown: tuple[object, int] | None = None  # recorded context and version of the last event
+        self._form: EventForm | None = None  # how events with these are written, once there was a second one
 
     def holds(self, now: int) -> bool:
         """Tell whether all of it is still in force, and no change waits for its commit."""
@@ -53,8 +56,20 @@ class Repeat:
         """Let the next one pass as the first did."""
         attempt.ref, attempt.row, attempt.action = self.ref, self.op, self.op.name
         attempt.decision, attempt.revision = self.decision, self.revision
-        attempt.key_id = self.key.key.id
+        attempt.key_id, attempt.repeat = self.key.key.id, self
         return self.key
+
+    def form_of(self, attempt: Attempt) -> EventForm | None:
+        """Return how the event of a use that went well is written, where it is like the last one but for time and number."""
+        shown = self._shown
+        if shown is None or attempt.context is not shown[0] or attempt.version != shown[1]:
+            self._shown, self._form = (attempt.context, attempt.version), None
+            return None
+        if attempt.detail is not None or attempt.several or attempt.journal or attempt.reason or attempt.stale:
+            return None
+        if self._form is None:
+            self._form = EventForm(attempt.entry(0, "ok", attempt.context, 0))
+        return self._form
 
 
 def remember(attempt: Attempt) -> Repeat | None:

@@ -51,9 +51,12 @@ class _Signal:
 class _Cycle:
     """A request in the lane."""
 
-    __slots__ = ("body", "disconnected", "keep_alive", "message_event", "more_body", "response_complete", "route", "too_large")
+    __slots__ = (
+        "body", "disconnected", "keep_alive", "lane", "message_event", "more_body", "response_complete", "route", "too_large",
+    )  # fmt: skip
 
-    def __init__(self, route: Route, *, keep_alive: bool) -> None:
+    def __init__(self, lane: FastLane, route: Route, *, keep_alive: bool) -> None:
+        self.lane = lane
         self.route = route
         self.keep_alive = keep_alive
         self.body: bytes | bytearray = b""
@@ -62,6 +65,10 @@ class _Cycle:
         self.response_complete = False
         self.too_large = False
         self.message_event = _SIGNAL
+
+    def respond(self, status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
+        """Answer it."""
+        self.lane.answer(self, status, kind, body, more)
 
 
 _SIGNAL = _Signal()
@@ -132,8 +139,9 @@ class FastLane(HttpToolsProtocol):
         if not self.within:
             known, length = self.known, len(data)
             if known is not None and known.length == length and data.startswith(known.bytes) and self._idle():
-                self._unset_keepalive_if_required()
-                cycle = _Cycle(known.route, keep_alive=True)
+                if self.timeout_keep_alive_task is not None:
+                    self._unset_keepalive_if_required()
+                cycle = _Cycle(self, known.route, keep_alive=True)
                 cycle.body = data[len(known.bytes) :]
                 self.cycle = cycle  # type: ignore[assignment]
                 self._submit(cycle, known.read, self.peer)
@@ -188,7 +196,7 @@ class FastLane(HttpToolsProtocol):
             route = self.routes.find(self.url)
             if route is not None and not self.parser.should_upgrade():
                 keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-                self.cycle = _Cycle(route, keep_alive=keep_alive)  # type: ignore[assignment]
+                self.cycle = _Cycle(self, route, keep_alive=keep_alive)  # type: ignore[assignment]
                 if self.expect_100_continue:
                     self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 return
@@ -261,7 +269,7 @@ class FastLane(HttpToolsProtocol):
             peer = self.peer if self.proxies is None else self.asking()
         except KeyclaveError as error:
             status, body = problem(error)
-            self._answer(cycle, status, CONTENT_TYPE, body, ())
+            self.answer(cycle, status, CONTENT_TYPE, body, ())
             return
         if self.whole is not None and self.proxies is None:  # behind a proxy, who asks is judged anew each time
             self._remember(cycle, head)
@@ -269,22 +277,19 @@ class FastLane(HttpToolsProtocol):
 
     def _submit(self, cycle: _Cycle, head: Head, peer: Peer) -> None:
         op, ref, _ = cycle.route
-
-        def respond(status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
-            self._answer(cycle, status, kind, body, more)
-
         try:
             if head.repeat is not None:
-                if self.gateway.submit_again(head.repeat, cycle.body, peer, respond):
+                if self.gateway.submit_again(head.repeat, cycle.body, peer, cycle.respond):
                     return
                 head.repeat = None
-            self.gateway.submit(op, ref, head, cycle.body, peer, respond)
+            self.gateway.submit(op, ref, head, cycle.body, peer, cycle.respond)
         except Exception as fault:  # must not reach the parser, which would take it for bytes that are not HTTP
             logger.error("a request failed", exc_info=fault)
             status, body = problem(Broken("the request failed", "see the server's log"))
-            respond(status, CONTENT_TYPE, body, ())
+            cycle.respond(status, CONTENT_TYPE, body, ())
 
-    def _answer(self, cycle: _Cycle, status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
+    def answer(self, cycle: _Cycle, status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
+        """Answer a request of the lane."""
         cycle.response_complete = True
         self.heard = time.monotonic()
         transport = self.transport
