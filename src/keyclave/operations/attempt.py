@@ -33,8 +33,8 @@ Spend = Callable[[Connection], None]
 
 _LEFT_BY_A_RUN = (
     "after", "answer", "change_fn", "changes", "context", "count", "decision", "detail", "drops", "error", "event", "events",
-    "failed", "grant", "inner", "item", "other_key", "parts", "reach", "repeat", "replayed", "several", "slow", "spared", "spends",
-    "touches", "used",
+    "failed", "grant", "inner", "item", "other_key", "parts", "reach", "repeat", "replayed", "several", "slow", "spared",
+    "spends", "touches", "used",
 )  # fmt: skip
 _LEFT_BY_A_TRY = ("answer", "detail", "drops", "error", "failed", "replayed")
 EVENT_BYTES = 40_000  # of recorded context in one event: well under the 65,535 bytes of an entry

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from keyclave.core.errors import KeyclaveError
 from keyclave.operations.attempt import Attempt
@@ -15,13 +16,16 @@ from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.sealing import Sealing
 
 UseVerb = Callable[[Desk, Attempt, Any, Any, Sealing], Any]
-Whole = Callable[[Desk, Attempt, Any, Any, Sealing], list[Any]]  # of the items; raises before anything is answered
+Whole = Callable[[Desk, Attempt, Any, Any, Sealing], msgspec.Raw]  # of the items; raises before anything is answered
+
+
+Results = Annotated[Any, Meta(extra_json_schema={"type": "array"})]  # a list, or one that is written already
 
 
 class BatchAnswer(msgspec.Struct, kw_only=True, gc=False):
     """Results in the order of the items: each an answer, or `{"error": …}`."""
 
-    results: list[Any]
+    results: Results
     event: str = ""
 
 

@@ -141,6 +141,8 @@ class Desk:
                 self.membership.check()
                 attempt.judged_at = self.membership.change
             revision = repeat.revision
+            if repeat.op.batch:
+                attempt.size = len(request.items)
             if revision.principal_rate is not None:
                 self.meters.admit_caller(attempt, revision.principal_rate)
             key = repeat.admit(attempt)

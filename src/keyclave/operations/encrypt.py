@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from keyclave.core import limits
 from keyclave.core.errors import Undecipherable
 from keyclave.crypto.suites import Purpose
 from keyclave.envelope.header import KIND_MESSAGE, OVERHEAD
+from keyclave.operations.answers import written
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import (
@@ -65,9 +68,7 @@ def encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptReques
     return EncryptAnswer(ciphertext=to_base64(blob), key=handle.key_id, version=handle.number)
 
 
-def encrypt_all(
-    desk: Desk, attempt: Attempt, key: LoadedKey, items: Sequence[EncryptRequest], sealing: Sealing
-) -> list[EncryptAnswer]:
+def encrypt_all(desk: Desk, attempt: Attempt, key: LoadedKey, items: Sequence[EncryptRequest], sealing: Sealing) -> msgspec.Raw:
     """Encrypt many at once: what is the same for all is worked out once. Raises if one of them cannot be encrypted."""
     plaintexts = all_from_base64([item.plaintext for item in items], limits.PLAINTEXT, "plaintext")
     none = b""
@@ -75,10 +76,9 @@ def encrypt_all(
         none = admit_context(attempt, {})
     contexts = [admit_context(attempt, item.context) if item.context else none for item in items]
     handle = desk.keyring.protecting(key, Purpose.ENCRYPT, attempt.at, len(items))
-    attempt.version = number = handle.number
-    key_id = handle.key_id
+    attempt.version = handle.number
     blobs = sealing.seal_all(handle, KIND_MESSAGE, plaintexts, contexts)
-    return [EncryptAnswer(ciphertext=text, key=key_id, version=number) for text in all_to_base64(blobs)]
+    return written(EncryptAnswer(ciphertext="", key=handle.key_id, version=handle.number), "ciphertext", all_to_base64(blobs))
 
 
 def decrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: DecryptRequest, _sealing: Sealing) -> DecryptAnswer:

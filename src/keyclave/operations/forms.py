@@ -123,9 +123,9 @@ def to_base64(raw: bytes | bytearray | memoryview) -> str:
     return pybase64.b64encode_as_string(raw)
 
 
-def all_to_base64(raws: Iterable[bytes]) -> Iterable[str]:
+def all_to_base64(raws: Iterable[bytes]) -> Iterable[bytes]:
     """Encode many, each when it is asked for."""
-    return map(pybase64.b64encode_as_string, raws)
+    return map(pybase64.b64encode, raws)
 
 
 def admit_context(attempt: Attempt, context: dict[str, str]) -> bytes:

@@ -38,7 +38,7 @@ class Repeat:
         self.key = key
         self.revision = revision
         self.decision = decision
-        self._shown: tuple[object, int] | None = None  # recorded context and version of the last event
+        self._shown: tuple[object, tuple[int, int]] | None = None  # recorded context, version and count of the last event
         self._form: EventForm | None = None  # how events with these are written, once there was a second one
 
     def holds(self, now: int) -> bool:
@@ -62,8 +62,8 @@ class Repeat:
     def form_of(self, attempt: Attempt) -> EventForm | None:
         """Return how the event of a use that went well is written, where it is like the last one but for time and number."""
         shown = self._shown
-        if shown is None or attempt.context is not shown[0] or attempt.version != shown[1]:
-            self._shown, self._form = (attempt.context, attempt.version), None
+        if shown is None or attempt.context is not shown[0] or (attempt.version, attempt.count) != shown[1]:
+            self._shown, self._form = (attempt.context, (attempt.version, attempt.count)), None
             return None
         if attempt.detail is not None or attempt.several or attempt.journal or attempt.reason or attempt.stale:
             return None
@@ -92,6 +92,6 @@ def remember(attempt: Attempt) -> Repeat | None:
 
 def _repeatable(desk: Desk, op: Operation) -> bool:
     """Tell whether an operation is a use of a key of which policy sees nothing but the encryption context."""
-    if not op.on_key or op.plane is not Plane.DATA or op.changes or op.batch or op.slow is not None or op.acts_as is not None:
+    if not op.on_key or op.plane is not Plane.DATA or op.changes or op.slow is not None or op.acts_as is not None:
         return False
     return not op.while_away or desk.stale is None
