@@ -126,8 +126,13 @@ class Tree:
     def append_many(self, leaves: Iterable[bytes]) -> list[Tile]:
         """Take leaf hashes in order and return the tiles they complete, in the order in which they fill."""
         tiles: list[Tile] = []
+        hashes = self._levels[0].hashes
         for leaf in leaves:
-            tiles += self.append(leaf)
+            self.size += 1
+            hashes.append(leaf)
+            if len(hashes) == WIDTH:
+                tiles += self._complete()
+                hashes = self._levels[0].hashes
         return tiles
 
     def _complete(self) -> list[Tile]:

@@ -160,8 +160,6 @@ class Attempt:
 
     def change(self, transaction: Connection, first: int) -> list[bytes]:
         """Make the change, if there is one, and return the events. A second try starts from what the verb worked out."""
-        if not self.asks:
-            return self.keep(first)
         if self.change_fn is not None:
             self._begin_try()
         self._number(first)
@@ -172,8 +170,12 @@ class Attempt:
 
     def keep(self, first: int) -> list[bytes]:
         """Return the events of what changes nothing."""
-        self._number(first)
-        return self.leaves(first, self.outcome if self.error is None else self.error.code)
+        if self.repeat is None or self.error is not None:
+            self._number(first)
+            return self.leaves(first, self.outcome if self.error is None else self.error.code)
+        self.event = event_id(self.desk.store.node, first)
+        form = self.repeat.form_of(self)
+        return self.leaves(first, self.outcome) if form is None else [form.write(self.at, self.event)]
 
     def _number(self, first: int) -> None:
         self.event = event_id(self.desk.store.node, first)
@@ -257,10 +259,6 @@ class Attempt:
                 )
                 own += inner.leaves(first + len(own), became)
             return own
-        if self.repeat is not None and outcome == "ok":
-            form = self.repeat.form_of(self)
-            if form is not None:
-                return [form.write(self.at, self.event)]
         if self.events == 1:
             context = self.parts[0] if self.parts else self.context
             return [encode(self.entry(first, outcome, context, 0))]

@@ -147,7 +147,7 @@ class Desk:
                 self.meters.admit_caller(attempt, revision.principal_rate)
             key = repeat.admit(attempt)
             self._admit_within(revision, repeat.op, attempt, key)
-            self.act(repeat.op, attempt, key, request)
+            attempt.answer = repeat.op.run(self, attempt, key, request)
         except KeyclaveError as error:
             attempt.error = error
         except Exception as fault:

@@ -122,10 +122,8 @@ class Log:
         """Take durable entries, in order."""
         if first != self._tree.size:
             raise Broken(f"the log is at {self._tree.size} and was given entry {first}", "restart the server")
-        append = self._tree.append
-        for entry in entries:
-            for tile in append(leaf_hash(entry)):
-                self._store.waiting_tiles[tile.level, tile.index] = tile.data
+        for tile in self._tree.append_many(map(leaf_hash, entries)):
+            self._store.waiting_tiles[tile.level, tile.index] = tile.data
 
     def tick(self) -> None:
         """Sign and keep a checkpoint, if there is something new and the seed is here."""

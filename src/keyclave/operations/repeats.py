@@ -60,12 +60,12 @@ class Repeat:
         return self.key
 
     def form_of(self, attempt: Attempt) -> EventForm | None:
-        """Return how the event of a use that went well is written, where it is like the last one but for time and number."""
+        """Return how the event of a use that was not refused is written, if it is the last one but for time and number."""
         shown = self._shown
         if shown is None or attempt.context is not shown[0] or (attempt.version, attempt.count) != shown[1]:
             self._shown, self._form = (attempt.context, (attempt.version, attempt.count)), None
             return None
-        if attempt.detail is not None or attempt.several or attempt.journal or attempt.reason or attempt.stale:
+        if attempt.outcome != "ok" or attempt.detail is not None or attempt.several or attempt.reason:
             return None
         if self._form is None:
             self._form = EventForm(attempt.entry(0, "ok", attempt.context, 0))

@@ -62,7 +62,10 @@ class Sealing:
 
     def seal(self, handle: Handle, kind: int, plaintext: Buffer, context: bytes) -> bytes:
         """Return the envelope of `plaintext` under the key version."""
-        return self._message(handle, kind).seal(plaintext, context)
+        message = self._messages.get((self._attempt.caller.id, handle, kind))
+        if message is None or handle.used > handle.accounted:
+            message = self._message(handle, kind)
+        return message.seal(plaintext, context)
 
     def seal_all(self, handle: Handle, kind: int, plaintexts: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
         """Return the envelopes of many plaintexts under one key version."""

@@ -120,7 +120,8 @@ class Groups:
                     return
             first = self.next - _events(group) - _events(self.queue)
             for unit in group:
-                entries += self._keep(unit, first + len(entries))
+                at = first + len(entries)
+                entries += self._keep(unit, at) if unit.asks else unit.keep(at)
             self._line.raw.execute(_INSERT_SEGMENT, (first, len(entries), pack(entries)))
             self._following.keep_tiles()
             change = 0 if fence is None else fence.tell(group)
