@@ -120,7 +120,7 @@ class Desk:
                     self.enqueue(attempt)
                     return
             key = self.admit(op, attempt, ref)
-            if not attempt.meters:
+            if revision.uses_limited and not attempt.meters:
                 self._admit_within(revision, op, attempt, key)
             if attempt.slow or (op.slow is not None and op.slow(key, request)):
                 self.workers.submit(work, self, op, attempt, key, request)
@@ -146,7 +146,8 @@ class Desk:
             if revision.principal_rate is not None:
                 self.meters.admit_caller(attempt, revision.principal_rate)
             key = repeat.admit(attempt)
-            self._admit_within(revision, repeat.op, attempt, key)
+            if revision.uses_limited:
+                self._admit_within(revision, repeat.op, attempt, key)
             attempt.answer = repeat.op.run(self, attempt, key, request)
         except KeyclaveError as error:
             attempt.error = error

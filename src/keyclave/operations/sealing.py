@@ -19,6 +19,8 @@ from keyclave.envelope.header import ID, IV, Header, authenticated, before_iv, k
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.keyring import Handle, LoadedKey
 
+_NO_CONTEXT = with_length(b"")
+
 
 class Message:
     """A message that is being made, part by part."""
@@ -35,7 +37,8 @@ class Message:
     def seal(self, plaintext: Buffer, context: bytes) -> bytes:
         """Return the envelope of one part."""
         iv = self._number().to_bytes(IV, "big")
-        return self._head + iv + self._sealer.seal(iv, plaintext, self._before + iv + with_length(context))
+        aad = self._before + iv + (with_length(context) if context else _NO_CONTEXT)
+        return self._head + iv + self._sealer.seal(iv, plaintext, aad)
 
     def seal_all(self, plaintexts: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
         """Return the envelopes of many parts."""

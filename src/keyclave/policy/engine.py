@@ -130,6 +130,7 @@ class Compiled:
         self.principal_rate = limits.principal if limits.principal.bounds else None
         self.key_rate = limits.key if limits.key.bounds else None
         self.tenant_rate = limits.tenant if limits.tenant.bounds else None
+        self.uses_limited = self.key_rate is not None or self.tenant_rate is not None
         self.schema = compiler.schema
         self.kinds = compiler.kinds
         self._slices = _slices(policies, frozenset(compiler.kinds))
