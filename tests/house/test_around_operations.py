@@ -19,7 +19,7 @@ DOORS = ("src/keyclave/protocols", "src/keyclave/console")
 ROOMS = ("core", "identity", "protocols", "console", "operations")
 PURE = {"keyclave.audit.tiles", "keyclave.crypto.bearer", "keyclave.crypto.digest", "keyclave.policy.duties"}
 """Modules of lower floors that hold plain words and functions only."""
-DESK = {"begin", "callers", "clock", "enqueue", "log", "module", "people", "perform", "vault"}
+DESK = {"begin", "callers", "clock", "enqueue", "log", "module", "people", "perform", "use_again", "vault"}
 INSIDE = {"module": {"fault"}, "vault": {"sealed"}, "people": {"relying"}}
 """What may be touched of a part of the desk; the rest of it does things."""
 ENQUEUES = {"src/keyclave/protocols/rest/gateway.py", "src/keyclave/protocols/rest/refusals.py"}

@@ -124,6 +124,17 @@ def test_no_byte_changes_unnoticed(tmp_path_factory: pytest.TempPathFactory, dat
     folder.close()
 
 
+@pytest.mark.parametrize("longer", [1, 40, 200])
+def test_a_head_that_says_another_length_is_not_taken_for_one_that_was_never_written(folder: Folder, longer: int) -> None:
+    path = write(folder, EVENTS[0])
+    good = path.read_bytes()
+    at = good.index(b"clinic") - 1
+    assert good[at] == len(b"clinic")
+    path.write_bytes(good[:at] + bytes((len(b"clinic") + longer,)) + good[at + 1 :])
+    with pytest.raises(Broken):
+        read(folder)
+
+
 def test_a_record_that_the_disk_lost_in_the_middle_is_no_torn_end(folder: Folder) -> None:
     path = write(folder, *EVENTS)
     good = path.read_bytes()

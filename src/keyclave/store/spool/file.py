@@ -124,7 +124,7 @@ class Reading:
         if len(head) >= self._at and self._chain == sha256(head[:end]) and head.startswith(MARKER):
             self.journal = head[len(MARKER) : len(MARKER) + _NAME].decode("ascii")
             self.cluster = head[len(MARKER) + _NAME + 1 : end].decode("ascii")
-        elif len(head) >= self._at and not self._only_zeros(0):
+        elif (len(head) >= self._at and not self._only_zeros(0)) or _hides_a_head(head):
             raise Broken(f"the spool {name} has no head", "keep it as evidence, and look at the disk")
         if self.journal and f"{self.journal}.spool" != name:
             raise Broken(f"the spool {name} is called {self.journal} inside", "give it its own name again")
@@ -157,6 +157,13 @@ class Reading:
     def _only_zeros(self, start: int) -> bool:
         """Tell whether nothing follows but zeros: the file had grown, and what was to stand there had not arrived."""
         return not any(any(os.pread(self._file, 1 << 20, at)) for at in range(start, self._size, 1 << 20))
+
+
+def _hides_a_head(head: bytes) -> bool:
+    """Tell whether a whole head is there by another length than it says: then that is what was damaged, and events may follow."""
+    ends = range(len(MARKER) + _NAME + 1, len(head) - _DIGEST + 1)
+    said = len(MARKER) + _NAME
+    return any(sha256(head[:said] + bytes((end - said - 1,)) + head[said + 1 : end]) == head[end : end + _DIGEST] for end in ends)
 
 
 def _unusable() -> Unavailable:
