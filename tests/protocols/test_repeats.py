@@ -1,0 +1,321 @@
+"""Requests of the same head: what changes between two of them counts for the second; and messages that requests of one commit share."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from keyclave.app import ceremony, wiring
+from keyclave.envelope.header import parse
+from keyclave.identity.peer import Peer
+from keyclave.operations import repeats
+from keyclave.operations.sealing_reasons import Why
+from keyclave.protocols.rest.gateway import Head, read_head
+from tests.protocols.inside import BY_PATH, inside
+from tests.protocols.test_rights_by_the_clock import DECRYPT, ENCRYPT, HOUR, PLAIN, Hands, House
+
+pytestmark = pytest.mark.requirement("R4", "R8", "R11")
+
+BODY = json.dumps({"plaintext": PLAIN}).encode()
+
+
+class Connection:
+    """What the fast lane does with a connection whose requests have the same head."""
+
+    def __init__(self, house: House, token: str, path: str = ENCRYPT, ref: str = "ward", **headers: str) -> None:
+        self.house, self.path, self.ref = house, path, ref
+        self.peer = Peer("127.0.0.1")
+        sent = [(b"authorization", b"Bearer " + token.encode()), *((n.encode(), v.encode()) for n, v in headers.items())]
+        self.head = read_head(sent, b"")
+        self.head.comes_again = True
+        self.answers: list[tuple[int, Any]] = []
+
+    def send(self, body: bytes = BODY) -> None:
+        """Send a request, whose answer waits for the next commit."""
+
+        def respond(status: int, _kind: bytes, text: bytes, _more: object) -> None:
+            self.answers.append((status, json.loads(text)))
+
+        gateway, head = self.house.server.gateway, self.head
+        if head.repeat is not None:
+            if gateway.submit_again(head.repeat, body, self.peer, respond):
+                return
+            head.repeat = None
+        gateway.submit(BY_PATH["POST", self.path], self.ref, head, body, self.peer, respond)
+
+    def ask(self, body: bytes = BODY) -> tuple[int, Any]:
+        """Send a request and return its answer."""
+        self.send(body)
+        self.house.server.store.flush()
+        return self.answers.pop()
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    hands = Hands()
+    monkeypatch.setattr(wiring, "SystemClock", lambda floor=0: hands)
+    monkeypatch.setattr(ceremony, "SystemClock", lambda floor=0: hands)
+    with inside(tmp_path) as server:
+        yield House(server, hands)
+
+
+def entries(house: House, last: int) -> list[dict[str, Any]]:
+    """Return the last events of the log."""
+    store = house.server.store
+    return [json.loads(entry) for entry in store.read_entries(store.placed() - last, last)]
+
+
+# ---- the same request again -------------------------------------------------------------------------------------------------
+def test_a_repeated_use_leaves_the_event_of_an_ordinary_one(house: House) -> None:
+    line = Connection(house, house.writer)
+    for _ in range(4):
+        assert line.ask()[0] == 200
+    assert line.head.repeat is not None
+    first, second, third, fourth = entries(house, 4)
+    for later in (second, third, fourth):
+        assert {**later, "at": 0, "id": ""} == {**first, "at": 0, "id": ""}
+    assert len({event["id"] for event in (first, second, third, fourth)}) == 4
+
+
+def test_contexts_of_repeated_uses_are_recorded_each(house: House) -> None:
+    line = Connection(house, house.writer)
+    bodies = [json.dumps({"plaintext": PLAIN, "context": {"id": name}}).encode() for name in ("a", "a", "a", "b", "a")]
+    answers = [line.ask(body)[1] for body in bodies]
+    shown = [event["context"] for event in entries(house, 5)]
+    assert shown[0] == shown[1] == shown[2] == shown[4] != shown[3]
+    opener = house.issued("opener", "application", {"operations": ["decrypt"], "keys": ["ward"]})
+    for body, answer in zip(bodies, answers, strict=True):
+        asked = {"ciphertext": answer["ciphertext"], "context": json.loads(body)["context"]}
+        assert house.ask("POST", DECRYPT, opener, asked, ref="ward", expect=200)["plaintext"] == PLAIN
+
+
+def revoke(house: House) -> None:
+    me = house.ask("GET", "/v1/whoami", house.writer, expect=200)
+    house.ask("POST", "/v1/credentials/{credential}/revoke", "operator", ref=me["credential"], expect=200)
+
+
+def move(name: str, who: str = "operator") -> Callable[[House], None]:
+    """Return what moves the key."""
+
+    def change(house: House) -> None:
+        house.ask("POST", f"/v1/keys/{{key}}/{name}", who, {"reason": "a test"}, ref="ward", expect=200)
+
+    return change
+
+
+def forbid(house: House) -> None:
+    house.policy("forbidden.cedar", '@id("no-use")\nforbid(principal, action == Action::"encrypt", resource);\n')
+
+
+def seal(house: House) -> None:
+    house.server.desk.let_go(Why.SEALED)
+
+
+def expire(house: House) -> None:
+    house.hands.at += 21 * 24 * HOUR
+
+
+def use_up(house: House) -> None:
+    loaded = house.server.desk.keyring.find(house.tenant, "ward")
+    assert loaded.primary is not None
+    loaded.primary.limit = loaded.primary.used
+
+
+def self_test_fails(house: House) -> None:
+    house.server.desk.module.ready = False  # type: ignore[attr-defined]
+    house.server.desk.module._fault = "a test"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "change", [revoke, move("suspend"), move("compromise"), move("deactivate"), forbid, seal, expire, use_up, self_test_fails]
+)
+def test_what_changed_between_two_requests_counts_for_the_second(house: House, change: Callable[[House], None]) -> None:
+    line = Connection(house, house.writer)
+    for _ in range(3):
+        assert line.ask()[0] == 200
+    change(house)
+    status, answer = line.ask()
+    assert status >= 400, answer
+    fresh_status, fresh = Connection(house, house.writer).ask()
+    assert (status, answer["code"]) == (fresh_status, fresh["code"])
+
+
+def test_after_a_rotation_the_new_version_is_used_and_after_a_resumption_the_key_again(house: House) -> None:
+    line = Connection(house, house.writer)
+    assert [line.ask()[1]["version"] for _ in range(3)] == [1, 1, 1]
+    move("rotate")(house)
+    assert [line.ask()[1]["version"] for _ in range(3)] == [2, 2, 2]
+    assert [event["version"] for event in entries(house, 3)] == [2, 2, 2]
+    move("suspend")(house)
+    assert line.ask()[0] == 409
+    move("resume")(house)
+    assert line.ask()[0] == 200
+
+
+def test_a_change_that_waits_for_its_commit_counts_already(house: House) -> None:
+    line = Connection(house, house.writer)
+    for _ in range(3):
+        line.ask()
+    head = Head()
+    head.authorization = b"Bearer " + house.server.tokens["operator"].encode()
+    body = json.dumps({"reason": "a test"}).encode()
+    answers: list[int] = []
+    house.server.gateway.submit(
+        BY_PATH["POST", "/v1/keys/{key}/suspend"], "ward", head, body, line.peer, lambda status, *_: answers.append(status)
+    )
+    line.send()
+    house.server.store.flush()
+    assert (answers, line.answers[0][0]) == ([200], 409)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [({"keyclave-purpose": "TREAT"}, BODY), ({"keyclave-approval": "apr_none"}, BODY), ({"idempotency-key": "k"}, BODY)],
+)
+def test_a_head_that_says_more_than_who_asks_is_judged_each_time(house: House, headers: dict[str, str], body: bytes) -> None:
+    line = Connection(house, house.writer, **headers)
+    for _ in range(3):
+        line.ask(body)
+    assert line.head.repeat is None
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"plaintext":1}', b'{"plain":""}', b"\xff", b"", b"[" * 100_000])
+def test_a_body_that_is_no_request_gets_the_answer_of_an_ordinary_one(house: House, body: bytes) -> None:
+    line = Connection(house, house.writer)
+    for _ in range(3):
+        line.ask()
+    assert line.head.repeat is not None
+    fresh = Connection(house, house.writer).ask(body)
+    again = line.ask(body)
+    assert (again[0], again[1]["code"]) == (fresh[0], fresh[1]["code"]) and again[0] == 400
+    assert [{**event, "at": 0, "id": ""} for event in entries(house, 1)] == [
+        {**event, "at": 0, "id": ""} for event in entries(house, 2)[:1]
+    ]
+    assert line.ask()[0] == 200
+
+
+def test_limits_hold_for_what_comes_again(house: House) -> None:
+    line = Connection(house, house.writer)
+    for _ in range(3):
+        line.ask()
+    rules = house.server.desk.access.revisions.of(house.tenant).bundle.files["rules.toml"]
+    assert "concurrent = 1024" in rules
+    house.policy("rules.toml", rules.replace("concurrent = 1024", "concurrent = 3"))
+    line.ask()
+    assert line.head.repeat is not None
+    for _ in range(5):
+        line.send()
+    house.server.store.flush()
+    assert sorted(status for status, _ in line.answers) == [200, 200, 200, 429, 429]
+
+
+def test_what_a_grant_permits_is_judged_each_time(house: House) -> None:
+    house.give(uses=3)
+    line = Connection(house, house.app)
+    assert [line.ask()[0] for _ in range(4)] == [200, 200, 200, 404]
+    assert line.head.repeat is None
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.sampled_from(["use", "use", "use", "rotate", "suspend", "resume", "revoke", "forget"]), max_size=14))
+def test_any_history_gives_what_it_gives_without_repeats(house: House, steps: list[str]) -> None:
+    token = house.issued("app", "application", {"operations": ["encrypt"], "keys": ["ward"]})
+    line = Connection(house, token)
+    for step in steps:
+        if step in ("rotate", "suspend", "resume"):
+            house.ask("POST", f"/v1/keys/{{key}}/{step}", "operator", {"reason": "a test"}, ref="ward")
+        elif step == "revoke":
+            status, me = house.ask("GET", "/v1/whoami", token)
+            if status == 200:
+                house.ask("POST", "/v1/credentials/{credential}/revoke", "operator", ref=me["credential"])
+        elif step == "forget":
+            house.server.desk.keyring.forget_all()
+        else:
+            status, answer = line.ask()
+            fresh_status, fresh = Connection(house, token).ask()
+            assert (status, answer.get("code"), answer.get("version")) == (fresh_status, fresh.get("code"), fresh.get("version"))
+    house.ask("POST", "/v1/keys/{key}/resume", "operator", {"reason": "a test"}, ref="ward")
+
+
+# ---- messages ---------------------------------------------------------------------------------------------------------------
+def made(answer: Any) -> tuple[bytes, int]:
+    """Return message id and number of a part."""
+    header, _ = parse(base64.b64decode(answer["ciphertext"]))
+    return header.message_id, int.from_bytes(header.iv, "big")
+
+
+def test_requests_of_one_commit_are_parts_of_one_message_and_all_open(house: House) -> None:
+    lines = [Connection(house, house.writer) for _ in range(8)]
+    for _ in range(2):
+        for line in lines:
+            line.send()
+        house.server.store.flush()
+    rounds = [[made(line.answers[number][1]) for line in lines] for number in (0, 1)]
+    for parts in rounds:
+        assert len({message for message, _ in parts}) == 1
+        assert sorted(number for _, number in parts) == list(range(1, 9))
+    assert rounds[0][0][0] != rounds[1][0][0]
+    opener = house.issued("opener", "application", {"operations": ["decrypt"], "keys": ["ward"]})
+    for line in lines:
+        asked = {"ciphertext": line.answers[0][1]["ciphertext"]}
+        assert house.ask("POST", DECRYPT, opener, asked, ref="ward", expect=200)["plaintext"] == PLAIN
+
+
+def test_who_waits_for_each_answer_gets_a_message_for_each(house: House) -> None:
+    line = Connection(house, house.writer)
+    parts = [made(line.ask()[1]) for _ in range(6)]
+    assert len({message for message, _ in parts}) == 6
+    assert {number for _, number in parts} == {1}
+    assert house.server.desk.messages == {}
+
+
+def test_credentials_never_share_a_message(house: House) -> None:
+    other = house.issued("writer", "application", {"operations": ["encrypt"], "keys": ["ward"]})  # of the same principal
+    lines = [Connection(house, token) for token in (house.writer, other, house.writer, other)]
+    for line in lines:
+        line.send()
+    house.server.store.flush()
+    first, second, third, fourth = (made(line.answers[0][1])[0] for line in lines)
+    assert first == third != second == fourth
+
+
+def test_a_version_a_kind_and_a_batch_have_messages_of_their_own(house: House) -> None:
+    token = house.issued("both", "application", {"operations": ["encrypt", "data-key"], "keys": ["ward"]})
+    encrypting, wrapping = Connection(house, token), Connection(house, token, "/v1/keys/{key}/data-key")
+    batch = Connection(house, token, f"{ENCRYPT}/batch")
+    encrypting.send()
+    wrapping.send(b"{}")
+    batch.send(json.dumps({"items": [{"plaintext": PLAIN}] * 3}).encode())
+    house.server.store.flush()
+    (one, _), items = made(encrypting.answers[0][1]), [made(each) for each in batch.answers[0][1]["results"]]
+    wrapped, _ = parse(base64.b64decode(wrapping.answers[0][1]["wrapped"]))
+    assert len({one, wrapped.message_id, items[0][0]}) == 3
+    assert [number for _, number in items] == [1, 2, 3] and len({message for message, _ in items}) == 1
+
+
+def test_a_failed_commit_and_a_seal_end_every_message(house: House) -> None:
+    line = Connection(house, house.writer)
+    line.send()
+    assert house.server.desk.messages
+    seal(house)
+    assert house.server.desk.messages == {}
+    house.server.store.flush()
+
+
+def test_only_uses_come_again() -> None:
+    assert {op.name for op in BY_PATH.values() if op.on_key and op.changes} & _repeated() == set()
+    assert {"encrypt", "data-key", "mac"} <= _repeated()
+
+
+def _repeated() -> set[str]:
+    class _Desk:
+        stale = None
+
+    return {op.name for op in BY_PATH.values() if repeats._repeatable(_Desk(), op)}  # type: ignore[arg-type]
