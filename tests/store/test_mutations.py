@@ -70,21 +70,26 @@ def no_isolation(patch: Patch) -> None:
     patch.setattr(transactions, "BEGIN_WRITE", "BEGIN")
 
 
+RACES = 8
+
+
 def no_turns(patch: Patch) -> None:
     patch.setattr(journal, "BEGIN_CHANGE", "BEGIN")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # that is how it fails
 @pytest.mark.parametrize(("mutate", "how"), [(no_retry, "write"), (no_isolation, "write"), (no_turns, "units")])
-def test_retry_and_isolation_are_missed(
-    database: Database, monkeypatch: Patch, mutate: Callable[[Patch], None], how: str
-) -> None:
+def test_retry_and_isolation_are_missed(monkeypatch: Patch, mutate: Callable[[Patch], None], how: str) -> None:
     mutate(monkeypatch)
-    try:
-        failed = fails(lambda: faults.test_of_what_two_nodes_change_at_once_nothing_is_lost(database, how))
-    except Exception:
-        failed = True
-    assert failed
+    for _ in range(RACES):  # what is lost in a race is lost only where there was one
+        with new_database() as database:
+            try:
+                failed = fails(lambda: faults.test_of_what_two_nodes_change_at_once_nothing_is_lost(database, how))
+            except Exception:
+                failed = True
+        if failed:
+            return
+    pytest.fail(f"{RACES} races, and nothing was missed")
 
 
 def nothing_is_resolved(patch: Patch) -> None:
