@@ -181,3 +181,19 @@ def test_two_requests_that_come_together_are_two_each_time(loop: asyncio.Abstrac
         *[("ab", b"{}"), ("cd", b"[]"), ("cd", b"[]"), ("cd", b"[]")] * 4, *[("ab", b"{}")] * 8,
     ]  # fmt: skip
     assert connection.lane.known is None
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60, 90])
+def test_what_comes_behind_the_beginning_of_a_request_goes_on_with_it(loop: asyncio.AbstractEventLoop, cut: int) -> None:
+    """Else one side would take for a header, or a body, what the other takes for a request: that is how requests are smuggled."""
+    known, behind = wire("ab", "one", b"{}"), wire("cd", "two", wire("ab", "one", b"{}"), "Padding: x")
+    connection = Connection(loop)
+    for _ in range(3):
+        connection.lane.data_received(known)
+    assert connection.lane.known is not None
+    connection.lane.data_received(known + behind[:cut])
+    assert connection.lane.within
+    fed = connection.parser.fed
+    connection.lane.data_received(known)
+    assert connection.parser.fed == fed + 1
+    assert [asked[4] for asked in connection.gateway.asked] == [b"{}"] * 4

@@ -179,6 +179,8 @@ class FastLane(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins; uvicorn's scope is made only for requests that take the ordinary way."""
+        if not self.within:  # behind another one, in the same bytes: what comes next goes on with it, whatever it looks like
+            self.within, self.heard = True, time.monotonic()
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
