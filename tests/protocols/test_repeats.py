@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from keyclave.app import ceremony, wiring
 from keyclave.envelope.header import parse
 from keyclave.identity.peer import Peer
 from keyclave.operations import repeats
+from keyclave.operations.attempt import Attempt
+from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.sealing_reasons import Why
 from keyclave.protocols.rest.gateway import Head, read_head
 from tests.protocols.inside import BY_PATH, inside
@@ -24,6 +27,7 @@ from tests.protocols.test_rights_by_the_clock import DECRYPT, ENCRYPT, HOUR, PLA
 pytestmark = pytest.mark.requirement("R4", "R8", "R11")
 
 BODY = json.dumps({"plaintext": PLAIN}).encode()
+RE_ENCRYPT = "/v1/keys/{key}/re-encrypt"
 
 
 class Connection:
@@ -221,6 +225,74 @@ def test_what_a_grant_permits_is_judged_each_time(house: House) -> None:
     line = Connection(house, house.app)
     assert [line.ask()[0] for _ in range(4)] == [200, 200, 200, 404]
     assert line.head.repeat is None
+
+
+def test_a_grant_on_the_other_key_of_a_re_encryption_is_spent_each_time(house: House) -> None:
+    """What permits the key in the path may be asked again; what permits the other key is counted."""
+    house.ask("POST", "/v1/keys", "custodian", {"name": "lab", "owner": "cardiology"}, expect=201)
+    mover = house.issued("app", "application", {"operations": ["encrypt", "re-encrypt"], "keys": ["ward"]})
+    grant = house.give(operations=["re-encrypt"], keys=["lab"], uses=3)
+    sealed = house.ask("POST", ENCRYPT, mover, {"plaintext": PLAIN}, ref="ward", expect=200)["ciphertext"]
+    line = Connection(house, mover, RE_ENCRYPT)
+    within, across = (json.dumps({"ciphertext": sealed, **to}).encode() for to in ({}, {"to_key": "lab"}))
+    for _ in range(2):
+        assert line.ask(within)[0] == 200
+    assert line.head.repeat is not None
+    assert [line.ask(across)[0] for _ in range(5)] == [200, 200, 200, 404, 404]
+    uses = [event for event in entries(house, 5) if event["outcome"] == "ok"]
+    assert {event["grant"] for event in uses} == {grant["id"]} and len(uses) == 3
+    assert line.ask(within)[0] == 200
+
+
+@pytest.mark.parametrize("change", ["suspend", "deactivate", "rotate"])
+def test_the_other_key_of_a_re_encryption_is_looked_at_each_time(house: House, change: str) -> None:
+    house.ask("POST", "/v1/keys", "custodian", {"name": "lab", "owner": "cardiology"}, expect=201)
+    mover = house.issued("mover", "application", {"operations": ["encrypt", "re-encrypt"], "keys": ["ward", "lab"]})
+    sealed = house.ask("POST", ENCRYPT, mover, {"plaintext": PLAIN}, ref="ward", expect=200)["ciphertext"]
+    line, across = Connection(house, mover, RE_ENCRYPT), json.dumps({"ciphertext": sealed, "to_key": "lab"}).encode()
+    for _ in range(3):
+        assert line.ask(across)[1]["version"] == 1
+    assert line.head.repeat is not None
+    house.ask("POST", f"/v1/keys/{{key}}/{change}", "operator", {"reason": "a test"}, ref="lab", expect=200)
+    status, answer = line.ask(across)
+    assert (status, answer.get("version")) == ((200, 2) if change == "rotate" else (409, None))
+
+
+def test_a_connection_holds_on_to_no_key_that_was_dropped(house: House) -> None:
+    """Its material is wiped when its last user lets it go: a connection that only waits is none, nor when the server is sealed."""
+    line = Connection(house, house.writer)
+    for _ in range(3):
+        line.ask()
+    assert line.head.repeat is not None
+
+    def unwrapped() -> list[LoadedKey]:
+        gc.collect()
+        return [each for each in gc.get_objects() if isinstance(each, LoadedKey) and each.key.name == "ward" and each.handles]
+
+    assert len(unwrapped()) == 1
+    move("rotate")(house)
+    assert unwrapped() == []
+    assert line.ask()[0] == 200
+    house.server.desk.keyring.forget_all()
+    seal(house)
+    assert unwrapped() == []
+
+
+def test_a_refusal_by_a_limit_rests_on_what_it_was_judged_by(house: House) -> None:
+    """So it begins again, like any other attempt, where another process was the faster one."""
+    line = Connection(house, house.writer)
+    rules = house.server.desk.access.revisions.of(house.tenant).bundle.files["rules.toml"]
+    house.policy("rules.toml", rules.replace("concurrent = 1024", "concurrent = 2"))
+    line.ask()
+    waiting: list[Attempt] = []
+    enqueue = house.server.store.enqueue
+    house.server.store.enqueue = lambda unit: (waiting.append(unit), enqueue(unit))[1]  # type: ignore[method-assign, assignment]
+    for _ in range(3):
+        line.send()
+    assert [attempt.error is None for attempt in waiting] == [True, True, False]
+    assert all(attempt.void([(house.tenant, attempt.caller.id)]) for attempt in waiting)
+    assert all(attempt.void([(house.tenant, "ward")]) for attempt in waiting)
+    house.server.store.flush()
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

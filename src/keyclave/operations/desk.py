@@ -133,22 +133,22 @@ class Desk:
             self.log.complain(fault)
         self.enqueue(attempt)
 
-    def use_again(self, repeat: Repeat, attempt: Attempt, request: Any) -> None:
-        """Run a use that is like one before it. `repeat` holds: nothing that the first was judged by has changed."""
-        attempt.request = request
+    def use_again(self, repeat: Repeat, attempt: Attempt, key: LoadedKey, request: Any) -> None:
+        """Run a use that is like one before it. `repeat` holds `key`: nothing that the first was judged by has changed."""
+        attempt.request, attempt.ref, attempt.row = request, repeat.ref, repeat.op
         try:
             if self.membership is not None:
                 self.membership.check()
                 attempt.judged_at = self.membership.change
-            revision = repeat.revision
+            revision = attempt.revision = repeat.revision
             if repeat.op.batch:
                 attempt.size = len(request.items)
             if revision.principal_rate is not None:
                 self.meters.admit_caller(attempt, revision.principal_rate)
-            key = repeat.admit(attempt)
+            repeat.admit(attempt)
             if revision.uses_limited:
                 self._admit_within(revision, repeat.op, attempt, key)
-            attempt.answer = repeat.op.run(self, attempt, key, request)
+            self.act(repeat.op, attempt, key, request)
         except KeyclaveError as error:
             attempt.error = error
         except Exception as fault:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Repeat:
     """What a request was admitted by."""
 
-    __slots__ = ("_form", "_shown", "caller", "decision", "desk", "key", "op", "ref", "revision", "tenant")
+    __slots__ = ("_form", "_key", "_shown", "caller", "decision", "desk", "op", "ref", "revision", "tenant")
 
     def __init__(self, attempt: Attempt, op: Operation, key: LoadedKey, revision: Compiled, decision: Decision) -> None:
         self.desk = attempt.desk
@@ -35,29 +35,24 @@ class Repeat:
         self.ref = attempt.ref
         self.caller: Caller = attempt.caller
         self.tenant = attempt.caller.tenant
-        self.key = key
+        self._key = key.key  # made anew each time the key is loaded; what is unwrapped is not held on to for a connection's sake
         self.revision = revision
         self.decision = decision
         self._shown: tuple[object, tuple[int, int]] | None = None  # recorded context, version and count of the last event
         self._form: EventForm | None = None  # how events with these are written, once there was a second one
 
-    def holds(self, now: int) -> bool:
-        """Tell whether all of it is still in force, and no change waits for its commit."""
+    def holds(self, now: int) -> LoadedKey | None:
+        """Return the key if all of it is still in force and no change waits for its commit."""
         desk, caller, tenant = self.desk, self.caller, self.tenant
-        return (
-            caller.live
-            and now < caller.expires_at
-            and not desk.pending
-            and desk.access.revisions.held(tenant) is self.revision
-            and desk.keyring.held(tenant, self.ref) is self.key
-        )
+        if not caller.live or now >= caller.expires_at or desk.pending or desk.access.revisions.held(tenant) is not self.revision:
+            return None
+        key = desk.keyring.held(tenant, self.ref)
+        return key if key is not None and key.key is self._key else None
 
-    def admit(self, attempt: Attempt) -> LoadedKey:
+    def admit(self, attempt: Attempt) -> None:
         """Let the next one pass as the first did."""
-        attempt.ref, attempt.row, attempt.action = self.ref, self.op, self.op.name
-        attempt.decision, attempt.revision = self.decision, self.revision
-        attempt.key_id, attempt.repeat = self.key.key.id, self
-        return self.key
+        attempt.action, attempt.decision = self.op.name, self.decision
+        attempt.key_id, attempt.repeat = self._key.id, self
 
     def form_of(self, attempt: Attempt) -> EventForm | None:
         """Return how the event of a use that was not refused is written, if it is the last one but for time and number."""

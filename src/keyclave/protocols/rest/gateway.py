@@ -201,13 +201,14 @@ class Gateway:
         """Perform what the same head asked for before, if that still holds; False if it has to be asked for anew."""
         desk, op = self.desk, repeat.op
         attempt = Attempt(desk, op.name, repeat.caller, peer, partial(_reply_to_use, op, respond))
-        if not repeat.holds(attempt.at):
+        key = repeat.holds(attempt.at)
+        if key is None:
             return False
         try:
             request = self._decoders[id(op)].decode(body)
         except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
-        desk.use_again(repeat, attempt, request)
+        desk.use_again(repeat, attempt, key, request)
         return True
 
     def _request(self, op: Operation, body: bytes | bytearray | Mapping[str, str]) -> Any:
