@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,6 +162,63 @@ def test_a_revoked_credential_is_nobody_on_the_other_at_its_next_commit(pair: tu
     other.store.flush()
     assert [attempt.error and attempt.error.code for attempt in waiting] == ["unauthenticated"]
     assert waiting[0].answer is None
+
+
+def _mover(inside: Inside) -> dict[str, Any]:
+    """Make two keys and issue a credential for both; return what was answered."""
+    for name in ("chart", "lab"):
+        inside.get("key-create", "custodian", "", {**KEY, "name": name})
+    scope = {"operations": ["encrypt", "re-encrypt", "data-key-pair"], "keys": ["chart", "lab"]}
+    body = {"principal": "app", "role": "application", "ttl_seconds": 3600, "scope": scope}
+    return inside.get("credential-issue", "operator", "", body)
+
+
+class _Later(Executor):
+    """Does slow work when it is told to."""
+
+    def __init__(self) -> None:
+        self.work: list[Callable[[], Any]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        self.work.append(partial(fn, *arguments, **named))
+        return Future()
+
+
+@pytest.mark.requirement("P4", "R22")
+@pytest.mark.parametrize("use", ["encrypt", "data-key-pair"])
+def test_a_use_that_has_a_change_committed_first_sees_the_revocation_that_this_commit_met(
+    pair: tuple[Inside, Inside], use: str
+) -> None:
+    one, other = pair
+    made = _mover(one)
+    other.get("encrypt", made["token"], "chart", _plain(b"warm"))
+    other.desk.workers = later = _Later()
+    late = [] if use == "encrypt" else other.begin(use, made["token"], "chart", {"spec": "ed25519"})
+    one.get("credential-revoke", "operator", made["id"])
+    other.begin("key-update", "custodian", "chart", {"owner": "oncology"}, dry_run=True)  # the key stays what it was
+    if use == "encrypt":
+        late = other.begin(use, made["token"], "chart", _plain(b"late"))
+    for work in later.work:
+        work()
+    other.store.flush()
+    assert [attempt.error and attempt.error.code for attempt in late] == ["unauthenticated"]
+    told = [(event.op, event.outcome) for event in _events(one)][-3:]
+    assert told == [("credential-revoke", "ok"), ("key-update", "dry_run"), (use, "unauthenticated")]
+
+
+@pytest.mark.requirement("P4", "R24")
+def test_a_use_of_two_keys_sees_what_the_commit_of_the_second_one_s_change_met(pair: tuple[Inside, Inside]) -> None:
+    one, other = pair
+    made = _mover(one)
+    sealed = other.get("encrypt", made["token"], "chart", _plain(b"record"))["ciphertext"]
+    asked = {"ciphertext": sealed, "to_key": "lab"}
+    other.get("re-encrypt", made["token"], "chart", asked)
+    one.get("suspend", "custodian", "chart", {"reason": "lost laptop"})
+    other.begin("key-update", "custodian", "lab", {"owner": "oncology"})
+    late = other.begin("re-encrypt", made["token"], "chart", asked)
+    other.store.flush()
+    assert [attempt.error and attempt.error.code for attempt in late] == ["wrong_state"]
+    assert late[0].answer is None
 
 
 def test_a_key_that_was_unknown_here_and_made_there_is_found(pair: tuple[Inside, Inside]) -> None:

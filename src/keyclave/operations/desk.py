@@ -89,6 +89,7 @@ class Desk:
         self.handing_on = HandingOn("", frozenset())  # to which nodes the root key may be handed on
         self.pending = Pending()
         self.messages: Messages = {}
+        self.met = 0  # how often something was dropped that another process had changed
 
     def _house_key(self) -> Slot:
         """Return what seals the ceremonies of people who are not known yet, the same at every node; `Sealed` while it is."""
@@ -101,6 +102,7 @@ class Desk:
     def perform(self, op: Operation, attempt: Attempt, ref: str, request: Any) -> None:
         """Run `op` for the attempt's caller on the key `ref` (empty where the operation names none)."""
         attempt.request, attempt.ref, attempt.row = request, ref, op
+        met = self.met
         try:
             if self.membership is not None:
                 if op.while_away and self.stale is not None and self.stale.open():
@@ -131,7 +133,10 @@ class Desk:
         except Exception as fault:
             attempt.error = Broken("the operation failed", "see the server's log")
             self.log.complain(fault)
-        self.enqueue(attempt)
+        if self.met != met:  # a commit on the way met what others had changed, and this waited nowhere to be left out of it
+            self.do_again(op, attempt, ref)
+        else:
+            self.enqueue(attempt)
 
     def use_again(self, repeat: Repeat, attempt: Attempt, key: LoadedKey, request: Any) -> None:
         """Run a use that is like one before it. `repeat` holds `key`: nothing that the first was judged by has changed."""
@@ -234,7 +239,7 @@ class Desk:
             attempt.answer = result
 
     def do_again(self, op: Operation, attempt: Attempt, ref: str) -> None:
-        """Do a use over, from the beginning: what it was judged by has changed."""
+        """Do it over, from the beginning: what it was judged by has changed."""
         attempt.begin_again()
         self.perform(op, attempt, ref, attempt.request)
 

@@ -55,6 +55,7 @@ def settled(desk: Desk, attempt: Attempt, *, failed: bool) -> None:
 
 def apply_changes(desk: Desk, names: Names) -> None:
     """Drop from memory what another process has changed, before anything that rests on it is kept."""
+    desk.met += 1
     for tenant, name in names:
         if name == POLICY:
             desk.access.revisions.forget(tenant)

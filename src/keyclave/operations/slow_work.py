@@ -31,6 +31,7 @@ def work(desk: Desk, op: Operation, attempt: Attempt, key: LoadedKey | None, req
 
 def _worked(desk: Desk, op: Operation, attempt: Attempt, key: LoadedKey | None) -> None:
     """Back on the loop: hand it to the store, unless it has to be done over."""
+    met = desk.met
     try:
         ref = _what_changed(desk, op, attempt, key)
     except KeyclaveError as error:
@@ -39,6 +40,9 @@ def _worked(desk: Desk, op: Operation, attempt: Attempt, key: LoadedKey | None) 
     else:
         if ref is not None:
             desk.do_again(op, attempt, ref)
+            return
+        if desk.met != met:  # a commit on the way met what others had changed: ask again
+            _worked(desk, op, attempt, key)
             return
     desk.enqueue(attempt)
 
