@@ -56,6 +56,8 @@ class Repeat:
 
     def form_of(self, attempt: Attempt) -> EventForm | None:
         """Return how the event of a use that was not refused is written, if it is the last one but for time and number."""
+        if attempt.grant or attempt.decision is not self.decision:  # of another key that it used besides
+            return None
         shown = self._shown
         if shown is None or attempt.context is not shown[0] or (attempt.version, attempt.count) != shown[1]:
             self._shown, self._form = (attempt.context, (attempt.version, attempt.count)), None
