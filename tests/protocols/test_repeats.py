@@ -1,8 +1,7 @@
-"""Requests of the same head: what changes between two of them counts for the second; and messages that requests of one commit share."""
+"""Requests of the same head: what changes between two of them counts for the second, and what they leave is the same."""
 
 from __future__ import annotations
 
-import base64
 import gc
 import json
 from collections.abc import Callable, Iterator
@@ -14,65 +13,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keyclave.app import ceremony, wiring
-from keyclave.envelope.header import parse
+from keyclave.app import wiring
 from keyclave.identity.caller import Caller
 from keyclave.identity.elevation import Reach
-from keyclave.identity.peer import Peer
 from keyclave.operations import repeats
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.nodes.lease import Lease, steady
 from keyclave.operations.nodes.membership import Membership
 from keyclave.operations.sealing_reasons import Why
-from keyclave.protocols.rest.gateway import Head, read_head
-from tests.protocols.inside import BY_PATH, inside
-from tests.protocols.test_rights_by_the_clock import DECRYPT, ENCRYPT, HOUR, PLAIN, Hands, House
+from keyclave.protocols.rest.gateway import Head
+from tests.protocols.clocked import DECRYPT, ENCRYPT, HOUR, PLAIN, House, clocked
+from tests.protocols.inside import BY_PATH
+from tests.protocols.repeating import BODY, RE_ENCRYPT, Connection
 
 pytestmark = pytest.mark.requirement("R4", "R8", "R11")
-
-BODY = json.dumps({"plaintext": PLAIN}).encode()
-RE_ENCRYPT = "/v1/keys/{key}/re-encrypt"
-
-
-class Connection:
-    """What the fast lane does with a connection whose requests have the same head."""
-
-    def __init__(self, house: House, token: str, path: str = ENCRYPT, ref: str = "ward", **headers: str) -> None:
-        self.house, self.path, self.ref = house, path, ref
-        self.peer = Peer("127.0.0.1")
-        sent = [(b"authorization", b"Bearer " + token.encode()), *((n.encode(), v.encode()) for n, v in headers.items())]
-        self.head = read_head(sent, b"")
-        self.head.comes_again = True
-        self.answers: list[tuple[int, Any]] = []
-
-    def send(self, body: bytes = BODY) -> None:
-        """Send a request, whose answer waits for the next commit."""
-
-        def respond(status: int, _kind: bytes, text: bytes, _more: object) -> None:
-            self.answers.append((status, json.loads(text)))
-
-        gateway, head = self.house.server.gateway, self.head
-        if head.repeat is not None:
-            if gateway.submit_again(head.repeat, body, self.peer, respond):
-                return
-            head.repeat = None
-        gateway.submit(BY_PATH["POST", self.path], self.ref, head, body, self.peer, respond)
-
-    def ask(self, body: bytes = BODY) -> tuple[int, Any]:
-        """Send a request and return its answer."""
-        self.send(body)
-        self.house.server.store.flush()
-        return self.answers.pop()
 
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    hands = Hands()
-    monkeypatch.setattr(wiring, "SystemClock", lambda floor=0: hands)
-    monkeypatch.setattr(ceremony, "SystemClock", lambda floor=0: hands)
-    with inside(tmp_path) as server:
-        yield House(server, hands)
+    with clocked(tmp_path, monkeypatch) as made:
+        yield made
 
 
 def entries(house: House, last: int) -> list[dict[str, Any]]:
@@ -441,71 +402,6 @@ def test_whoever_is_known_by_more_than_a_token_is_judged_each_time(house: House,
     assert repeats.remember(attempt) is None  # by a certificate: nothing was presented that is kept
     attempt.caller.digest = known.digest
     assert (repeats.remember(attempt) is not None) is kept
-
-
-# ---- messages ---------------------------------------------------------------------------------------------------------------
-def made(answer: Any) -> tuple[bytes, int]:
-    """Return message id and number of a part."""
-    header, _ = parse(base64.b64decode(answer["ciphertext"]))
-    return header.message_id, int.from_bytes(header.iv, "big")
-
-
-def test_requests_of_one_commit_are_parts_of_one_message_and_all_open(house: House) -> None:
-    lines = [Connection(house, house.writer) for _ in range(8)]
-    for _ in range(2):
-        for line in lines:
-            line.send()
-        house.server.store.flush()
-    rounds = [[made(line.answers[number][1]) for line in lines] for number in (0, 1)]
-    for parts in rounds:
-        assert len({message for message, _ in parts}) == 1
-        assert sorted(number for _, number in parts) == list(range(1, 9))
-    assert rounds[0][0][0] != rounds[1][0][0]
-    opener = house.issued("opener", "application", {"operations": ["decrypt"], "keys": ["ward"]})
-    for line in lines:
-        asked = {"ciphertext": line.answers[0][1]["ciphertext"]}
-        assert house.ask("POST", DECRYPT, opener, asked, ref="ward", expect=200)["plaintext"] == PLAIN
-
-
-def test_who_waits_for_each_answer_gets_a_message_for_each(house: House) -> None:
-    line = Connection(house, house.writer)
-    parts = [made(line.ask()[1]) for _ in range(6)]
-    assert len({message for message, _ in parts}) == 6
-    assert {number for _, number in parts} == {1}
-    assert house.server.desk.messages == {}
-
-
-def test_credentials_never_share_a_message(house: House) -> None:
-    other = house.issued("writer", "application", {"operations": ["encrypt"], "keys": ["ward"]})  # of the same principal
-    lines = [Connection(house, token) for token in (house.writer, other, house.writer, other)]
-    for line in lines:
-        line.send()
-    house.server.store.flush()
-    first, second, third, fourth = (made(line.answers[0][1])[0] for line in lines)
-    assert first == third != second == fourth
-
-
-def test_a_version_a_kind_and_a_batch_have_messages_of_their_own(house: House) -> None:
-    token = house.issued("both", "application", {"operations": ["encrypt", "data-key"], "keys": ["ward"]})
-    encrypting, wrapping = Connection(house, token), Connection(house, token, "/v1/keys/{key}/data-key")
-    batch = Connection(house, token, f"{ENCRYPT}/batch")
-    encrypting.send()
-    wrapping.send(b"{}")
-    batch.send(json.dumps({"items": [{"plaintext": PLAIN}] * 3}).encode())
-    house.server.store.flush()
-    (one, _), items = made(encrypting.answers[0][1]), [made(each) for each in batch.answers[0][1]["results"]]
-    wrapped, _ = parse(base64.b64decode(wrapping.answers[0][1]["wrapped"]))
-    assert len({one, wrapped.message_id, items[0][0]}) == 3
-    assert [number for _, number in items] == [1, 2, 3] and len({message for message, _ in items}) == 1
-
-
-def test_a_failed_commit_and_a_seal_end_every_message(house: House) -> None:
-    line = Connection(house, house.writer)
-    line.send()
-    assert house.server.desk.messages
-    seal(house)
-    assert house.server.desk.messages == {}
-    house.server.store.flush()
 
 
 def test_only_uses_come_again() -> None:

@@ -118,10 +118,7 @@ class Tree:
 
     def append(self, leaf: bytes) -> list[Tile]:
         """Take the next leaf hash (32 bytes) and return the tiles it completes: none 255 times out of 256."""
-        self.size += 1
-        hashes = self._levels[0].hashes
-        hashes.append(leaf)
-        return self._complete() if len(hashes) == WIDTH else []
+        return self.append_many((leaf,))
 
     def append_many(self, leaves: Iterable[bytes]) -> list[Tile]:
         """Take leaf hashes in order and return the tiles they complete, in the order in which they fill."""

@@ -17,8 +17,6 @@ from keyclave.operations.sealing import Sealing
 
 UseVerb = Callable[[Desk, Attempt, Any, Any, Sealing], Any]
 Whole = Callable[[Desk, Attempt, Any, Any, Sealing], msgspec.Raw]  # of the items; raises before anything is answered
-
-
 Results = Annotated[Any, Meta(extra_json_schema={"type": "array"})]  # a list, or one that is written already
 
 

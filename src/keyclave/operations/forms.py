@@ -124,7 +124,7 @@ def to_base64(raw: bytes | bytearray | memoryview) -> str:
 
 
 def all_to_base64(raws: Iterable[bytes]) -> Iterable[bytes]:
-    """Encode many, each when it is asked for."""
+    """Encode many, each when it is asked for, as the ASCII that goes out."""
     return map(pybase64.b64encode, raws)
 
 

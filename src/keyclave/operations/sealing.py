@@ -19,8 +19,6 @@ from keyclave.envelope.header import ID, IV, Header, authenticated, before_iv, k
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.keyring import Handle, LoadedKey
 
-_NO_CONTEXT = with_length(b"")
-
 
 class Message:
     """A message that is being made, part by part."""
@@ -37,8 +35,7 @@ class Message:
     def seal(self, plaintext: Buffer, context: bytes) -> bytes:
         """Return the envelope of one part."""
         iv = self._number().to_bytes(IV, "big")
-        aad = self._before + iv + (with_length(context) if context else _NO_CONTEXT)
-        return self._head + iv + self._sealer.seal(iv, plaintext, aad)
+        return self._head + iv + self._sealer.seal(iv, plaintext, self._before + iv + with_length(context))
 
     def seal_all(self, plaintexts: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
         """Return the envelopes of many parts."""
@@ -65,10 +62,7 @@ class Sealing:
 
     def seal(self, handle: Handle, kind: int, plaintext: Buffer, context: bytes) -> bytes:
         """Return the envelope of `plaintext` under the key version."""
-        message = self._messages.get((self._attempt.caller.id, handle, kind))
-        if message is None or handle.used > handle.accounted:
-            message = self._message(handle, kind)
-        return message.seal(plaintext, context)
+        return self._message(handle, kind).seal(plaintext, context)
 
     def seal_all(self, handle: Handle, kind: int, plaintexts: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
         """Return the envelopes of many plaintexts under one key version."""

@@ -200,7 +200,7 @@ class Gateway:
     def submit_again(self, repeat: Repeat, body: bytes | bytearray, peer: Peer, respond: Respond) -> bool:
         """Perform what the same head asked for before, if that still holds; False if it has to be asked for anew."""
         desk, op = self.desk, repeat.op
-        attempt = Attempt(desk, op.name, repeat.caller, peer, partial(_reply_to_use, op, respond))
+        attempt = Attempt(desk, op.name, repeat.caller, peer, partial(_reply, op, respond))
         key = repeat.holds(attempt.at)
         if key is None:
             return False
@@ -271,16 +271,6 @@ def _reply(op: Operation, respond: Respond, attempt: Attempt) -> None:
     if attempt.dry_run:
         more.append((b"keyclave-dry-run", b"true"))
     respond(200 if attempt.dry_run else op.status, JSON, body, more)
-
-
-def _reply_to_use(op: Operation, respond: Respond, attempt: Attempt) -> None:
-    """What `_reply` does where a key was used: nothing that it asks besides can be so."""
-    if attempt.error is not None:
-        _respond_error(attempt.error, attempt.event, respond)
-        return
-    answer = attempt.answer
-    answer.event = attempt.event
-    respond(op.status, JSON, encode_answer(answer), [])
 
 
 def _respond_error(error: KeyclaveError, event: str, respond: Respond) -> None:

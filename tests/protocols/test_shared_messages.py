@@ -1,0 +1,106 @@
+"""Messages that the requests of one commit share, and that nothing else does (decision 11)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyclave.core.errors import Unavailable
+from keyclave.envelope.header import parse
+from keyclave.operations.attempt import Attempt
+from keyclave.operations.sealing_reasons import Why
+from tests.protocols.clocked import DECRYPT, ENCRYPT, PLAIN, House, clocked
+from tests.protocols.repeating import Connection
+
+pytestmark = pytest.mark.requirement("R4", "R7")
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    with clocked(tmp_path, monkeypatch) as made:
+        yield made
+
+
+def made(answer: Any) -> tuple[bytes, int]:
+    """Return message id and number of a part."""
+    header, _ = parse(base64.b64decode(answer["ciphertext"]))
+    return header.message_id, int.from_bytes(header.iv, "big")
+
+
+def test_requests_of_one_commit_are_parts_of_one_message_and_all_open(house: House) -> None:
+    lines = [Connection(house, house.writer) for _ in range(8)]
+    for _ in range(2):
+        for line in lines:
+            line.send()
+        house.server.store.flush()
+    rounds = [[made(line.answers[number][1]) for line in lines] for number in (0, 1)]
+    for parts in rounds:
+        assert len({message for message, _ in parts}) == 1
+        assert sorted(number for _, number in parts) == list(range(1, 9))
+    assert rounds[0][0][0] != rounds[1][0][0]
+    opener = house.issued("opener", "application", {"operations": ["decrypt"], "keys": ["ward"]})
+    for line in lines:
+        asked = {"ciphertext": line.answers[0][1]["ciphertext"]}
+        assert house.ask("POST", DECRYPT, opener, asked, ref="ward", expect=200)["plaintext"] == PLAIN
+
+
+def test_who_waits_for_each_answer_gets_a_message_for_each(house: House) -> None:
+    line = Connection(house, house.writer)
+    parts = [made(line.ask()[1]) for _ in range(6)]
+    assert len({message for message, _ in parts}) == 6
+    assert {number for _, number in parts} == {1}
+    assert house.server.desk.messages == {}
+
+
+def test_credentials_never_share_a_message(house: House) -> None:
+    other = house.issued("writer", "application", {"operations": ["encrypt"], "keys": ["ward"]})  # of the same principal
+    lines = [Connection(house, token) for token in (house.writer, other, house.writer, other)]
+    for line in lines:
+        line.send()
+    house.server.store.flush()
+    first, second, third, fourth = (made(line.answers[0][1])[0] for line in lines)
+    assert first == third != second == fourth
+
+
+def test_a_version_a_kind_and_a_batch_have_messages_of_their_own(house: House) -> None:
+    token = house.issued("both", "application", {"operations": ["encrypt", "data-key"], "keys": ["ward"]})
+    encrypting, wrapping = Connection(house, token), Connection(house, token, "/v1/keys/{key}/data-key")
+    batch = Connection(house, token, f"{ENCRYPT}/batch")
+    encrypting.send()
+    wrapping.send(b"{}")
+    batch.send(json.dumps({"items": [{"plaintext": PLAIN}] * 3}).encode())
+    house.server.store.flush()
+    (one, _), items = made(encrypting.answers[0][1]), [made(each) for each in batch.answers[0][1]["results"]]
+    wrapped, _ = parse(base64.b64decode(wrapping.answers[0][1]["wrapped"]))
+    assert len({one, wrapped.message_id, items[0][0]}) == 3
+    assert [number for _, number in items] == [1, 2, 3] and len({message for message, _ in items}) == 1
+
+
+def test_a_seal_ends_every_message(house: House) -> None:
+    line = Connection(house, house.writer)
+    line.send()
+    assert house.server.desk.messages
+    house.server.desk.let_go(Why.SEALED)
+    assert house.server.desk.messages == {}
+    house.server.store.flush()
+
+
+def test_a_commit_that_failed_ends_every_message(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits is told that nothing happened; who asks again takes no part in a message that was given up."""
+    line, waiting = Connection(house, house.writer), list[Attempt]()
+    with monkeypatch.context() as patch:
+        patch.setattr(house.server.store, "enqueue", waiting.append)
+        line.send()
+    (given_up,) = house.server.desk.messages.values()
+    waiting.pop().done(Unavailable("the database does not answer", "try again"))
+    assert line.answers.pop()[0] == 503
+    assert house.server.desk.messages == {}
+    line.send()
+    assert given_up not in house.server.desk.messages.values()
+    house.server.store.flush()
+    assert line.answers.pop()[0] == 200
