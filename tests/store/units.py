@@ -40,6 +40,7 @@ class Note:
     touches: tuple[str, ...] = ()
     rests_on: tuple[str, ...] = ()
     began_again: int = 0
+    drafts: bool = False  # whether the diary is to tell
     changes: bool = field(init=False)
     asks: bool = field(init=False)
 
@@ -59,6 +60,10 @@ class Note:
     def refused(self, error: Exception, first: int) -> list[bytes]:
         self.refusal = error
         return self._leaves("refused", first)
+
+    def draft(self) -> None:
+        if self.diary is not None and self.drafts:
+            self.diary.append(f"draft {self.name}")
 
     def done(self, failure: Exception | None) -> None:
         self.told.append(failure)
@@ -84,11 +89,13 @@ class Wire:
     def __init__(self, real: sqlite3.Connection) -> None:
         self.real = real
         self.diary: list[str] = []
+        self.whole: list[str] = []  # the same, to the last word
         self.fail: dict[str, list[Exception]] = {}  # beginning of a statement -> errors instead of running it
         self.fail_after: dict[str, list[Exception]] = {}  # … -> errors after it ran
 
     def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
         self.diary.append(" ".join(statement.split()[:2]))
+        self.whole.append(statement)
         self._raise(self.fail, statement)
         cursor = self.real.execute(statement, *parameters)
         self._raise(self.fail_after, statement)

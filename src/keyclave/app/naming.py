@@ -85,6 +85,9 @@ class Naming:
     def again(self) -> None:
         """It is never taken back."""
 
+    def draft(self) -> None:
+        """Nobody is answered."""
+
     def done(self, failure: Exception | None) -> None:
         """Remember what became of it."""
         self.fault = failure

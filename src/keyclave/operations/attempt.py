@@ -14,6 +14,7 @@ from keyclave.audit.event import Event, encode, event_id
 from keyclave.core.errors import KeyclaveError
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer
+from keyclave.operations.answers import encode_answer
 from keyclave.operations.invalidation import settled, take_back
 from keyclave.operations.once import DryRun, make_change
 from keyclave.policy.decision import Alternative, Decision
@@ -55,6 +56,7 @@ class Attempt:
     count = 1
     decision: Decision | None = None
     detail: dict[str, str | int] | None = None
+    drafted = b""  # the answer as it is written, if it was written while the disk was busy
     drops: tuple[str, ...] = ()  # like `touches`, but known only inside the transaction
     dry_run = False
     error: KeyclaveError | None = None
@@ -230,6 +232,13 @@ class Attempt:
         self.journal = journal
         self.event = event_id(journal, first)
         return self.leaves(first, "ok" if self.error is None else self.error.code)
+
+    def draft(self) -> None:
+        """Write the answer of a use. That of a change, or for a page's cookie, may still become another one."""
+        answer = self.answer
+        if self.error is None and not (self.changes or self.replayed or self.by_cookie) and hasattr(answer, "event"):
+            answer.event = self.event
+            self.drafted = encode_answer(answer)
 
     def done(self, failure: Exception | None) -> None:
         """Answer. On failure nothing happened and no event exists: the answer says so."""

@@ -3,8 +3,9 @@
     store -> take -> Tree            after every commit, and at start-up from the rows that no stored tile covers
     tick (each second) -> sign -> store -> published
 
-A checkpoint is signed only over what is durable, kept before it is shown, and never smaller than one that was kept. Signing needs
-the log's seed, which the root protects: while the server is sealed the tree grows and nothing is signed.
+A checkpoint is kept before it is shown, in a commit that makes durable whatever lies before it, and is never smaller than one
+that was kept. Signing needs the log's seed, which the root protects: while the server is sealed the tree grows and nothing is
+signed.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class Log:
             return self._tree.size
 
     def take(self, first: int, entries: Sequence[bytes]) -> None:
-        """Take durable entries, in order."""
+        """Take entries that are committed, in order; their disk may still be busy."""
         if first != self._tree.size:
             raise Broken(f"the log is at {self._tree.size} and was given entry {first}", "restart the server")
         for tile in self._tree.append_many(map(leaf_hash, entries)):

@@ -62,6 +62,13 @@ class Unit(Protocol):
         """The change raised `error` and was undone: return the events that say so."""
         ...
 
+    def draft(self) -> None:
+        """The group is committed and not yet durable: write the answer that `done` is to give, if that can be. It leaves nobody.
+
+        A store need not call this.
+        """
+        ...
+
     def done(self, failure: Exception | None) -> None:
         """The group is durable (None), or nothing of the unit happened (the failure)."""
         ...

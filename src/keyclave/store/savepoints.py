@@ -46,6 +46,14 @@ def broken_rule() -> Conflict:
     return Conflict("the change breaks a rule of the store", "read again and repeat")
 
 
+def draft(unit: Unit) -> None:
+    """Have one answer written; one that cannot be is none that is lost: it is tried again when it is given."""
+    try:
+        unit.draft()
+    except Exception:
+        logger.exception("an answer could not be written")
+
+
 def tell(unit: Unit, failure: Exception | None) -> None:
     """Tell one caller; a caller whose connection is in ruins must not keep the others from their answers."""
     try:

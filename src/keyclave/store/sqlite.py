@@ -1,4 +1,6 @@
-"""The embedded store: SQLite in WAL mode with FULL sync, one writer, group commit. See `keyclave.store.embedded` for its parts.
+"""The embedded store: SQLite in WAL mode, one writer, group commit, each commit synced before it is answered.
+
+See `keyclave.store.embedded` for its parts.
 
 Where several processes write to one file (`shared`), they take turns at BEGIN IMMEDIATE, and each group first meets the others
 inside its own transaction: it is numbered from where the log ends now, and what others have changed since is dropped from memory

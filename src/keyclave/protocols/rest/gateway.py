@@ -265,7 +265,7 @@ def _reply(op: Operation, respond: Respond, attempt: Attempt) -> None:
             more.append((b"set-cookie", move_to_cookie(answer).encode()))
         elif attempt.by_cookie and op.name == "logout":
             more.append((b"set-cookie", no_cookie().encode()))
-        body = encode_answer(answer)
+        body = attempt.drafted or encode_answer(answer)
         if isinstance(answer, KeyView):
             more.append((b"etag", b'"%d"' % answer.rev))
     if attempt.dry_run:

@@ -7,9 +7,12 @@ company, a crowd shares one sync). Then, inline on the loop's thread:
     meet the others      where several processes write: what they changed is dropped, what rests on it is left out
     each change          inside a savepoint: a refusal undoes itself and leaves its refusal event instead
     INSERT segment       all events of the group in one row, numbered without gaps
-    COMMIT               one fdatasync; die right after: kept though unanswered, which is what idempotency keys are for
-    follow               the log's tree takes the leaves; start-up does the same from the same rows
+    COMMIT               visible to whoever reads here, and to nobody outside
+    follow, draft        the log's tree takes the leaves (start-up does the same from the same rows), answers are written
+    wait                 one fdatasync; die right after: kept though unanswered, which is what idempotency keys are for
     done(None)           only now do answers leave
+
+The disk is busy for as long as a hundred answers take to write. So where a crowd waits, it begins before that and not after it.
 
 A failed COMMIT may have reached the disk all the same. So after any failure the store reads back where the log ends before it
 numbers anything again, and what it finds there is followed like at start-up.
@@ -30,11 +33,12 @@ from keyclave.store.embedded.following import Following
 from keyclave.store.embedded.line import Line
 from keyclave.store.entries import pack
 from keyclave.store.interface import Unit
-from keyclave.store.savepoints import broken_rule, keep_unit, tell
+from keyclave.store.savepoints import broken_rule, draft, keep_unit, tell
 
 logger = logging.getLogger("keyclave.store")
 
 GROUP = 512  # units of one commit, at most
+_CROWD = 8  # of them: from here on there is enough to do beside the disk
 _INSERT_SEGMENT = "INSERT INTO segments (first, count, entries) VALUES (?, ?, ?)"
 
 
@@ -125,7 +129,11 @@ class Groups:
             self._line.raw.execute(_INSERT_SEGMENT, (first, len(entries), pack(entries)))
             self._following.keep_tiles()
             change = 0 if fence is None else fence.tell(group)
-            self._line.commit()
+            self._line.commit(crowd=len(group) >= _CROWD)
+            try:
+                self._meanwhile(group, first, entries)
+            finally:
+                self._line.wait()
         except BaseException as fault:
             self._failed(group, fault)
             if not isinstance(fault, Exception):
@@ -133,15 +141,19 @@ class Groups:
             return
         if fence is not None:
             fence.told(change)
-        self._kept(group, first, entries)
+        for unit in group:
+            tell(unit, None)
 
     def _keep(self, unit: Unit, first: int) -> list[bytes]:
         if not unit.changes:
             return unit.change(self._line.conn, first)
         return keep_unit(self._line.raw.execute, self._line.conn, unit, first, _refusal_of)
 
-    def _kept(self, group: list[Unit], first: int, entries: list[bytes]) -> None:
-        """The group is durable. The log takes it before anybody is told: whoever asks for a receipt at once finds its leaf."""
+    def _meanwhile(self, group: list[Unit], first: int, entries: list[bytes]) -> None:
+        """Do what may be done before the group is known to be durable: whoever asks for a receipt at once finds its leaf.
+
+        What is signed of the tree is kept before anybody sees it, and that waits for everything committed before it.
+        """
         self._following.waiting_tiles.clear()
         try:
             self._following.group(first, entries)
@@ -149,7 +161,7 @@ class Groups:
             logger.error("the log did not follow: %s", fault.detail)
             self._following.size, self._unsure = min(self._following.size, first), True
         for unit in group:
-            tell(unit, None)
+            draft(unit)
 
     # ---- the outcome of a commit that failed ------------------------------------------------------------------------------
     def _failed(self, group: list[Unit], fault: BaseException) -> None:

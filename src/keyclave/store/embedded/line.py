@@ -10,7 +10,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 
 from keyclave.store.embedded.file import DATABASE_FAULTS, unavailable
-from keyclave.store.embedded.syncs import OwnSync, SqliteSyncs
+from keyclave.store.embedded.syncs import Syncs
 from keyclave.store.embedded.turns import NoTurns, Turns
 
 T = TypeVar("T")
@@ -23,22 +23,26 @@ class Line:
 
     def __init__(self, engine: Engine, path: Path, *, shared: bool) -> None:
         self.turns = Turns(path) if shared else NoTurns()
-        self._sync = OwnSync(path) if shared else SqliteSyncs()
         self.conn = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self.raw: sqlite3.Connection = self.conn.connection.driver_connection  # type: ignore[assignment]
-        self._sync.begin(self.raw)
+        self._syncs = Syncs(path, self.raw)
 
     def begin(self) -> None:
         """Wait for the turn, and begin."""
         self.turns.take()
-        self._sync.before()
+        self._syncs.before()
         self.raw.execute("BEGIN IMMEDIATE")
 
-    def commit(self) -> None:
-        """Return once it is durable. If it raises, it is not known whether it is."""
+    def commit(self, *, crowd: bool = False) -> None:
+        """Commit. It is not durable before `wait` has returned; where a `crowd` waits for it, the disk begins at once."""
         self.raw.execute("COMMIT")
         self.turns.give()
-        self._sync.wait()
+        if crowd:
+            self._syncs.start()
+
+    def wait(self) -> None:
+        """Return once what was committed is durable. If it raises, it is not known whether it is."""
+        self._syncs.wait()
 
     def undo(self) -> None:
         """Undo what is open, if anything is, and give the turn back. One that could not be undone is no more than a wish."""
@@ -54,6 +58,7 @@ class Line:
             self.begin()
             result = fn(self.conn)
             self.commit()
+            self.wait()
         except BaseException as fault:
             self.undo()
             if isinstance(fault, DATABASE_FAULTS):
@@ -70,4 +75,4 @@ class Line:
         """Close the connection, and what it took turns by."""
         self.conn.close()
         self.turns.close()
-        self._sync.close()
+        self._syncs.close()

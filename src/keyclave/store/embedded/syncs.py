@@ -1,8 +1,9 @@
-"""Who makes a commit durable: SQLite inside COMMIT, or we right after it.
+"""Who makes a commit durable: we, right after it.
 
-SQLite syncs its write-ahead log (WAL) inside COMMIT, while it keeps every other process from writing: with several processes the
-disk would be waited for one group at a time. So a shared store commits without the sync (PRAGMA synchronous = NORMAL), lets the
-next process write, and then syncs the WAL itself, before it answers anybody: the syncs of several processes run at the same time.
+SQLite would sync its write-ahead log (WAL) inside COMMIT (PRAGMA synchronous = FULL). Then the one thread stands still until the
+disk is done, and every other process is kept from writing meanwhile. So commits are made without the sync (NORMAL), the next
+process may write, and the WAL is synced before anybody is answered. Where many wait for the answer, the sync goes on in the
+background while their answers are written.
 
 Why nothing is lost by that: the WAL is one file, read from its beginning after a crash as far as its chain of checksums holds. A
 sync covers everything written to the file before it, so whoever's commit is durable, all commits before it are, and with them
@@ -16,18 +17,19 @@ import os
 import sqlite3
 from pathlib import Path
 
+from keyclave.store.embedded.background_sync import BackgroundSync, available
 
-class OwnSync:
-    """We sync the WAL after each commit."""
 
-    def __init__(self, database: Path) -> None:
-        self._path = f"{database}-wal"
-        self._file = -1
-        self._failed = False
+class Syncs:
+    """Syncs the WAL after each commit of a connection."""
 
-    def begin(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, database: Path, connection: sqlite3.Connection) -> None:
         """Have `connection` commit without a sync. The WAL keeps its inode as long as a connection is open."""
+        self._path = f"{database}-wal"
         self._connection = connection
+        self._file = -1
+        self._background: BackgroundSync | None = None
+        self._failed = False
         connection.execute("PRAGMA synchronous = NORMAL")
 
     def before(self) -> None:
@@ -42,33 +44,29 @@ class OwnSync:
                 raise sqlite3.OperationalError("the write-ahead log cannot be copied back after a sync that failed")
             self._failed = False
 
+    def start(self) -> None:
+        """Begin in the background, if that can be; `wait` does the rest."""
+        if self._background is not None:
+            self._background.start()
+
     def wait(self) -> None:
         """Return when everything that is committed is durable; raise `sqlite3.OperationalError` if that is not known."""
         try:
-            if self._file < 0:  # opened a second time on purpose: no lock lies on this file that closing could drop
-                self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-            os.fdatasync(self._file)
+            if self._background is not None and self._background.going:
+                self._background.wait()
+            else:
+                os.fdatasync(self._opened())
         except OSError as fault:
             self._failed = True
             raise sqlite3.OperationalError(f"the write-ahead log cannot be synced: {fault.strerror}") from None
+
+    def _opened(self) -> int:
+        if self._file < 0:  # opened a second time on purpose: no lock lies on this file that closing could drop
+            self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            self._background = BackgroundSync(self._file) if available() else None
+        return self._file
 
     def close(self) -> None:
         """Let go of the file."""
         if self._file >= 0:
             os.close(self._file)
-
-
-class SqliteSyncs:
-    """COMMIT has synced when it returns (PRAGMA synchronous = FULL)."""
-
-    def begin(self, connection: sqlite3.Connection) -> None:
-        """It is so already."""
-
-    def before(self) -> None:
-        """A COMMIT that failed is undone."""
-
-    def wait(self) -> None:
-        """It is done already."""
-
-    def close(self) -> None:
-        """There is nothing to close."""
