@@ -135,6 +135,8 @@ def _run(
                 load.kept.events[answer.json()["event"]] = ("data-key", "ok")  # then it is durable, or it is lost
             elif (answer.status_code, answer.json().get("code")) != (503, "unavailable"):
                 result.lose(f"{path} answered {answer.status_code} though nothing could be written: {answer.text[:120]}")
+        if not _within(lambda: _ready(live) == (503, "store")):
+            result.lose(f"it says that it is {_ready(live)} though nothing could be written")
         if live.get("/v1/status").status_code != 200:
             result.lose("the server does not even say how it is")
     _go_on(live, application, result)
@@ -148,7 +150,14 @@ def _go_on(live: Live, application: str, result: Result) -> None:
     began = time.monotonic()
     if not _within(lambda: live.post(path, application, body).status_code == 200):
         result.lose("the server did not recover by itself")
+    if not _within(lambda: _ready(live) == (200, "ready")):
+        result.lose(f"it serves again and says that it is {_ready(live)}")
     result.served_after(time.monotonic() - began)
+
+
+def _ready(live: Live) -> tuple[int, str]:
+    answer = live.get("/v1/health/ready")
+    return answer.status_code, answer.json()["status"]
 
 
 def _look(live: Live, application: str, kept: Kept, auditor: Auditor, result: Result) -> None:

@@ -161,9 +161,11 @@ def test_a_crowd_whose_sync_fails_beside_it_is_told_so_and_followed_once(
         unsure = crowd(store, "unsure")
         store.flush()
     assert all(isinstance(unit.told[0], Unavailable) and len(unit.told) == 1 for unit in unsure)
+    assert store.failing
     after = crowd(store, "after")
     store.flush()
     assert all(unit.told == [None] for unit in after)
+    assert not store.failing
     copied, built_on = wire.whole.index("PRAGMA wal_checkpoint(TRUNCATE)"), [n for n, w in enumerate(wire.whole) if w == "COMMIT"]
     assert built_on[0] < copied < built_on[1]
     assert [entry.split()[1].decode() for entry in seen] == [unit.name for unit in (*unsure, *after)]

@@ -265,7 +265,7 @@ async def _by_the_clock(config: Config, desk: Desk, store: AnyStore, refusals: R
             if now >= next_seen or desk.callers.seen_is_due:
                 next_seen = now + _SEEN_SECONDS
                 keep_seen(store, desk)
-            if shown >= next_mark:  # by the time that is shown: a jump of the clock is remembered at once
+            if shown >= next_mark or store.failing:  # by the time that is shown: a jump of the clock is remembered at once
                 mark_time(store, shown)
                 keep_tidy(store, shown)
                 next_mark = shown + _MARK_SECONDS * MICROSECONDS

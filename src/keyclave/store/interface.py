@@ -80,6 +80,11 @@ class Store(Protocol):
     node: str  # names this store's writer in event ids
     shared: bool  # whether other processes write to the same store
 
+    @property
+    def failing(self) -> bool:
+        """Tell whether the last commit failed, where nothing else says so."""
+        ...
+
     def read(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` on a snapshot, from any thread."""
         ...

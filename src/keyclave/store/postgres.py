@@ -42,6 +42,7 @@ class PostgresStore:
 
     shared = True
     sequenced = True
+    failing = False  # a node whose commits fail cannot renew its lease either, and that says so
 
     def __init__(
         self,

@@ -64,6 +64,11 @@ class SqliteStore:
         versions.check(self.line.conn)
         return node.decode()
 
+    @property
+    def failing(self) -> bool:
+        """Tell whether the last commit failed: until one succeeds, nobody is answered but with an error."""
+        return self.line.failing
+
     # ---- the log and the others -------------------------------------------------------------------------------------------
     @property
     def next_event(self) -> int:

@@ -11,7 +11,7 @@ from keyclave.operations.desk import Desk
 
 
 class Health(msgspec.Struct):
-    """`ready`, or why not: the first of broken, sealed, draining, clock, lease that holds."""
+    """`ready`, or why not: the first of broken, sealed, draining, store, clock, lease that holds."""
 
     status: str
 
@@ -24,6 +24,8 @@ def readiness(desk: Desk) -> Health:
         return Health("sealed")
     if desk.draining:
         return Health("draining")
+    if desk.store.failing:
+        return Health("store")
     membership = desk.membership
     if membership is not None and membership.fault:
         return Health("clock")

@@ -171,7 +171,7 @@ class Groups:
             unavailable(fault) if isinstance(fault, DATABASE_FAULTS) else Broken("the commit failed", "see the server's log")
         )
         lost, self.queue = group + self.queue, []
-        self._unsure = True
+        self._unsure = self._line.failing = True
         try:
             self._look_again([])
         except (*DATABASE_FAULTS, KeyclaveError) as worse:

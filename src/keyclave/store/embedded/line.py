@@ -26,6 +26,7 @@ class Line:
         self.conn = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self.raw: sqlite3.Connection = self.conn.connection.driver_connection  # type: ignore[assignment]
         self._syncs = Syncs(path, self.raw)
+        self.failing = False  # whether the last transaction came to nothing by a fault, or perhaps did
 
     def begin(self) -> None:
         """Wait for the turn, and begin."""
@@ -43,6 +44,7 @@ class Line:
     def wait(self) -> None:
         """Return once what was committed is durable. If it raises, it is not known whether it is."""
         self._syncs.wait()
+        self.failing = False
 
     def undo(self) -> None:
         """Undo what is open, if anything is, and give the turn back. One that could not be undone is no more than a wish."""
@@ -62,6 +64,7 @@ class Line:
         except BaseException as fault:
             self.undo()
             if isinstance(fault, DATABASE_FAULTS):
+                self.failing = True
                 raise unavailable(fault) from fault
             raise
         return result
