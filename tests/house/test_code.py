@@ -30,6 +30,7 @@ RULES: dict[Rule, dict[str, str]] = {
         "src/keyclave/store/d.py": "from importlib import import_module\nimport_module('secrets')\n",
         "src/keyclave/protocols/e.py": "import ssl\n",
         "src/keyclave/core/f.py": "__import__('ctypes')\n",
+        "src/keyclave/store/embedded/background_sync.py": "import hashlib\n",
     },
     code_rules.server_in_other_packages: {
         "src/keyclave_client/a.py": "from keyclave.core import errors\n",
@@ -51,6 +52,7 @@ KEPT: dict[Rule, dict[str, str]] = {
     code_rules.crypto_outside_its_rooms: {
         "src/keyclave/crypto/a.py": "import hashlib\n",
         "src/keyclave/roots/b.py": "import ctypes\n",
+        "src/keyclave/store/embedded/background_sync.py": "import ctypes\n",
         "src/keyclave/app/c.py": "import ssl\n",
     },
     code_rules.states_given_elsewhere: {
