@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 Sent = Callable[[bytes], bool]
+_FIELDS = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+_LAST_WORD = b"E" + struct.pack("!I", 4 + len(_FIELDS)) + _FIELDS  # ErrorResponse: PostgreSQL's protocol 3, message formats
 
 
 class Line:
@@ -46,6 +50,12 @@ class Line:
         """Cut the client off."""
         self._end(self.client)
 
+    def reset(self, word: bytes) -> None:
+        """Say a last word to the client and close, with something unread: the client can read the word, and has an error then."""
+        select.select([self.client], [], [], 10)
+        self.client.sendall(word)
+        self.client.close()
+
     @staticmethod
     def _end(side: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -58,6 +68,8 @@ class Proxy:
     lose_answer(part)   what holds `part` reaches the server, and its answer nobody
     lose_request(part)  what holds `part` does not reach the server; the client is cut off
     hold(part)          likewise, but `release` lets it arrive late
+    reset_at(part)      what holds `part` is answered with the last word of a server that ends a session, and a reset behind it;
+                        to be a reset, more has to follow than is read at once (64 KiB)
     freeze / thaw       nothing moves, in either direction
     """
 
@@ -94,6 +106,9 @@ class Proxy:
         if what == "answer":
             line.deaf = True
             return False
+        if what == "reset":
+            line.reset(_LAST_WORD)
+            return True
         if what == "hold":
             self.holding.append((line, data))
         line.cut()
@@ -110,6 +125,10 @@ class Proxy:
     def hold(self, part: bytes) -> None:
         """See the class."""
         self._plan = ("hold", part)
+
+    def reset_at(self, part: bytes) -> None:
+        """See the class."""
+        self._plan = ("reset", part)
 
     def release(self) -> None:
         """Let what was held arrive, and close its connection after it."""

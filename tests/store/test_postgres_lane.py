@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 
 from keyclave.core.errors import Unavailable
 from keyclave.store.pg import deadlines
 from keyclave.store.pg.address import read_address
 from keyclave.store.postgres import PostgresStore
 from tests.postgres import Database
-from tests.store.proxy import before
+from tests.store.proxy import Proxy, before
 from tests.store.units import Note, kept, no_gaps, remember, remembered
 
 
@@ -224,3 +225,31 @@ def test_what_cannot_be_written_down_fails_and_its_neighbours_with_it(database: 
             assert kept(store) == ["0 after ok"]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+@pytest.mark.requirement("P1", "R36")
+def test_a_last_word_with_a_reset_behind_it_is_heard_to_the_end(
+    database: Database, tmp_path_factory: pytest.TempPathFactory, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """uvloop looks at a socket no more once it was reset, and the word alone does not end the wait for an answer."""
+
+    async def run(proxy: Proxy) -> None:
+        async with served(database, f"postgresql://keyclave_app@/{database.name}?host={proxy.host}&port={proxy.port}") as store:
+            first = Note("first")
+            store.enqueue(first)
+            await until(lambda: first.told == [None])
+            proxy.reset_at(b"reset-me")
+            units = [Note(f"reset-me{i}" + "x" * 50_000) for i in range(8)]
+            for unit in units:
+                store.enqueue(unit)
+            await until(lambda: all(unit.told for unit in units))
+            await until(lambda: not store.gone)
+            after = Note("after")
+            store.enqueue(after)
+            await until(lambda: after.told == [None])
+            assert no_gaps(store)
+
+    target = f"{database.server.folder}/.s.PGSQL.{database.server.port}"
+    with before(target, tmp_path_factory.mktemp("w")) as proxy, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run(proxy))

@@ -4,6 +4,11 @@ Nearly all groups are events alone: one INSERT, which is its own transaction. Ha
 threads for each group, and while the loop is busy each of them waits for the interpreter's lock (up to 5 ms). So the loop sends
 the statement, goes on, and takes the answer when the socket has it (libpq's asynchronous interface). Whatever else a group needs,
 and every fault, is the writing thread's matter.
+
+The loop does not look at the socket itself but at an epoll of our own that has it alone. uvloop stops looking at a socket for
+good once the other end has reset it, even if there is still something to read: after a last word and a reset, the word alone
+would be read, and whoever waits here would wait for ever. And a socket's number may be another file's as soon as libpq has closed
+it.
 """
 
 from __future__ import annotations
@@ -50,6 +55,8 @@ class Lane:
         self._result: pq.abc.PGresult | None = None
         self._warned: list[str] = []
         self._socket = self._line.socket
+        self._events = select.epoll()
+        self._events.register(self._socket, select.EPOLLIN)
         self._writing = False
         self._driver.add_notice_handler(lambda notice: self._warned.append(notice.message_primary or ""))
         prepared = self._line.prepare(_NAME, _STATEMENT, None)
@@ -71,7 +78,7 @@ class Lane:
         """Send a row of a journal, on the loop; `told` hears, later, what became of it. After `seconds` the connection is cut."""
         if not self._watched:
             self._watched = True
-            self._loop.add_reader(self._socket, self._readable)
+            self._loop.add_reader(self._events.fileno(), self._happened)
         self._told, self._result = told, None
         self._warned.clear()
         self._wait = self._deadlines.begin(seconds, self._driver)
@@ -86,16 +93,18 @@ class Lane:
         more = bool(self._line.flush())
         if more != self._writing:
             self._writing = more
-            if more:
-                self._loop.add_writer(self._socket, self._writable)
-            else:
-                self._loop.remove_writer(self._socket)
+            with contextlib.suppress(OSError):  # closed by libpq: who reads hears of it
+                self._events.modify(self._socket, select.EPOLLIN | (select.EPOLLOUT if more else 0))
 
-    def _writable(self) -> None:
-        try:
-            self._flush()
-        except psycopg.Error as fault:
-            self._over(fault)
+    def _happened(self) -> None:
+        """The socket takes more, or has something: an answer, or an end."""
+        if self._writing:
+            try:
+                self._flush()
+            except psycopg.Error as fault:
+                self._over(fault)
+                return
+        self._readable()
 
     def _readable(self) -> None:
         """Take what has come: an answer, or the end of the line."""
@@ -138,21 +147,19 @@ class Lane:
         """Wait, on the loop's own thread, until what is on its way is told."""
         end = time.monotonic() + seconds
         while self.busy and time.monotonic() < end:
-            select.select([self._socket], [self._socket] if self._writing else [], [], max(0.0, end - time.monotonic()))
-            if self._writing:
-                self._writable()
-            self._readable()
+            self._events.poll(max(0.0, end - time.monotonic()), 1)
+            self._happened()
 
     def _unwatch(self) -> None:
-        """Have the loop forget the socket: its number may be another file's as soon as it is closed."""
+        """Have the loop forget the socket."""
         watched, self._watched = self._watched, False
         if watched and not self.stranded:
-            self._loop.remove_writer(self._socket)
-            self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self._events.fileno())
 
     def close(self) -> None:
         """Close the connection. Only on the loop, and when nothing is on its way."""
         self._unwatch()
+        self._events.close()
         with contextlib.suppress(Exception):
             self._conn.invalidate()
             self._conn.close()
