@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 
 from keyclave.app.ceremony import Wishes
-from keyclave.app.cluster import Cluster, Settings
+from keyclave.app.cluster import Cluster
+from keyclave.app.cluster_threads.ground import Settings
 from keyclave.app.config import Config, LogSettings, StoreSection
 from keyclave.app.stores import AnyStore
 from keyclave.app.wiring import build

@@ -159,7 +159,8 @@ def _enter(config: Config, store: AnyStore, desk: Desk) -> Cluster | None:
     """Take this process's place among the nodes of a database."""
     if isinstance(store, SqliteStore):
         return None
-    from keyclave.app.cluster import Cluster, Settings
+    from keyclave.app.cluster import Cluster
+    from keyclave.app.cluster_threads.ground import Settings
 
     nodes = config.nodes
     where = nodes.address or f"{socket.gethostname()}:{config.listen.port}"

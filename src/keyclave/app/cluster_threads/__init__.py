@@ -1,0 +1,1 @@
+"""What each thread of a node among others does, and what they share."""
