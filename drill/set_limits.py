@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 
 from keyclave.app.__main__ import main
-from keyclave.protocols.rest import fastlane
+from keyclave.protocols.rest import answering
 
 if __name__ == "__main__":
-    fastlane.REQUEST_SECONDS, fastlane.IDLE_SECONDS = int(sys.argv[1]), int(sys.argv[2])
+    answering.REQUEST_SECONDS, answering.IDLE_SECONDS = int(sys.argv[1]), int(sys.argv[2])
     sys.exit(main(sys.argv[3:]))

@@ -24,7 +24,8 @@ from keyclave.identity.peer import Plane
 from keyclave.identity.proxies import ProxyRule, read_networks
 from keyclave.operations.desk import Desk
 from keyclave.operations.table import OPERATIONS
-from keyclave.protocols.rest.fastlane import IDLE_SECONDS, FastLane
+from keyclave.protocols.rest.answering import IDLE_SECONDS
+from keyclave.protocols.rest.fastlane import FastLane
 from keyclave.protocols.rest.gateway import Gateway
 from keyclave.protocols.rest.refusals import Refusals
 from keyclave.protocols.rest.routes import Routes

@@ -18,75 +18,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
 from typing import Any, ClassVar
-
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from keyclave.core import limits
 from keyclave.core.errors import Broken, KeyclaveError, Malformed, TooLarge
 from keyclave.identity.peer import Peer, Plane
 from keyclave.identity.proxies import ProxyRule, asked_for
+from keyclave.protocols.rest.answering import Answering
+from keyclave.protocols.rest.cycle import Cycle, Known
 from keyclave.protocols.rest.gateway import Gateway, Head, read_head
 from keyclave.protocols.rest.problems import CONTENT_TYPE, problem
-from keyclave.protocols.rest.routes import Route, Routes
+from keyclave.protocols.rest.routes import Routes
 
 logger = logging.getLogger("keyclave.rest")
-
-REQUEST_SECONDS = 30  # from the first byte of a request to its last
-IDLE_SECONDS = 75  # between requests
-_GOODBYE_SECONDS = 0.5  # for a client to end its connection when the server ends
 
 _SHORT = 1024  # bytes of a head that is remembered, one for each connection
 _FEW = 32  # headers in it
 
 
-class _Signal:
-    """Stands where uvicorn keeps the event that wakes a task: the lane has none."""
-
-    def set(self) -> None:
-        """Wake nobody."""
-
-
-class _Cycle:
-    """A request in the lane."""
-
-    __slots__ = (
-        "body", "disconnected", "keep_alive", "lane", "message_event", "more_body", "response_complete", "route", "too_large",
-    )  # fmt: skip
-
-    def __init__(self, lane: FastLane, route: Route, *, keep_alive: bool) -> None:
-        self.lane = lane
-        self.route = route
-        self.keep_alive = keep_alive
-        self.body: bytes | bytearray = b""
-        self.more_body = True
-        self.disconnected = False
-        self.response_complete = False
-        self.too_large = False
-        self.message_event = _SIGNAL
-
-    def respond(self, status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
-        """Answer it."""
-        self.lane.answer(self, status, kind, body, more)
-
-
-_SIGNAL = _Signal()
-
-
-class _Known:
-    """A head that was read, and what was read in it. A request of the same bytes asks for the same, but for its body."""
-
-    __slots__ = ("bytes", "length", "read", "route")
-
-    def __init__(self, head: bytes, length: int, route: Route, read: Head) -> None:
-        self.bytes = head
-        self.length = length  # of the whole request: the head says how long the body is
-        self.route = route
-        self.read = read
-
-
-class FastLane(HttpToolsProtocol):
+class FastLane(Answering):
     """One connection."""
 
     gateway: ClassVar[Gateway]
@@ -94,22 +44,16 @@ class FastLane(HttpToolsProtocol):
     plane: ClassVar[Plane] = Plane.BOTH
     proxies: ClassVar[ProxyRule | None] = None
     most: ClassVar[int] = 20_000  # connections kept open at once
-    begun: ClassVar[dict[tuple[int, bytes], bytes]] = {}  # heads up to the length, with the date of `begun_with`
-    begun_with: ClassVar[list[tuple[bytes, bytes]]] = []
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.heard = time.monotonic()  # when the current request began, or the last one ended
-        self.within = False  # inside a request that is not complete
         self.head_bytes = 0
         self.body_bytes = self.pieces = 0
         self.peer = Peer("")
-        self.refusing = False
         self.vouched = False  # whether it was looked up who sends the large body at hand
-        self.passed_on = False  # whether the request at hand takes the ordinary way, its answer being the current cycle's
         self.whole: bytes | None = None  # what may be a whole request, and no more
         self.length = 0  # of what came last at the beginning of a request
-        self.known: _Known | None = None
+        self.known: Known | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected."""
@@ -141,7 +85,7 @@ class FastLane(HttpToolsProtocol):
             if known is not None and known.length == length and data.startswith(known.bytes) and self._idle():
                 if self.timeout_keep_alive_task is not None:
                     self._unset_keepalive_if_required()
-                cycle = _Cycle(self, known.route, keep_alive=True)
+                cycle = Cycle(self, known.route, keep_alive=True)
                 cycle.body = data[len(known.bytes) :]
                 self.cycle = cycle  # type: ignore[assignment]
                 self._submit(cycle, known.read, self.peer)
@@ -163,7 +107,7 @@ class FastLane(HttpToolsProtocol):
         cycle = self.cycle
         return cycle is not None and cycle.response_complete and not self.pipeline and not self.transport.is_closing()
 
-    def _remember(self, cycle: _Cycle, read: Head) -> None:
+    def _remember(self, cycle: Cycle, read: Head) -> None:
         """Keep the head of a request that came whole, so that the next one of the same bytes is not parsed again.
 
         Only where the head alone says where the request ends: by the length of a body that is there, to the last byte.
@@ -174,7 +118,7 @@ class FastLane(HttpToolsProtocol):
         names = [name for name, _ in self.headers]
         end = whole.find(b"\r\n\r\n") + 4
         if end <= _SHORT and b"content-length" in names and b"transfer-encoding" not in names and whole[end:] == cycle.body:
-            self.known = _Known(whole[:end], len(whole), cycle.route, read)
+            self.known = Known(whole[:end], len(whole), cycle.route, read)
             read.comes_again = True
 
     def on_message_begin(self) -> None:
@@ -198,7 +142,7 @@ class FastLane(HttpToolsProtocol):
             route = self.routes.find(self.url)
             if route is not None and not self.parser.should_upgrade():
                 keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-                self.cycle = _Cycle(self, route, keep_alive=keep_alive)  # type: ignore[assignment]
+                self.cycle = Cycle(self, route, keep_alive=keep_alive)  # type: ignore[assignment]
                 if self.expect_100_continue:
                     self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 return
@@ -230,7 +174,7 @@ class FastLane(HttpToolsProtocol):
         if self.body_bytes > limits.EARLY and not self.vouched and not self._vouch():
             return
         cycle: Any = self.cycle
-        if cycle.__class__ is _Cycle:
+        if cycle.__class__ is Cycle:
             if not cycle.body:
                 cycle.body = body
             else:  # in place: copying the whole for each piece would let small pieces hold up everybody
@@ -263,7 +207,7 @@ class FastLane(HttpToolsProtocol):
         if self.refusing:
             return
         cycle: Any = self.cycle
-        if cycle.__class__ is not _Cycle:
+        if cycle.__class__ is not Cycle:
             super().on_message_complete()
             return
         try:
@@ -277,7 +221,7 @@ class FastLane(HttpToolsProtocol):
             self._remember(cycle, head)
         self._submit(cycle, head, peer)
 
-    def _submit(self, cycle: _Cycle, head: Head, peer: Peer) -> None:
+    def _submit(self, cycle: Cycle, head: Head, peer: Peer) -> None:
         op, ref, _ = cycle.route
         try:
             if head.repeat is not None:
@@ -289,83 +233,3 @@ class FastLane(HttpToolsProtocol):
             logger.error("a request failed", exc_info=fault)
             status, body = problem(Broken("the request failed", "see the server's log"))
             cycle.respond(status, CONTENT_TYPE, body, ())
-
-    def answer(self, cycle: _Cycle, status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
-        """Answer a request of the lane."""
-        cycle.response_complete = True
-        self.heard = time.monotonic()
-        transport = self.transport
-        if cycle.disconnected or transport.is_closing():
-            return
-        if more or not cycle.keep_alive:
-            transport.write(self._head(status, kind, len(body), more, cycle.keep_alive) + body)
-        else:
-            transport.write(b"%b%d\r\n\r\n%b" % (self._begin(status, kind), len(body), body))
-        if not cycle.keep_alive:
-            transport.close()
-        elif self.pipeline:
-            super().on_response_complete()
-        else:
-            self.server_state.total_requests += 1
-
-    def _head(self, status: int, kind: bytes, length: int, more: Iterable[tuple[bytes, bytes]], keep_alive: bool) -> bytes:
-        head = self._begin(status, kind) + b"%d\r\n" % length
-        for name, value in more:
-            head += name + b": " + value + b"\r\n"
-        return head + (b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
-
-    def _begin(self, status: int, kind: bytes) -> bytes:
-        """Return the head up to the length. It is the same for every answer of the same second: the date is in it."""
-        defaults = self.server_state.default_headers
-        if defaults is not self.begun_with:
-            type(self).begun_with = defaults
-            self.begun.clear()
-        begun = self.begun.get((status, kind))
-        if begun is None:
-            lines = [b": ".join(header) for header in defaults]
-            lines += [b"content-type: " + kind, b"cache-control: no-store", b"content-length: "]
-            begun = self.begun[status, kind] = STATUS_LINE[status] + b"\r\n".join(lines)
-        return begun
-
-    def send_400_response(self, msg: str) -> None:
-        """Bytes that are not HTTP."""
-        self.refuse(Malformed("the request is not HTTP/1.1", "speak HTTP/1.1 over TLS here"))
-
-    def refuse(self, error: KeyclaveError) -> None:
-        """Answer with an error and close: what follows on this connection cannot be trusted to be a request.
-
-        A request that was answered before its body ended gets no second answer: it would pass for that of the next request.
-        """
-        if self.refusing:
-            return
-        self.refusing = True
-        current: Any = self.cycle
-        ordinary = current is not None and current.__class__ is not _Cycle
-        answered = ordinary and self.passed_on and current.response_complete
-        if not self.transport.is_closing():
-            if not answered and (not ordinary or current.response_complete or not current.response_started):
-                status, body = problem(error)
-                more = [(b"www-authenticate", b'Bearer realm="keyclave"')] if status == 401 else []
-                self.transport.write(self._head(status, CONTENT_TYPE, len(body), more, keep_alive=False) + body)
-            self.transport.close()
-        if current is not None:  # whoever works on it finds nobody to answer
-            current.disconnected = True
-            current.message_event.set()
-
-    def shutdown(self) -> None:
-        """End when what is under way is answered; a client that does not say goodbye is not waited for."""
-        super().shutdown()
-        self.loop.call_later(_GOODBYE_SECONDS, self._let_go)
-
-    def _let_go(self) -> None:
-        answered = self.cycle is None or self.cycle.response_complete
-        if answered and not self.transport.get_write_buffer_size():
-            self.transport.abort()  # TLS would wait for the other end's word
-        elif not self.transport.is_closing() or self.transport.get_write_buffer_size():
-            self.loop.call_later(_GOODBYE_SECONDS, self._let_go)
-
-    def sweep(self, now: float, idle: float = IDLE_SECONDS) -> None:
-        """Close the connection if it dawdles inside a request, or has been idle for so long."""
-        busy = self.cycle is not None and not self.cycle.response_complete and not self.within
-        if not busy and now - self.heard > (REQUEST_SECONDS if self.within else idle):
-            self.transport.close()

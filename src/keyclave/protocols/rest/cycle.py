@@ -1,0 +1,57 @@
+"""A request in the fast lane, and the head of one that may come again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from keyclave.protocols.rest.gateway import Head
+from keyclave.protocols.rest.routes import Route
+
+if TYPE_CHECKING:
+    from keyclave.protocols.rest.answering import Answering
+
+
+class Signal:
+    """Stands where uvicorn keeps the event that wakes a task: the lane has none."""
+
+    def set(self) -> None:
+        """Wake nobody."""
+
+
+class Cycle:
+    """A request in the lane."""
+
+    __slots__ = (
+        "body", "disconnected", "keep_alive", "lane", "message_event", "more_body", "response_complete", "route", "too_large",
+    )  # fmt: skip
+
+    def __init__(self, lane: Answering, route: Route, *, keep_alive: bool) -> None:
+        self.lane = lane
+        self.route = route
+        self.keep_alive = keep_alive
+        self.body: bytes | bytearray = b""
+        self.more_body = True
+        self.disconnected = False
+        self.response_complete = False
+        self.too_large = False
+        self.message_event = SIGNAL
+
+    def respond(self, status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
+        """Answer it."""
+        self.lane.answer(self, status, kind, body, more)
+
+
+SIGNAL = Signal()
+
+
+class Known:
+    """A head that was read, and what was read in it. A request of the same bytes asks for the same, but for its body."""
+
+    __slots__ = ("bytes", "length", "read", "route")
+
+    def __init__(self, head: bytes, length: int, route: Route, read: Head) -> None:
+        self.bytes = head
+        self.length = length  # of the whole request: the head says how long the body is
+        self.route = route
+        self.read = read
