@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from keyclave.core.errors import Unavailable
 from keyclave.store.embedded import background_sync, groups, syncs
 from keyclave.store.embedded.background_sync import BackgroundSync
+from keyclave.store.embedded.line import Line
 from keyclave.store.sqlite import SqliteStore
 from tests.store.units import Note, kept, new_store, no_gaps, remember, remembered, wired
 
@@ -61,7 +64,6 @@ def test_a_few_are_synced_before_anybody_is_told(store: SqliteStore, monkeypatch
 def test_a_crowd_is_synced_beside_its_log_and_its_answers_and_before_anybody_is_told(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.write(remember("x", b"1"))  # from the second commit on the file is open
     wire = wired(store)
     store.followed_by(lambda first, entries: wire.diary.append(f"follow {first} {len(entries)}"), 0)
     start, wait = BackgroundSync.start, BackgroundSync.wait
@@ -85,7 +87,6 @@ def test_a_crowd_is_synced_beside_its_log_and_its_answers_and_before_anybody_is_
 
 
 def test_fewer_than_a_crowd_do_not_pay_for_the_background(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.write(remember("x", b"1"))
     started: list[str] = []
     monkeypatch.setattr(BackgroundSync, "start", lambda _sync: started.append("start"))
     units = [Note(f"u{i}") for i in range(CROWD - 1)]
@@ -111,11 +112,11 @@ def test_a_sync_that_fails_is_answered_so_and_nothing_is_built_on_what_it_may_ha
         with pytest.raises(Unavailable):
             store.write(remember("y", b"1"))
     blocked = _reader_in_the_way(tmp_path)
-    store.line.raw.execute("PRAGMA busy_timeout = 1")
-    refused = Note("refused")
+    refused, began = Note("refused"), time.monotonic()
     store.enqueue(refused)
     store.flush()
     assert isinstance(refused.told[0], Unavailable)
+    assert time.monotonic() - began < 5  # nobody is kept waiting for whoever reads: neither the loop nor those who want the turn
     blocked.execute("ROLLBACK")
     blocked.close()
     after = Note("after")
@@ -141,7 +142,6 @@ def test_a_crowd_whose_sync_fails_beside_it_is_told_so_and_followed_once(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log has taken the leaves already. They are in the database; they are not taken again, and the next ones come behind."""
-    store.write(remember("x", b"1"))
     seen: list[bytes] = []
 
     def follow(first: int, entries: list[bytes]) -> None:
@@ -173,7 +173,6 @@ def test_a_crowd_whose_sync_fails_beside_it_is_told_so_and_followed_once(
 
 
 def test_where_the_background_refuses_it_is_synced_all_the_same(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.write(remember("x", b"1"))
     synced: list[int] = []
     real = os.fdatasync
     monkeypatch.setattr(BackgroundSync, "start", lambda _sync: False)
@@ -200,7 +199,6 @@ def test_where_there_is_no_background_it_is_synced_all_the_same(tmp_path: Path, 
 def test_an_answer_that_cannot_be_written_and_a_log_in_ruins_keep_nobody_from_the_sync(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.write(remember("x", b"1"))
     waits: list[str] = []
     wait = BackgroundSync.wait
     monkeypatch.setattr(BackgroundSync, "wait", lambda sync: (waits.append("waited"), wait(sync)))
@@ -223,6 +221,105 @@ def test_an_answer_that_cannot_be_written_and_a_log_in_ruins_keep_nobody_from_th
     store.flush()
     assert waits == ["waited", "waited"]  # what is still under way must not be begun again
     assert all(len(unit.told) == 1 and unit.told[0] is not None for unit in lost)
+
+
+def test_a_sync_that_nobody_waited_for_is_none(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted between its start and its end: the next commit does not pass for durable by a sync that is older than it."""
+    with monkeypatch.context() as interrupted:
+
+        def interrupt(_line: Line) -> None:
+            raise KeyboardInterrupt
+
+        interrupted.setattr(Line, "wait", interrupt)
+        crowd(store, "lost")
+        with pytest.raises(KeyboardInterrupt):
+            store.flush()
+    synced: list[str] = []
+    real = os.fdatasync
+    monkeypatch.setattr(syncs.os, "fdatasync", lambda file: (synced.append(last(store)), real(file)))
+    after = Note("after")
+    store.enqueue(after)
+    store.flush()
+    assert (after.told, synced) == ([None], ["after"])
+
+
+def test_what_leaves_no_event_is_read_by_nobody_before_it_is_durable(tmp_path: Path) -> None:
+    """A checkpoint that another process shows must not be lost with the power: SQLite itself syncs before it can be read."""
+    store = new_store(tmp_path, shared=True)
+
+    def mode() -> int:
+        return int(store.line.raw.execute("PRAGMA synchronous").fetchone()[0])
+
+    seen: list[int] = []
+    store.write(lambda _conn: seen.append(mode()))
+    assert (seen, mode()) == ([2], 1)
+
+    def refused(_conn: object) -> None:
+        seen.append(mode())
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        store.write(refused)
+    assert (seen, mode()) == ([2, 2], 1)
+    store.close()
+
+
+# ---- the start ------------------------------------------------------------------------------------------------------------
+def left_behind(tmp_path: Path) -> Path:
+    """Return a folder as a process leaves it that was killed."""
+    store = new_store(tmp_path)
+    store.enqueue(Note("kept"))
+    store.flush()
+    folder = tmp_path / "left"
+    folder.mkdir()
+    for name in ("keyclave.db", "keyclave.db-wal"):
+        shutil.copy(tmp_path / name, folder / name)
+    store.close()
+    assert (folder / "keyclave.db-wal").stat().st_size
+    return folder
+
+
+def test_what_another_process_left_is_copied_back_before_anything_is_built_on_it(tmp_path: Path) -> None:
+    """It may have met a failing disk, of which only those hear who had the file open."""
+    folder = left_behind(tmp_path)
+    store = new_store(folder)
+    assert (folder / "keyclave.db-wal").stat().st_size == 0
+    assert last(store) == "kept"
+    store.close()
+
+
+def test_who_reads_at_the_start_puts_the_first_commit_off_and_not_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syncs, "_PATIENCE", 1)
+    folder = left_behind(tmp_path)
+    reader = _reader_in_the_way(folder)
+    store = new_store(folder)
+    early = Note("early")
+    store.enqueue(early)
+    store.flush()
+    assert isinstance(early.told[0], Unavailable)
+    reader.execute("ROLLBACK")
+    reader.close()
+    after = Note("after")
+    store.enqueue(after)
+    store.flush()
+    assert after.told == [None]
+    assert [entry.split()[1] for entry in kept(store)] == ["kept", "after"]
+    store.close()
+
+
+def test_the_log_is_open_before_the_first_commit(tmp_path: Path) -> None:
+    """The kernel tells of a failed write those who had the file open: whoever opens it later hears nothing."""
+    idle, busy = new_store(tmp_path, shared=True), new_store(tmp_path, shared=True)
+    assert os.fstat(idle.line._syncs._file).st_ino == (tmp_path / "keyclave.db-wal").stat().st_ino
+    busy.enqueue(Note("a"))
+    busy.flush()
+    busy.tidy()
+    busy.rewind()
+    assert os.fstat(idle.line._syncs._file).st_ino == (tmp_path / "keyclave.db-wal").stat().st_ino
+    idle.close()
+    busy.close()
 
 
 # ---- the library ----------------------------------------------------------------------------------------------------------

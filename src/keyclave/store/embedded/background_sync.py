@@ -40,7 +40,7 @@ class BackgroundSync:
         self.going = False
 
     def start(self) -> bool:
-        """Begin; False if the library cannot now."""
+        """Begin; False if the library cannot now. Not before `wait` has returned from the last time."""
         self.going = self._libc.aio_fsync(os.O_DSYNC, ctypes.byref(self._control)) == 0
         return self.going
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
@@ -10,11 +12,12 @@ from sqlalchemy.exc import DBAPIError
 from keyclave.core.errors import Broken, Unavailable
 
 DATABASE_FAULTS = (sqlite3.Error, DBAPIError)
+_BUSY_SECONDS = 10  # that a connection waits for others
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open a connection."""
-    conn = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False, cached_statements=512)
+    conn = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False, cached_statements=512)
     conn.execute("PRAGMA journal_mode = WAL")
     conn.execute("PRAGMA synchronous = FULL")
     conn.execute("PRAGMA foreign_keys = ON")
@@ -23,6 +26,16 @@ def connect(path: Path) -> sqlite3.Connection:
     conn.execute("PRAGMA secure_delete = ON")  # the sealed material of a destroyed version is overwritten, not only unlinked
     conn.execute("PRAGMA cache_size = -4096")
     return conn
+
+
+@contextmanager
+def waiting(connection: sqlite3.Connection, milliseconds: int) -> Iterator[None]:
+    """Inside, wait so long for others and no longer."""
+    connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
 
 
 def create(path: Path, node: str) -> None:

@@ -55,8 +55,13 @@ class Line:
             self.turns.give()
 
     def write(self, fn: Callable[[Connection], T]) -> T:
-        """Run `fn` in a transaction of its own, for what leaves no event: tiles, checkpoints, the ceremony's first rows."""
+        """Run `fn` in a transaction of its own, for what leaves no event: tiles, checkpoints, the ceremony's first rows.
+
+        Nobody reads any of it before it is durable, in other processes either: what a checkpoint that was shown covers must not
+        be lost.
+        """
         try:
+            self._syncs.fully()
             self.begin()
             result = fn(self.conn)
             self.commit()
@@ -67,6 +72,9 @@ class Line:
                 self.failing = True
                 raise unavailable(fault) from fault
             raise
+        finally:
+            if not self.raw.in_transaction:
+                self._syncs.lazily()
         return result
 
     def head(self) -> int:

@@ -9,6 +9,7 @@ import logging
 import sqlite3
 from pathlib import Path
 
+from keyclave.store.embedded import file
 from keyclave.store.embedded.line import Line
 
 logger = logging.getLogger("keyclave.store")
@@ -44,11 +45,10 @@ def begin_anew(database: Path, line: Line) -> None:
             return
         how = "TRUNCATE" if size > _LONGEST else "RESTART"
         line.turns.take()
-        line.raw.execute("PRAGMA busy_timeout = 0")  # a reader in the way: the next time, then
         try:
-            line.raw.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
+            with file.waiting(line.raw, 0):  # a reader in the way: the next time, then
+                line.raw.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
         finally:
-            line.raw.execute("PRAGMA busy_timeout = 10000")
             line.turns.give()
     except (OSError, sqlite3.Error) as fault:
         logger.warning("the write-ahead log could not be begun anew: %s", fault)
