@@ -21,13 +21,29 @@ PLAIN = {"plaintext": "aGVsbG8="}
 WAIT_SECONDS = 60
 
 
+class _InOnePiece(http.client.HTTPSConnection):
+    """Sends head and body together: only then is a head that comes again known at a look."""
+
+    _pieces: list[bytes] | None = None
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        self._pieces = []
+        super().request(*args, **kwargs)
+        whole, self._pieces = b"".join(self._pieces), None
+        super().send(whole)
+
+    def send(self, data: Any) -> None:
+        if self._pieces is None:
+            super().send(data)
+        else:
+            self._pieces.append(data)
+
+
 class Pinned:
     """One connection: all its requests go to the worker that took it."""
 
     def __init__(self, live: Live) -> None:
-        self._http = http.client.HTTPSConnection(
-            "127.0.0.1", live.port, timeout=40, context=ssl.create_default_context(cafile=live.ca_file)
-        )
+        self._http = _InOnePiece("127.0.0.1", live.port, timeout=40, context=ssl.create_default_context(cafile=live.ca_file))
         self._http.connect()
 
     def post(self, path: str, token: str = "", body: Any = None, **headers: str) -> tuple[int, dict[str, Any]]:
