@@ -175,3 +175,18 @@ def test_a_reader_that_goes_away_is_no_error_message(people: Prompt, live: Live)
     )
     assert done.returncode in (0, 141)
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize("arguments", [("--profile", "app", "openapi"), ("--profile", "app", "whoami"), ("--help",)])
+def test_a_reader_that_is_gone_already_is_no_error_message(people: Prompt, live: Live, arguments: tuple[str, ...]) -> None:
+    """Whether it shows while much is written, at the end, or before a command is known at all."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "keyclave_cli", *arguments], stdout=writing, stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": ENVIRONMENT["PYTHONPATH"]},
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
