@@ -234,9 +234,14 @@ class Attempt:
         return self.leaves(first, "ok" if self.error is None else self.error.code)
 
     def draft(self) -> None:
-        """Write the answer of a use. That of a change, or for a page's cookie, may still become another one."""
-        answer = self.answer
-        if self.error is None and not (self.changes or self.replayed or self.by_cookie) and hasattr(answer, "event"):
+        """Write the answer of a use. That of a change, or for a page's cookie, may still become another one.
+
+        Those of batches are written one after the other when they leave: all at once they would not fit the processor's caches.
+        """
+        answer, row = self.answer, self.row
+        if self.error is not None or self.changes or self.replayed or self.by_cookie or row is None or row.batch:
+            return
+        if hasattr(answer, "event"):
             answer.event = self.event
             self.drafted = encode_answer(answer)
 
