@@ -71,10 +71,9 @@ def encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptReques
 def encrypt_all(desk: Desk, attempt: Attempt, key: LoadedKey, items: Sequence[EncryptRequest], sealing: Sealing) -> msgspec.Raw:
     """Encrypt many at once: what is the same for all is worked out once. Raises if one of them cannot be encrypted."""
     plaintexts = all_from_base64([item.plaintext for item in items], limits.PLAINTEXT, "plaintext")
-    none = b""
-    if not all(item.context for item in items):
-        none = admit_context(attempt, {})
-    contexts = [admit_context(attempt, item.context) if item.context else none for item in items]
+    given = [item.context for item in items]
+    none = b"" if all(given) else admit_context(attempt, {})
+    contexts = [admit_context(attempt, context) if context else none for context in given]
     handle = desk.keyring.protecting(key, Purpose.ENCRYPT, attempt.at, len(items))
     attempt.version = handle.number
     blobs = sealing.seal_all(handle, KIND_MESSAGE, plaintexts, contexts)

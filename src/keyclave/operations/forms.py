@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Sequence
+from itertools import repeat
+from operator import itemgetter
 from typing import Annotated
 
 import msgspec
@@ -90,16 +92,18 @@ def from_base64(text: str, limit: int, what: str) -> bytes:
     return raw
 
 
+_END = itemgetter(slice(-3, None))
+
+
 def all_from_base64(texts: Sequence[str], limit: int, what: str) -> list[bytes]:
     """Decode many, each as `from_base64` does; the first fault that is found is raised for all."""
     if max(map(len, texts), default=0) > (limit + 2) // 3 * 4:
         raise _too_large(what, limit)
-    decode = pybase64.b64decode
     try:
-        raws = [decode(text, None, True) for text in texts]
+        raws = list(map(pybase64.b64decode, texts, repeat(None), repeat(True)))
     except ValueError:
         raise _not_base64(what) from None
-    if any(end[-1:] == "=" and end not in _ENDS for end in {text[-3:] for text in texts}):
+    if any(end[-1:] == "=" and end not in _ENDS for end in set(map(_END, texts))):
         raise _spare_bits(what)
     if max(map(len, raws), default=0) > limit:
         raise _too_large(what, limit)

@@ -41,8 +41,12 @@ class Message:
         """Return the envelopes of many parts."""
         number, head, before = self._number, self._head, self._before
         ivs = [number().to_bytes(IV, "big") for _ in plaintexts]
-        tails = {context: with_length(context) for context in set(contexts)}  # most batches have few
-        aads = [before + iv + tails[context] for iv, context in zip(ivs, contexts, strict=True)]
+        tails = {context: with_length(context) for context in set(contexts)}
+        if len(tails) == 1:  # as in most batches
+            (tail,) = tails.values()
+            aads = [before + iv + tail for iv in ivs]
+        else:
+            aads = [before + iv + tails[context] for iv, context in zip(ivs, contexts, strict=True)]
         return [head + iv + part for iv, part in zip(ivs, self._sealer.seal_all(ivs, plaintexts, aads), strict=True)]
 
 
