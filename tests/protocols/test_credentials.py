@@ -6,7 +6,6 @@ import base64
 import hashlib
 import ssl
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from keyclave.app import ceremony, wiring
 from keyclave.core.clock import MICROSECONDS
 from keyclave.operations.table import OPERATIONS
 from tests.live import Live
+from tests.protocols.clocked import Hands
 from tests.protocols.every import ROLES, b64
 from tests.protocols.inside import inside
 
@@ -274,19 +274,6 @@ def test_nothing_but_the_public_part_is_served_without_a_credential(live: Live) 
         path = op.path.replace("{key}", "any").replace("{credential}", "any")
         assert live.request(op.method, path).status_code == 401, op.path
         assert live.request(op.method, path, "kct_nobody", content=b"{").status_code == 401, op.path
-
-
-class Hands:
-    """A clock that stands until it is set."""
-
-    def __init__(self) -> None:
-        self.at = (time.time_ns() // 10**9 + 1) * MICROSECONDS  # of today: one ceremony is held for many tests
-
-    def now(self) -> int:
-        return self.at
-
-    def behind(self) -> int:
-        return 0
 
 
 @pytest.mark.requirement("R33")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -83,17 +84,17 @@ class Ground:
         return self.deadlines.within(seconds, driver_of(conn))
 
 
-class Part:
+class Part(ABC):
     """A thread's part. `round` works on a connection until it is lost, or the end."""
 
     name: str
 
+    @abstractmethod
     def round(self, conn: Connection) -> None:
         """Work."""
-        raise NotImplementedError
 
-    def begins(self) -> None:
+    def begins(self) -> None:  # noqa: B027 - most have nothing to do
         """A connection is asked for."""
 
-    def lost(self) -> None:
+    def lost(self) -> None:  # noqa: B027
         """The connection is lost, or there was none."""
