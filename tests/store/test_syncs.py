@@ -111,23 +111,27 @@ def test_a_sync_that_fails_is_answered_so_and_nothing_is_built_on_what_it_may_ha
         assert isinstance(unsure.told[0], Unavailable)
         with pytest.raises(Unavailable):
             store.write(remember("y", b"1"))
-    blocked = _reader_in_the_way(tmp_path)
-    refused, began = Note("refused"), time.monotonic()
-    store.enqueue(refused)
-    store.flush()
-    assert isinstance(refused.told[0], Unavailable)
-    assert time.monotonic() - began < 5  # nobody is kept waiting for whoever reads: neither the loop nor those who want the turn
-    blocked.execute("ROLLBACK")
-    blocked.close()
-    after = Note("after")
-    store.enqueue(after)
-    store.flush()
-    assert after.told == [None]
+    keeps_once_nobody_reads(store, _reader_in_the_way(tmp_path), "after")
     assert [entry.split()[1] for entry in kept(other)] == ["unsure", "after"]
     assert remembered(other, "y") == b"1"
     assert no_gaps(other)
     store.close()
     other.close()
+
+
+def keeps_once_nobody_reads(store: SqliteStore, reader: sqlite3.Connection, name: str) -> None:
+    """The log cannot be copied back while somebody reads: what comes is refused until then, and kept afterwards."""
+    refused, began = Note("refused"), time.monotonic()
+    store.enqueue(refused)
+    store.flush()
+    assert isinstance(refused.told[0], Unavailable)
+    assert time.monotonic() - began < 5  # nobody is kept waiting for whoever reads: neither the loop nor those who want the turn
+    reader.execute("ROLLBACK")
+    reader.close()
+    after = Note(name)
+    store.enqueue(after)
+    store.flush()
+    assert after.told == [None]
 
 
 def _reader_in_the_way(folder: Path) -> sqlite3.Connection:
@@ -295,16 +299,7 @@ def test_who_reads_at_the_start_puts_the_first_commit_off_and_not_the_start(
     folder = left_behind(tmp_path)
     reader = _reader_in_the_way(folder)
     store = new_store(folder)
-    early = Note("early")
-    store.enqueue(early)
-    store.flush()
-    assert isinstance(early.told[0], Unavailable)
-    reader.execute("ROLLBACK")
-    reader.close()
-    after = Note("after")
-    store.enqueue(after)
-    store.flush()
-    assert after.told == [None]
+    keeps_once_nobody_reads(store, reader, "after")
     assert [entry.split()[1] for entry in kept(store)] == ["kept", "after"]
     store.close()
 

@@ -66,9 +66,9 @@ class Complaints:
 
 
 class Ground:
-    """`desk` is there from the start of the threads on."""
+    """What all of them stand on."""
 
-    desk: Desk
+    desk: Desk  # from the start of the threads on
 
     def __init__(self, node: str, settings: Settings, membership: Membership) -> None:
         self.node = node
