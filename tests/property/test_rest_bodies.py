@@ -41,7 +41,9 @@ setting = settings(deadline=None, suppress_health_check=[HealthCheck.function_sc
 def tokens(live: Live) -> dict[str, str]:
     live.create_key("prop-key")
     live.create_key("prop-spare")
-    return {**live.tokens, "application": live.token(sorted(SCOPED), ["prop-*"])}
+    asked = {"principal": "prop-person", "role": "person", "ttl_seconds": 3600}
+    person = live.post("/v1/credentials", "custodian", asked).json()["token"]
+    return {**live.tokens, "application": live.token(sorted(SCOPED), ["prop-*"]), "person": person}
 
 
 def path_of(op: Any, ref: str) -> str:
