@@ -17,6 +17,8 @@ from keyclave.operations.sealing_reasons import Why
 from tests.protocols.clocked import DECRYPT, ENCRYPT, PLAIN, House, clocked
 from tests.protocols.repeating import Connection
 
+BATCH = json.dumps({"items": [{"plaintext": PLAIN}]}).encode()
+
 pytestmark = pytest.mark.requirement("R4", "R7")
 
 
@@ -67,18 +69,35 @@ def test_credentials_never_share_a_message(house: House) -> None:
     assert first == third != second == fourth
 
 
-def test_a_version_a_kind_and_a_batch_have_messages_of_their_own(house: House) -> None:
+def test_a_kind_has_messages_of_its_own(house: House) -> None:
     token = house.issued("both", "application", {"operations": ["encrypt", "data-key"], "keys": ["ward"]})
     encrypting, wrapping = Connection(house, token), Connection(house, token, "/v1/keys/{key}/data-key")
-    batch = Connection(house, token, f"{ENCRYPT}/batch")
     encrypting.send()
     wrapping.send(b"{}")
-    batch.send(json.dumps({"items": [{"plaintext": PLAIN}] * 3}).encode())
     house.server.store.flush()
-    (one, _), items = made(encrypting.answers[0][1]), [made(each) for each in batch.answers[0][1]["results"]]
     wrapped, _ = parse(base64.b64decode(wrapping.answers[0][1]["wrapped"]))
-    assert len({one, wrapped.message_id, items[0][0]}) == 3
-    assert [number for _, number in items] == [1, 2, 3] and len({message for message, _ in items}) == 1
+    assert wrapped.message_id != made(encrypting.answers[0][1])[0]
+
+
+def test_items_of_batches_are_parts_of_the_same_message_and_no_number_comes_twice(house: House) -> None:
+    """Also where a batch has an item that cannot be encrypted, and is done over one by one."""
+    single = Connection(house, house.writer)
+    batches = [Connection(house, house.writer, f"{ENCRYPT}/batch") for _ in range(3)]
+    for _ in range(2):
+        for batch, texts in zip(batches, ([PLAIN] * 3, [PLAIN, "not base64", PLAIN], [PLAIN]), strict=True):
+            batch.send(json.dumps({"items": [{"plaintext": text} for text in texts]}).encode())
+            single.send()
+        house.server.store.flush()
+        items = [each for batch in batches for each in batch.answers.pop()[1]["results"] if "ciphertext" in each]
+        parts = [made(item) for item in items] + [made(single.answers.pop()[1]) for _ in batches]
+        assert len(parts) == 9 and len({number for _, number in parts}) == 9
+        assert len({message for message, _ in parts}) == 1
+        opener = house.issued("opener", "application", {"operations": ["decrypt"], "keys": ["ward"]})
+        for item in items:
+            asked = {"ciphertext": item["ciphertext"]}
+            assert house.ask("POST", DECRYPT, opener, asked, ref="ward", expect=200)["plaintext"] == PLAIN
+    waited_for = [made(batches[0].ask(BATCH)[1]["results"][0]) for _ in range(2)]
+    assert waited_for[0][0] != waited_for[1][0]
 
 
 def test_a_seal_ends_every_message(house: House) -> None:

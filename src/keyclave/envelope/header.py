@@ -23,6 +23,9 @@ PREFIX = _HEAD.size  # everything before the commitment
 SIZE = PREFIX + COMMITMENT + IV
 OVERHEAD = SIZE + TAG
 
+part_iv = struct.Struct(">4xQ").pack
+"""The IV of a part: its number in the message, counted from 1, as 12 bytes (spec/envelope.md)."""
+
 
 class Header(NamedTuple):
     """What stands before the ciphertext."""

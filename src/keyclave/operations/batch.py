@@ -46,7 +46,7 @@ def many(verb: UseVerb, whole: Whole | None = None) -> Callable[[Desk, Attempt, 
         attempt.count = len(request.items)
         if whole is not None and not _by_grant(attempt):
             try:
-                return BatchAnswer(results=whole(desk, attempt, key, request.items, Sealing(attempt, {})))
+                return BatchAnswer(results=whole(desk, attempt, key, request.items, Sealing(attempt, desk.messages)))
             except KeyclaveError:
                 attempt.context, attempt.several = None, False  # recorded anew, item by item
         return _one_by_one(verb, desk, attempt, key, request.items)
@@ -60,7 +60,7 @@ def _by_grant(attempt: Attempt) -> bool:
 
 
 def _one_by_one(verb: UseVerb, desk: Desk, attempt: Attempt, key: LoadedKey | None, items: Sequence[Any]) -> BatchAnswer:
-    sealing = Sealing(attempt, {})
+    sealing = Sealing(attempt, desk.messages)
     results: list[Any] = []
     codes: dict[str, str | int] = {}
     for item in items:

@@ -1,21 +1,21 @@
 """Making and opening envelopes with a key version: the step where keyring, envelope and crypto meet.
 
 What is sealed is a part of a message: its message key and commitment are derived once, and its parts are told apart by their
-numbers, which are their IVs, so uniqueness is counted, not hoped for. A batch is one message for each key version. So is what one
-caller has encrypted in requests that wait for the same commit (decision 11): a caller who waits for each answer before the next
-request gets a message for each.
+numbers, which are their IVs, so uniqueness is counted, not hoped for. What one caller has encrypted in requests that wait for the
+same commit, batches among them, is one message for each key version (decision 11): a caller who waits for each answer before the
+next request gets a message for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import count
+from itertools import count, islice
 
 from keyclave.core.errors import Undecipherable
 from keyclave.crypto.arena import Buffer
 from keyclave.crypto.module import CryptoModule, MessageSealer
 from keyclave.crypto.suites import Purpose
-from keyclave.envelope.header import ID, IV, Header, authenticated, before_iv, key_info, parse, prefix, with_length
+from keyclave.envelope.header import ID, Header, authenticated, before_iv, key_info, parse, part_iv, prefix, with_length
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.keyring import Handle, LoadedKey
 
@@ -23,24 +23,24 @@ from keyclave.operations.keyring import Handle, LoadedKey
 class Message:
     """A message that is being made, part by part."""
 
-    __slots__ = ("_before", "_head", "_number", "_sealer")
+    __slots__ = ("_before", "_head", "_ivs", "_sealer")
 
     def __init__(self, module: CryptoModule, handle: Handle, kind: int) -> None:
         message_id = module.random(ID)
         self._sealer: MessageSealer = module.message_sealer(handle.slot, key_info(kind, handle.raw_id, handle.number, message_id))
         self._head = prefix(kind, handle.raw_id, handle.number, message_id) + self._sealer.commitment
         self._before = before_iv(self._head)
-        self._number = count(1).__next__  # no two threads get the same
+        self._ivs = map(part_iv, count(1))  # no two threads get the same, for counting is one step of the interpreter
 
     def seal(self, plaintext: Buffer, context: bytes) -> bytes:
         """Return the envelope of one part."""
-        iv = self._number().to_bytes(IV, "big")
+        iv = next(self._ivs)
         return self._head + iv + self._sealer.seal(iv, plaintext, self._before + iv + with_length(context))
 
     def seal_all(self, plaintexts: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
         """Return the envelopes of many parts."""
-        number, head, before = self._number, self._head, self._before
-        ivs = [number().to_bytes(IV, "big") for _ in plaintexts]
+        head, before = self._head, self._before
+        ivs = list(islice(self._ivs, len(plaintexts)))
         tails = {context: with_length(context) for context in set(contexts)}
         if len(tails) == 1:  # as in most batches
             (tail,) = tails.values()
