@@ -198,7 +198,7 @@ BY_CODE: dict[str, type[KeyclaveError]] = {
 def from_answer(body: object, status: int | None = None) -> KeyclaveError:
     """Return the error that a problem document (RFC 9457), or the `error` of a batch item, stands for."""
     if not isinstance(body, dict):
-        kind = Unavailable if status == 503 else KeyclaveError  # a proxy's own page
+        kind = Unavailable if status in (502, 503) else KeyclaveError  # a proxy's own page
         return kind("the answer is not Keyclave's", "check the address and what stands between", status=status)
     code = body.get("code")
     kind = BY_CODE.get(code, KeyclaveError) if isinstance(code, str) else KeyclaveError

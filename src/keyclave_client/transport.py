@@ -4,7 +4,8 @@ Only calls that may be done twice are repeated: those that read or leave nothing
 where the server answers the second with the outcome of the first. They are repeated when
 
 - the connection was refused, or broke while we waited;
-- the answer was 503, unless it says `sealed`: only people can change that, so the caller hears it at once.
+- the answer was 503, unless it says `sealed`: only people can change that, so the caller hears it at once;
+- the answer was 502, which proxies give for a server whose connection broke.
 
 Never repeated: a timeout (the server is slow; more requests make it slower) and anything else.
 """
@@ -31,7 +32,7 @@ FIRST_WAIT = 0.1  # seconds; doubles, and each wait is drawn between nothing and
 LONGEST_WAIT = 2.0  # seconds, also for a Retry-After
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _OK = 400
-_UNAVAILABLE = 503
+_FOR_NOW = (502, 503)
 
 
 class Request(NamedTuple):
@@ -138,7 +139,7 @@ class Transport:
         if answer.status < _OK:
             return answer
         error = from_answer(_parsed(answer.content), answer.status)
-        return _Failure(error, safe and answer.status == _UNAVAILABLE and error.code != "sealed", answer.retry_after)
+        return _Failure(error, safe and answer.status in _FOR_NOW and error.code != "sealed", answer.retry_after)
 
     def _unreachable(self, problem: str, idempotency_key: str | None) -> Unreachable:
         """Return the error, made outside any `except`: an httpx error carries the request, and with it the token."""

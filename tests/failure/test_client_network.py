@@ -51,7 +51,10 @@ def after(failures: int, failure: Said, success: Any) -> Callable[[Asked], Said]
     return lambda asked: left.pop() if left else Said(body=success)
 
 
-@pytest.mark.parametrize("failure", [problem(503, "unavailable"), Said(hang_up=True)], ids=["503", "hang up"])
+BROKEN_OFF = Said(502, b"<html>502 Bad Gateway</html>", {"content-type": "text/html"})  # by a proxy, as a node goes away
+
+
+@pytest.mark.parametrize("failure", [problem(503, "unavailable"), BROKEN_OFF, Said(hang_up=True)], ids=["503", "502", "hang up"])
 @pytest.mark.parametrize("call", [READ, USE, CHANGE], ids=["read", "use", "change"])
 def test_what_may_be_done_twice_is_repeated(
     server: ContractServer, client: Client, waits: list[float], failure: Said, call: Callable[[Client], Any]
@@ -73,7 +76,7 @@ def test_a_change_is_repeated_under_one_idempotency_key(server: ContractServer, 
     assert keys[0] == keys[1] == keys[2] != keys[3]
 
 
-@pytest.mark.parametrize("failure", [problem(503, "unavailable"), Said(hang_up=True)], ids=["503", "hang up"])
+@pytest.mark.parametrize("failure", [problem(503, "unavailable"), BROKEN_OFF, Said(hang_up=True)], ids=["503", "502", "hang up"])
 def test_a_share_is_never_sent_twice_by_itself(server: ContractServer, client: Client, failure: Said) -> None:
     server.script = lambda asked: failure
     with pytest.raises(errors.Unavailable):
