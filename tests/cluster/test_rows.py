@@ -17,7 +17,7 @@ from keyclave.core.errors import Broken
 from keyclave.operations.nodes.follower import EVERYTHING, Follower
 from keyclave.operations.nodes.placing import Row, in_order
 from keyclave.operations.nodes.sequencer import LEASE, Sequencer
-from keyclave.store import log_rows, nodes, places, records, sequence, versions
+from keyclave.store import log_rows, meta_rows, nodes, places, sequence, versions
 from keyclave.store.changes import forget_changes, keep_changes
 from keyclave.store.entries import pack
 from keyclave.store.node_tables import changes as change_rows
@@ -68,9 +68,9 @@ def test_a_schema_that_became_too_new_while_the_node_ran_ends_its_lease(conn: Co
     """Restarted it would be refused; until then it must not go on either. One that the newer schema still allows goes on."""
     own = versions.revision()
     nodes.renew(conn, _node("a"), SECOND)
-    records.write_meta(conn, versions.SCHEMA_MIN, own.encode())
+    meta_rows.write_meta(conn, versions.SCHEMA_MIN, own.encode())
     nodes.renew(conn, _node("a", applied=1), SECOND)
-    records.write_meta(conn, versions.SCHEMA_MIN, f"{int(own) + 1:04}".encode())
+    meta_rows.write_meta(conn, versions.SCHEMA_MIN, f"{int(own) + 1:04}".encode())
     for name in ("a", "b"):  # nor does another of that program join
         with pytest.raises(Broken, match="too new"):
             nodes.renew(conn, _node(name, applied=2), SECOND)

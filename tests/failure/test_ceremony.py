@@ -19,7 +19,7 @@ from keyclave.app.hand_over import init
 from keyclave.core.errors import KeyclaveError, Malformed, Undecipherable
 from keyclave.crypto.shares import Share, combine
 from keyclave.roots.software import SoftwareRoot
-from keyclave.store import records
+from keyclave.store import meta_rows
 from keyclave.store.sqlite import SqliteStore
 from tests.live import ENVIRONMENT
 
@@ -50,7 +50,7 @@ def test_every_quorum_of_the_shares_opens_the_root_and_no_fewer_do(tmp_path: Pat
     made, shares = hold(tmp_path / "home", WISHES)
     module = wiring.new_module()
     store = SqliteStore(tmp_path / "home" / "keyclave.db")
-    sealed = store.read(lambda conn: records.read_meta(conn, wiring.ROOT_SEALED))
+    sealed = store.read(lambda conn: meta_rows.read_meta(conn, wiring.ROOT_SEALED))
     assert sealed is not None
     for texts in itertools.combinations(made.shares, 2):
         root = SoftwareRoot(module, development=False)

@@ -92,7 +92,7 @@ def test_no_protocol_and_no_page_goes_around_operations() -> None:
 
 
 BREACHES = {
-    "from keyclave.store import records": imports,
+    "from keyclave.store import key_rows": imports,
     "from keyclave.store.access.approvals import end_approval": imports,
     "from keyclave.approvals.counting import tally": imports,
     "from keyclave.keys.transitions import moved": imports,

@@ -17,7 +17,7 @@ from keyclave.core.errors import LimitReached, Malformed
 from keyclave.operations import imports
 from keyclave.operations.table import OPERATIONS
 from keyclave.policy.duties import SCOPED
-from keyclave.store import records
+from keyclave.store import tenant_rows
 from tests.live import Live, launch
 from tests.protocols.every import Every, b64, wrapped_for
 from tests.protocols.inside import inside
@@ -470,7 +470,7 @@ def test_a_rehearsed_import_leaves_its_token_for_the_import(live: Live) -> None:
 @pytest.mark.requirement("R12")
 def test_imports_that_were_begun_and_left_end_by_themselves_and_keep_no_other_tenant_out(tmp_path: Path) -> None:
     with inside(tmp_path) as server:
-        desk, one, two = server.desk, server.store.read(records.home_tenant), "ten_two"
+        desk, one, two = server.desk, server.store.read(tenant_rows.home_tenant), "ten_two"
         for duty in ("operational", "archive", "context"):
             desk.keyring.adopt(two, duty, desk.module.random_slot(32))
         with desk.module.random_slot(32) as slot:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from keyclave.store import records
+from keyclave.store.access import credentials
 from tests.protocols.inside import Inside, inside
 
 ENCRYPT = "/v1/keys/{key}/encrypt"
@@ -67,13 +67,13 @@ def test_a_token_is_looked_up_by_its_digest_so_no_comparison_runs_along_it(
 ) -> None:
     assert server.ask("GET", "/v1/whoami", app)[0] == 200
     looked_up: list[bytes] = []
-    read_credential = records.read_credential
+    read_credential = credentials.read_credential
 
     def noting(conn: Any, digest: bytes) -> Any:
         looked_up.append(digest)
         return read_credential(conn, digest)
 
-    monkeypatch.setattr(records, "read_credential", noting)
+    monkeypatch.setattr(credentials, "read_credential", noting)
     near, far = app[:-1] + ("A" if app[-1] != "A" else "B"), "kct_" + "x" * 43
     before = server.reads
     assert [server.ask("GET", "/v1/whoami", token)[0] for token in (near, far, near, far)] == [401] * 4

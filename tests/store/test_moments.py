@@ -13,7 +13,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from keyclave.store import moments, records
+from keyclave.store import meta_rows, moments
 from keyclave.store.access import sessions
 from keyclave.store.moments import Moment
 from keyclave.store.sqlite import SqliteStore
@@ -153,8 +153,8 @@ def test_a_claim_is_of_one_node_until_it_is_over(write: Write) -> None:
 
 
 def test_a_setting_is_made_by_one_for_all(write: Write) -> None:
-    assert write(lambda conn: records.keep_meta(conn, "test.secret", b"a")) == b"a"
-    assert write(lambda conn: records.keep_meta(conn, "test.secret", b"b")) == b"a"
+    assert write(lambda conn: meta_rows.keep_meta(conn, "test.secret", b"a")) == b"a"
+    assert write(lambda conn: meta_rows.keep_meta(conn, "test.secret", b"b")) == b"a"
 
 
 # ---- races: several connections at once, on the engine that lets them ------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from keyclave.core.errors import Unavailable
-from keyclave.store import records
+from keyclave.store import meta_rows
 from keyclave.store.pg import deadlines, journal, outcome
 from keyclave.store.pg.address import read_address
 from keyclave.store.postgres import PostgresStore
@@ -148,7 +148,7 @@ def test_after_every_connection_was_cut_one_request_is_enough_to_find_it_out(
             (database.name,),
         )
     with pytest.raises(Unavailable):
-        store.read(lambda conn: records.read_meta(conn, "node"))
+        store.read(lambda conn: meta_rows.read_meta(conn, "node"))
     until(lambda: not store.gone)
     one = Note("one", act=act)
     assert kept_after(store, one) == ["0 one ok"]
@@ -160,12 +160,12 @@ def test_while_the_database_is_gone_nobody_waits_for_it_and_afterwards_all_is_we
     wire.open = False
     wire.cut_all()
     with pytest.raises(Unavailable):
-        store.read(lambda conn: records.read_meta(conn, "node"))
+        store.read(lambda conn: meta_rows.read_meta(conn, "node"))
     assert store.gone
     began = time.monotonic()
     for _ in range(100):
         with pytest.raises(Unavailable):
-            store.read(lambda conn: records.read_meta(conn, "node"))
+            store.read(lambda conn: meta_rows.read_meta(conn, "node"))
         unit = Note("nobody")
         store.enqueue(unit)
         store.flush()
@@ -186,7 +186,7 @@ def test_a_frozen_database_holds_nobody_longer_than_the_deadline(
     wire.freeze()
     began = time.monotonic()
     with pytest.raises(Unavailable):
-        store.read(lambda conn: records.read_meta(conn, "node"))
+        store.read(lambda conn: meta_rows.read_meta(conn, "node"))
     unit = Note("one")
     store.enqueue(unit)
     store.flush()
@@ -238,15 +238,15 @@ def calm(database: Database) -> None:
 
 # ---- several nodes --------------------------------------------------------------------------------------------------------
 def _count(conn: Connection) -> None:
-    now = int(records.read_meta(conn, "count") or b"0")
-    records.write_meta(conn, "count", str(now + 1).encode())
+    now = int(meta_rows.read_meta(conn, "count") or b"0")
+    meta_rows.write_meta(conn, "count", str(now + 1).encode())
 
 
 @pytest.mark.requirement("R6")
 @pytest.mark.parametrize("how", ["units", "write"])
 def test_of_what_two_nodes_change_at_once_nothing_is_lost(database: Database, how: str) -> None:
     with new_postgres(database, "aaaa") as one, new_postgres(database, "bbbb") as two:
-        one.write(lambda conn: records.write_meta(conn, "count", b"0"))
+        one.write(lambda conn: meta_rows.write_meta(conn, "count", b"0"))
         failed: list[object] = []
 
         def work(store: PostgresStore) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from keyclave.core.errors import KeyclaveError
 from keyclave.crypto.certificates import development_certificates
-from keyclave.store import records, versions
+from keyclave.store import meta_rows, versions
 from keyclave.store.pg import checks, faults
 from keyclave.store.pg.address import Address, read_address, read_password
 from keyclave.store.postgres import PostgresStore
@@ -268,7 +268,7 @@ def test_a_member_of_the_servers_role_will_do(database: Database) -> None:
 
 def test_the_database_of_another_installation_is_refused(database: Database) -> None:
     with new_postgres(database) as store:
-        store.write(lambda conn: records.write_meta(conn, versions.CLUSTER, b"theirs"))
+        store.write(lambda conn: meta_rows.write_meta(conn, versions.CLUSTER, b"theirs"))
     assert "belongs to installation theirs" in refusal(read_address(database.url()), cluster="ours")
     PostgresStore(read_address(database.url()), "0badcafe", cluster="theirs").close()
 
@@ -337,7 +337,7 @@ def test_a_right_or_a_table_that_is_gone_is_told_as_that(database: Database) -> 
             with database.connect() as conn:
                 conn.execute(statement)
                 with pytest.raises(KeyclaveError, match="nothing was done") as refused:
-                    store.write(lambda conn: records.write_meta(conn, "new", b"x"))
+                    store.write(lambda conn: meta_rows.write_meta(conn, "new", b"x"))
                 conn.execute(undo)
             assert "keyclave migrate" in str(refused.value.hint)
             assert "does not answer" not in refused.value.detail

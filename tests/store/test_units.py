@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from keyclave.core.errors import Broken, Conflict, KeyclaveError, WrongState
-from keyclave.store import records
+from keyclave.store import key_rows
 from keyclave.store.embedded.groups import GROUP
 from keyclave.store.sqlite import SqliteStore
 from tests.postgres import Database
@@ -168,7 +168,7 @@ def test_an_entry_may_be_as_long_as_a_bundle_allows_and_hold_any_bytes(any_store
 
 
 def test_what_no_text_can_be_is_not_found_rather_than_a_fault(any_store: AnyStore) -> None:
-    found = any_store.read(lambda conn: [records.read_key(conn, "t", ref) for ref in ("\0", "key_\0", "a\0b")])
+    found = any_store.read(lambda conn: [key_rows.read_key(conn, "t", ref) for ref in ("\0", "key_\0", "a\0b")])
     assert found == [None, None, None]
 
 

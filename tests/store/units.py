@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from keyclave.store import node_tables, places, records, schema
+from keyclave.store import meta_rows, node_tables, places, schema
 from keyclave.store.embedded import file
 from keyclave.store.pg.address import read_address
 from keyclave.store.postgres import PostgresStore
@@ -183,7 +183,7 @@ def remember(name: str, value: bytes) -> Change:
 
 def remembered(store: AnyStore, name: str) -> bytes | None:
     """Return a setting."""
-    return store.read(lambda conn: records.read_meta(conn, name))
+    return store.read(lambda conn: meta_rows.read_meta(conn, name))
 
 
 @contextmanager

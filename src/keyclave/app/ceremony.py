@@ -38,8 +38,8 @@ from keyclave.operations.share_holders import ROOT_SHARES
 from keyclave.operations.tenants import first_people, new_tenant_keys
 from keyclave.operations.unseal import LOG_CONTEXT, LOG_SEED, LOG_VKEYS
 from keyclave.roots.software import SoftwareRoot, new_root
-from keyclave.store import records
-from keyclave.store.access import policies
+from keyclave.store import meta_rows, tenant_rows
+from keyclave.store.access import credentials, policies
 
 _SEED_BYTES = 64
 
@@ -91,7 +91,7 @@ def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
         root = _proven_root(module, texts, shares.check, wishes, sealed_root)
         if wishes.development:
             _write(home / wiring.DEVELOPMENT_ROOT, lend(recovery))
-    credentials, cluster = _database(home, module, root, sealed_root, shares, wishes)
+    tokens, cluster = _database(home, module, root, sealed_root, shares, wishes)
     root.seal()
     made = Made(
         url=f"https://{wishes.host}:{wishes.port}",
@@ -100,7 +100,7 @@ def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
         threshold=wishes.threshold,
         development=wishes.development,
         shares=texts,
-        credentials=credentials,
+        credentials=tokens,
         cluster=cluster,
         holders=list(wishes.holders),
         data_url="" if wishes.data_port is None else f"https://{wishes.host}:{wishes.data_port}",
@@ -153,10 +153,10 @@ def _database(
 
     def keep(conn: Connection) -> None:
         new.claim(conn)
-        records.insert_tenant(conn, tenant, "home", sealed, at, home=True)
+        tenant_rows.insert_tenant(conn, tenant, "home", sealed, at, home=True)
         policies.insert_revision(conn, first_revision(tenant, at, "ceremony", wishes.people))
         for credential, digest, _ in people:
-            records.insert_credential(conn, credential, digest)
+            credentials.insert_credential(conn, credential, digest)
         settings = {
             ROOT_SEALED: sealed_root,
             wiring.ROOT_CHECK: shares.check.encode(),
@@ -167,7 +167,7 @@ def _database(
             LOG_VKEYS: msgspec.json.encode(vkeys),
         }
         for name, value in settings.items():
-            records.write_meta(conn, name, value)
+            meta_rows.write_meta(conn, name, value)
 
     try:
         new.store.write(keep)

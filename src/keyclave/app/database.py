@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from keyclave.app.config import Config, StoreSection
 from keyclave.core.errors import Broken, Malformed
 from keyclave.crypto.module import CryptoModule
-from keyclave.store import records, versions
+from keyclave.store import meta_rows, versions
 from keyclave.store.pg import checks, faults
 from keyclave.store.pg.address import Address, own_password_file, read_address
 from keyclave.store.pg.connections import READERS, driver_of, open_connection, open_engine
@@ -81,10 +81,10 @@ def create_in(
     home_node = module.random(4).hex().encode()
 
     def claim(conn: Connection) -> None:
-        if records.read_meta(conn, sealed) is not None:
+        if meta_rows.read_meta(conn, sealed) is not None:
             raise Malformed("the database belongs to an installation already", "name an empty one")
-        records.write_meta(conn, versions.CLUSTER, cluster.encode())
-        records.write_meta(conn, "node", home_node)
+        meta_rows.write_meta(conn, versions.CLUSTER, cluster.encode())
+        meta_rows.write_meta(conn, "node", home_node)
 
     return store, cluster, claim
 

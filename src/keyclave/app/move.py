@@ -41,7 +41,7 @@ from keyclave.crypto.digest import leaf_hash
 from keyclave.crypto.module import CryptoModule
 from keyclave.operations.keyring import Keyring
 from keyclave.operations.vault import Vault
-from keyclave.store import log_rows, moving, places, records, versions
+from keyclave.store import key_rows, log_rows, meta_rows, moving, places, versions
 from keyclave.store import schema as s
 from keyclave.store.embedded import file
 from keyclave.store.interface import Store
@@ -88,8 +88,8 @@ def move(home: Path, config: Config, to: StoreSection | Path, shares: list[str],
 
 def _move(source: Connection, target: Connection, home: Path, config: Config, shares: list[str], say: Say, *, fresh: bool) -> str:
     """Do what is still to be done of the acts 1 to 5; return whose store the target is."""
-    gone = records.read_meta(source, versions.MOVED)
-    incoming = records.read_meta(target, versions.INCOMING)
+    gone = meta_rows.read_meta(source, versions.MOVED)
+    incoming = meta_rows.read_meta(target, versions.INCOMING)
     if gone is None:
         if incoming is not None or not (fresh or moving.is_empty(target)):
             raise Malformed(
@@ -98,15 +98,15 @@ def _move(source: Connection, target: Connection, home: Path, config: Config, sh
             )
         gone = _fill(source, target, home, config, shares, say)
         _mark(source, gone)
-    elif gone not in (incoming, records.read_meta(target, versions.ARRIVED)):
+    elif gone not in (incoming, meta_rows.read_meta(target, versions.ARRIVED)):
         raise Malformed(
             "this store was moved away already, to another one",
             "if keyclave.toml still names this one, name the store that it was moved to with --to again",
         )
-    if gone != records.read_meta(target, versions.ARRIVED):
+    if gone != meta_rows.read_meta(target, versions.ARRIVED):
         _look_again(source, target)
         _finish(target, gone, say)
-    return (records.read_meta(target, versions.CLUSTER) or b"").decode()
+    return (meta_rows.read_meta(target, versions.CLUSTER) or b"").decode()
 
 
 def _only_its_owner(home: Path) -> None:
@@ -140,17 +140,17 @@ def _fill(source: Connection, target: Connection, home: Path, config: Config, sh
         say(f"the log has {end} events and the root {root.hex()}")
         opened = _open_keys(target, home, module, shares, development=config.development)
         say(f"opened {opened} key versions and compared their check values")
-        records.write_meta(target, versions.INCOMING, name)
-        if records.read_meta(target, versions.CLUSTER) is None:
-            kept = records.read_meta(source, versions.CLUSTER)
-            records.write_meta(target, versions.CLUSTER, kept or module.random(8).hex().encode())
+        meta_rows.write_meta(target, versions.INCOMING, name)
+        if meta_rows.read_meta(target, versions.CLUSTER) is None:
+            kept = meta_rows.read_meta(source, versions.CLUSTER)
+            meta_rows.write_meta(target, versions.CLUSTER, kept or module.random(8).hex().encode())
     return name
 
 
 def _mark(source: Connection, name: bytes) -> None:
     """From here on no node gets a lease on the source, and no server starts on it."""
     with _transaction(source):
-        records.write_meta(source, versions.MOVED, name)
+        meta_rows.write_meta(source, versions.MOVED, name)
 
 
 def _look_again(source: Connection, target: Connection) -> None:
@@ -170,7 +170,7 @@ def _look_again(source: Connection, target: Connection) -> None:
 def _finish(target: Connection, name: bytes, say: Say) -> None:
     with _transaction(target):
         target.execute(s.meta.delete().where(s.meta.c.name == versions.INCOMING))
-        records.write_meta(target, versions.ARRIVED, name)
+        meta_rows.write_meta(target, versions.ARRIVED, name)
     say("the old store is marked as moved, the new one is ready")
 
 
@@ -220,7 +220,7 @@ def _open_keys(conn: Connection, home: Path, module: CryptoModule, shares: list[
     try:
         keyring.unseal(vault.root)
         opened = 0
-        for key, materials in records.every_key(conn):
+        for key, materials in key_rows.every_key(conn):
             for version in key.versions:
                 material = materials.get(version.number)
                 if material is None:

@@ -15,7 +15,7 @@ from keyclave.crypto.module import CryptoModule
 from keyclave.identity.assurance import SessionLimits
 from keyclave.identity.passkeys import Relying
 from keyclave.operations.people.room import SECRET, People
-from keyclave.store import records
+from keyclave.store import meta_rows
 from keyclave.store.interface import Store
 
 _NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$(?!\n)"
@@ -105,8 +105,8 @@ def _roots(home: Path, section: PeopleSection) -> tuple[bytes, ...]:
 
 def _secret(store: Store, module: CryptoModule) -> bytes:
     """Return the secret of the store's settings. Of several nodes that start for the first time, one makes it for all."""
-    kept = store.read(lambda conn: records.read_meta(conn, SECRET))
+    kept = store.read(lambda conn: meta_rows.read_meta(conn, SECRET))
     if kept is None:
         drawn = module.random(32)
-        kept = store.write(lambda conn: records.keep_meta(conn, SECRET, drawn))
+        kept = store.write(lambda conn: meta_rows.keep_meta(conn, SECRET, drawn))
     return kept

@@ -42,7 +42,7 @@ from keyclave.protocols.rest.asgi import application
 from keyclave.protocols.rest.gateway import Gateway
 from keyclave.protocols.rest.refusals import Refusals
 from keyclave.protocols.rest.visitors import Visitors
-from keyclave.store import records
+from keyclave.store import meta_rows
 from keyclave.store.sqlite import SqliteStore
 from keyclave.store.versions import CLUSTER
 
@@ -181,7 +181,7 @@ def _open_spool(config: Config, home: Path, store: AnyStore, desk: Desk, cluster
     from keyclave.app.spooling import SpoolSettings, open_spooling
     from keyclave.store.spool.folder import Folder
 
-    owner = store.read(lambda conn: records.read_meta(conn, CLUSTER))
+    owner = store.read(lambda conn: meta_rows.read_meta(conn, CLUSTER))
     if not owner:  # a spool of it could be placed in anybody's database
         raise Malformed("stale_spool: the database does not say which installation it is of", "leave stale_spool out")
     settings = SpoolSettings(nodes.stale_bytes, nodes.stale_seconds, owner.decode())

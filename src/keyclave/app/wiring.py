@@ -32,7 +32,7 @@ from keyclave.operations.table import OPERATIONS
 from keyclave.operations.unseal import LOG_VKEYS, open_house
 from keyclave.operations.vault import Vault
 from keyclave.roots.software import SoftwareRoot
-from keyclave.store import records
+from keyclave.store import meta_rows
 from keyclave.store.access import sessions
 from keyclave.store.changes import forget_changes
 from keyclave.store.interface import Store
@@ -107,7 +107,7 @@ def _latest_time(store: AnyStore, skew_seconds: float) -> int:
     this machine's, what the home has seen beyond both was a clock that was wrong, and binds nobody any more.
     """
     recent = store.read_entries(max(0, store.placed() - _RECENT), _RECENT)
-    mark = store.read(lambda conn: records.read_meta(conn, CLOCK_MARK))
+    mark = store.read(lambda conn: meta_rows.read_meta(conn, CLOCK_MARK))
     latest = max([decode(entry).at for entry in recent] + [int(mark or 0)], default=0)
     here = time.time_ns() // 1000
     if store.sequenced and latest > here:
@@ -122,7 +122,7 @@ def _latest_time(store: AnyStore, skew_seconds: float) -> int:
 
 def mark_time(store: AnyStore, now: int) -> None:
     """Keep how late it is, for a server that has been idle."""
-    store.write(lambda conn: records.write_meta(conn, CLOCK_MARK, str(now).encode()))
+    store.write(lambda conn: meta_rows.write_meta(conn, CLOCK_MARK, str(now).encode()))
 
 
 def keep_seen(store: AnyStore, desk: Desk) -> None:
@@ -146,7 +146,7 @@ def keep_tidy(store: AnyStore, now: int) -> None:
 
 
 def _vkeys(store: AnyStore) -> list[str]:
-    kept = store.read(lambda conn: records.read_meta(conn, LOG_VKEYS))
+    kept = store.read(lambda conn: meta_rows.read_meta(conn, LOG_VKEYS))
     if kept is None:
         raise Broken("the database has no log keys", "the ceremony was cut short: run `keyclave init` in another home")
     return msgspec.json.decode(kept, type=list[str])
@@ -155,7 +155,7 @@ def _vkeys(store: AnyStore) -> list[str]:
 def read_vault(store: Store, module: CryptoModule, clock: SystemClock, *, development: bool) -> Vault:
     """Return the sealed vault of a store's root."""
     names = (ROOT_SEALED, ROOT_CHECK, ROOT_SET, ROOT_THRESHOLD)
-    sealed, check, set_id, threshold = store.read(lambda conn: tuple(records.read_meta(conn, name) for name in names))
+    sealed, check, set_id, threshold = store.read(lambda conn: tuple(meta_rows.read_meta(conn, name) for name in names))
     if sealed is None or check is None or set_id is None or threshold is None:
         raise Broken("the database has no root", "the ceremony was cut short: run `keyclave init` in another home")
     root = SoftwareRoot(module, development=development)

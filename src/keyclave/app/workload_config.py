@@ -15,7 +15,7 @@ from keyclave.identity.certificates import Authority, Naming
 from keyclave.identity.spiffe import check_domain
 from keyclave.identity.workload_tokens import Issuer, check_issuer
 from keyclave.operations.workloads.settings import DAY, WorkloadSettings
-from keyclave.store import records
+from keyclave.store import tenant_rows
 from keyclave.store.interface import Store
 
 
@@ -24,7 +24,7 @@ def workload_settings(config: Config, home: Path, store: Store) -> WorkloadSetti
     section = config.workloads
     domain = section.trust_domain or config.log.origin.partition("/")[0].lower()
     check_domain(domain)
-    tenants = {"home": store.read(records.home_tenant)}
+    tenants = {"home": store.read(tenant_rows.home_tenant)}
     settings = WorkloadSettings(
         trust_domain=domain,
         spec=section.authority_key,

@@ -16,7 +16,7 @@ from keyclave.core.errors import SelfConflict
 from keyclave.identity.elevation import BREAK_GLASS
 from keyclave.identity.roles import SHARE_HOLDER
 from keyclave.policy.apart import Act, Apart, reason, stands_first, watched
-from keyclave.store import records
+from keyclave.store import key_rows
 from keyclave.store.access import elevations, invitations
 from keyclave.store.access.acts import insert_acts, read_acts
 from keyclave.store.access.shares import holds_share
@@ -199,7 +199,7 @@ def _versions(conn: Connection, deed: Deed) -> tuple[int, ...]:
     named = getattr(deed.request, "version", None)
     if named is not None:
         return (int(named),)
-    key = records.read_key(conn, deed.tenant, deed.key)
+    key = key_rows.read_key(conn, deed.tenant, deed.key)
     if key is None:
         return ()
     return tuple(one.number for one in key.versions if one.scheduled or deed.op not in _SCHEDULED)

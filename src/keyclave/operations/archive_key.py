@@ -18,7 +18,7 @@ from keyclave.operations.desk import Desk
 from keyclave.operations.key_view import KeyView, view
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.moves import MoveRequest, MoveRun, chosen, expect_revision
-from keyclave.store import records
+from keyclave.store import key_rows
 
 
 def rewrapping(name: Move) -> MoveRun:
@@ -35,9 +35,9 @@ def rewrapping(name: Move) -> MoveRun:
         attempt.detail = {"versions": ",".join(map(str, numbers))}
 
         def change(transaction: Connection) -> KeyView:
-            kept = records.update_key(transaction, before, now)
+            kept = key_rows.update_key(transaction, before, now)
             for material in materials:
-                records.replace_material(transaction, material)
+                key_rows.replace_material(transaction, material)
             return view(kept)
 
         return change
@@ -46,7 +46,7 @@ def rewrapping(name: Move) -> MoveRun:
 
 
 def _resealed(desk: Desk, key: Key, number: int, *, archived: bool) -> WrappedMaterial:
-    found = desk.store.read(lambda conn: records.read_material(conn, key.id, number))
+    found = desk.store.read(lambda conn: key_rows.read_material(conn, key.id, number))
     if found is None:
         raise Broken("a version that has material has none", "restore the database from a backup")
     with desk.keyring.open(key, found[0]) as slot:

@@ -18,7 +18,7 @@ from keyclave.operations.answers import encode_answer
 from keyclave.operations.invalidation import settled, take_back
 from keyclave.operations.once import DryRun, make_change
 from keyclave.policy.decision import Alternative, Decision
-from keyclave.store import records
+from keyclave.store import key_rows
 from keyclave.store.interface import Names
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class Attempt:
         """Account for the uses of key versions that the attempt takes."""
         if self.reservations:
             block = self.desk.block
-            self.reserved = [records.reserve_uses(transaction, key_id, number, block) for key_id, number in self.reservations]
+            self.reserved = [key_rows.reserve_uses(transaction, key_id, number, block) for key_id, number in self.reservations]
 
     def refused(self, error: Exception, first: int) -> list[bytes]:
         """The change was undone: keep why."""

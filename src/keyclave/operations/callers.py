@@ -21,8 +21,7 @@ from keyclave.operations.standing import stand
 from keyclave.operations.workloads.presented import Presented
 from keyclave.operations.workloads.recognition import Recognition
 from keyclave.operations.workloads.settings import WorkloadSettings
-from keyclave.store import records
-from keyclave.store.access import people, sessions, workloads
+from keyclave.store.access import credentials, people, sessions, workloads
 from keyclave.store.access.sessions import Session
 from keyclave.store.access.shares import holds_share
 from keyclave.store.interface import Store
@@ -116,7 +115,7 @@ class Callers:
         return caller
 
     def _read(self, conn: Connection, digest: bytes, now: int) -> Caller | None:
-        credential = records.read_credential(conn, digest)
+        credential = credentials.read_credential(conn, digest)
         if credential is None:
             return self._read_session(conn, digest, now)
         if not credential.live(now):

@@ -27,7 +27,7 @@ from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Base64, Empty, KeyName, Request, TagValue, Text, from_base64
 from keyclave.operations.key_view import KeyView, view
 from keyclave.operations.keyring import LoadedKey
-from keyclave.store import records
+from keyclave.store import key_rows
 from keyclave.store.moments import Moment
 
 Tags = Annotated[dict[Text, TagValue], Meta(max_length=limits.TAGS)]
@@ -212,7 +212,7 @@ def _keep(
         wrapped = desk.keyring.wrap(key, 1, material)
 
     def keep(transaction: Connection) -> KeyView:
-        records.insert_key(transaction, key, wrapped)
+        key_rows.insert_key(transaction, key, wrapped)
         return view(key)
 
     return keep

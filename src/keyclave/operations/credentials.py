@@ -25,8 +25,7 @@ from keyclave.operations.elevation.separation import check_first_duty
 from keyclave.operations.forms import Answer, Name, Reason, Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.policy.duties import SCOPED, check_issue
-from keyclave.store import records
-from keyclave.store.access import elevations
+from keyclave.store.access import credentials, elevations
 
 _DAY = 86_400
 LONGEST = {
@@ -144,10 +143,10 @@ def issue(
     attempt.detail = {"credential": credential.id, "principal": credential.principal, "role": role.value}
 
     def change(transaction: Connection) -> IssuedCredential:
-        held = records.read_role(transaction, credential.tenant, credential.principal)
+        held = credentials.read_role(transaction, credential.tenant, credential.principal)
         check_assignment(credential.principal, held, role)
         check_first_duty(desk, transaction, credential.tenant, credential.principal, role, ())
-        records.insert_credential(transaction, credential, digest)
+        credentials.insert_credential(transaction, credential, digest)
         return IssuedCredential(token=token, **shown(credential))
 
     return change
@@ -161,7 +160,7 @@ def issue_action(request: IssueRequest) -> str:
 def list_credentials(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query: CredentialQuery) -> CredentialPage:
     """List credentials in the order of their ids."""
     tenant, limit = attempt.caller.tenant, query.limit
-    found = desk.store.read(lambda conn: records.list_credentials(conn, tenant, query.cursor, limit + 1))
+    found = desk.store.read(lambda conn: credentials.list_credentials(conn, tenant, query.cursor, limit + 1))
     page = found[:limit]
     return CredentialPage(
         credentials=[CredentialView(**shown(c)) for c in page], next=page[-1].id if len(found) > limit else None
@@ -173,7 +172,7 @@ def revoke(
 ) -> Callable[[Connection], CredentialView]:
     """Revoke: when this is answered, the token opens nothing. Operators and custodians revoke any; a second time is no error."""
     ref = attempt.ref
-    found = desk.store.read(lambda conn: records.find_credential(conn, attempt.caller.tenant, ref))
+    found = desk.store.read(lambda conn: credentials.find_credential(conn, attempt.caller.tenant, ref))
     if found is None:
         raise Unknown("no such credential", "see `keyclave credential list`")
     attempt.touches, attempt.reason = (ref,), request.reason
@@ -181,7 +180,7 @@ def revoke(
     at = found.revoked_at or attempt.at
 
     def change(transaction: Connection) -> CredentialView:
-        records.revoke_credential(transaction, ref, at)
+        credentials.revoke_credential(transaction, ref, at)
         return CredentialView(**shown(msgspec.structs.replace(found, revoked_at=at)))
 
     return change

@@ -48,7 +48,7 @@ from keyclave.operations.slow_work import work
 from keyclave.operations.vault import Vault
 from keyclave.operations.workloads.settings import WorkloadSettings
 from keyclave.policy.engine import Compiled
-from keyclave.store import records
+from keyclave.store import tenant_rows
 from keyclave.store.interface import Store
 
 
@@ -95,7 +95,7 @@ class Desk:
         """Return what seals the ceremonies of people who are not known yet, the same at every node; `Sealed` while it is."""
         if self.vault.sealed:
             raise Sealed
-        self.people.home = self.people.home or self.store.read(records.home_tenant)
+        self.people.home = self.people.home or self.store.read(tenant_rows.home_tenant)
         return self.keyring.tenant_key(self.people.home, "operational")
 
     # ---- the way of an attempt ----------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from keyclave.operations.forms import Number, Reason, Request
 from keyclave.operations.key_view import KeyView, view
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.moves import MoveRequest, expect_revision
-from keyclave.store import records
+from keyclave.store import key_rows
 
 LONGEST = 365
 
@@ -102,6 +102,6 @@ def _replaced(key: Key, version: Version) -> Key:
 
 def _change(before: Key, now: Key) -> Callable[[Connection], KeyView]:
     def change(transaction: Connection) -> KeyView:
-        return view(records.update_key(transaction, before, now))
+        return view(key_rows.update_key(transaction, before, now))
 
     return change

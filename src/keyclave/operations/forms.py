@@ -14,8 +14,8 @@ from msgspec import Meta
 
 from keyclave.core import limits
 from keyclave.core.errors import Malformed, TooLarge
-from keyclave.operations.access import choose
 from keyclave.operations.attempt import Attempt
+from keyclave.operations.rights import choose
 
 _BASE64 = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"
 

@@ -16,7 +16,7 @@ from keyclave.keys.model import Key, Version, WrappedMaterial
 from keyclave.keys.states import PERMITS, Use, permits
 from keyclave.operations.nodes.lease import steady
 from keyclave.roots.root import Root
-from keyclave.store import records
+from keyclave.store import key_rows, tenant_rows
 from keyclave.store.interface import Store
 
 BLOCK = 65_536  # uses accounted for at a time, before they happen: a crash can only over-count
@@ -74,7 +74,7 @@ class Keyring:
     # ---- tenants' keys ------------------------------------------------------------------------------------------------
     def unseal(self, root: Root) -> None:
         """Recover through the root those of every tenant's keys that are not here yet."""
-        for tenant, duty, sealed in self._store.read(records.read_tenant_keys):
+        for tenant, duty, sealed in self._store.read(tenant_rows.read_tenant_keys):
             if (tenant, duty) not in self._tenants:
                 self._tenants[tenant, duty] = root.recover(sealed, tenant_context(tenant, duty))
 
@@ -114,7 +114,7 @@ class Keyring:
     def _load(self, tenant: str, ref: str) -> LoadedKey:
         if (tenant, ref) in self._absent:
             raise unknown_key()
-        key = self._store.read(lambda conn: records.read_key(conn, tenant, ref))
+        key = self._store.read(lambda conn: key_rows.read_key(conn, tenant, ref))
         if key is None:
             if len(self._absent) >= CAPACITY:
                 self._absent.clear()
@@ -153,7 +153,7 @@ class Keyring:
         version = key.version(number)
         if version is None:
             raise Unknown("no such key version", "see `keyclave key show` for its versions")
-        found = self._store.read(lambda conn: records.read_material(conn, key.id, number))
+        found = self._store.read(lambda conn: key_rows.read_material(conn, key.id, number))
         if found is None or found[0].archived:
             raise _not_permitted(version, Use.PROCESS)
         slot = self.open(key, found[0])

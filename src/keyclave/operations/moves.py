@@ -15,7 +15,7 @@ from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Number, Reason, Request
 from keyclave.operations.key_view import KeyView, view
 from keyclave.operations.keyring import LoadedKey
-from keyclave.store import records
+from keyclave.store import key_rows
 
 
 class MoveRequest(Request, kw_only=True):
@@ -42,7 +42,7 @@ def move(name: Move) -> MoveRun:
         attempt.detail = {"versions": ",".join(map(str, numbers))}
 
         def change(transaction: Connection) -> KeyView:
-            return view(records.update_key(transaction, before, now))
+            return view(key_rows.update_key(transaction, before, now))
 
         return change
 

@@ -13,7 +13,7 @@ from keyclave.crypto.digest import sha256
 from keyclave.operations import apart
 from keyclave.operations.answers import encode_answer
 from keyclave.operations.invalidation import rests_on
-from keyclave.store import records
+from keyclave.store import once_rows
 from keyclave.store.stale import read_reach
 
 if TYPE_CHECKING:
@@ -84,14 +84,14 @@ def _keep(desk: Desk, attempt: Attempt, answer: Any, transaction: Connection) ->
     sealer = desk.module.message_sealer(_operational(desk, attempt), _context(attempt, key))
     iv = desk.module.random(12)
     sealed = sealer.commitment + iv + sealer.seal(iv, encode_answer(answer), b"")
-    records.keep_idempotent(transaction, attempt.caller.tenant, attempt.caller.principal, key, digest, sealed, attempt.at)
+    once_rows.keep_idempotent(transaction, attempt.caller.tenant, attempt.caller.principal, key, digest, sealed, attempt.at)
 
 
 def _kept(desk: Desk, attempt: Attempt, conn: Connection) -> bytes | None:
     if attempt.idempotency is None or desk.vault.sealed:  # sealed, only revocations change anything: harmless twice
         return None
     key, digest = attempt.idempotency
-    row = records.read_idempotent(conn, attempt.caller.tenant, attempt.caller.principal, key)
+    row = once_rows.read_idempotent(conn, attempt.caller.tenant, attempt.caller.principal, key)
     if row is None:
         return None
     if row[0] != digest:

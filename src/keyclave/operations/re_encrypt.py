@@ -10,11 +10,11 @@ from keyclave.core import limits
 from keyclave.core.errors import Unknown
 from keyclave.crypto.suites import Purpose
 from keyclave.envelope.header import OVERHEAD
-from keyclave.operations.access import choose
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Base64, Context, Request, Text, admit_context, from_base64, to_base64
 from keyclave.operations.keyring import LoadedKey
+from keyclave.operations.rights import choose
 from keyclave.operations.sealing import Sealing, find_version, open_envelope
 
 

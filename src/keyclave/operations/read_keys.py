@@ -17,7 +17,7 @@ from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Number
 from keyclave.operations.key_view import KeyView, view
 from keyclave.operations.keyring import LoadedKey
-from keyclave.store import records
+from keyclave.store import key_rows
 
 
 class ListQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -60,7 +60,7 @@ def list_keys(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query: ListQ
     """Describe keys in the order of their names."""
     after = _from_cursor(query.cursor)
     found = desk.store.read(
-        lambda conn: records.list_keys(conn, attempt.caller.tenant, after, query.limit + 1, query.name or None, query.state)
+        lambda conn: key_rows.list_keys(conn, attempt.caller.tenant, after, query.limit + 1, query.name or None, query.state)
     )
     page = found[: query.limit]
     more = len(found) > query.limit

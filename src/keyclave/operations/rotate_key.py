@@ -22,7 +22,7 @@ from keyclave.operations.forms import Reason, Request
 from keyclave.operations.key_view import KeyView, view
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.moves import expect_revision
-from keyclave.store import records
+from keyclave.store import key_rows
 
 
 class RotateRequest(Request, kw_only=True):
@@ -56,8 +56,8 @@ def rotate_key(desk: Desk, attempt: Attempt, key: LoadedKey, request: RotateRequ
     attempt.detail = {"from_version": before.primary}
 
     def change(transaction: Connection) -> KeyView:
-        kept = records.update_key(transaction, before, now)
-        records.insert_version(transaction, kept, kept.versions[-1], wrapped)
+        kept = key_rows.update_key(transaction, before, now)
+        key_rows.insert_version(transaction, kept, kept.versions[-1], wrapped)
         return view(kept)
 
     return change

@@ -22,7 +22,7 @@ from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.people.invitations import PersonName
 from keyclave.operations.people.way_back import taking
 from keyclave.operations.tenants import check_home
-from keyclave.store import records
+from keyclave.store import meta_rows
 from keyclave.store.access import people, shares
 from keyclave.store.access.shares import Holding
 
@@ -126,7 +126,7 @@ def list_holders(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _query: N
 
 
 def _count(conn: Connection) -> int | None:
-    kept = records.read_meta(conn, ROOT_SHARES)
+    kept = meta_rows.read_meta(conn, ROOT_SHARES)
     return None if kept is None else int(kept)
 
 

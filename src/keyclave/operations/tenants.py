@@ -22,8 +22,8 @@ from keyclave.operations.invalidation import TENANT_KEYS
 from keyclave.operations.keyring import LoadedKey, tenant_context
 from keyclave.operations.revisions import first_revision
 from keyclave.roots.root import Root
-from keyclave.store import records
-from keyclave.store.access import policies
+from keyclave.store import tenant_rows
+from keyclave.store.access import credentials, policies
 
 DUTIES = ("operational", "archive", "context")
 _FIRST_DAYS = 30
@@ -63,10 +63,10 @@ def create_tenant(
     people = first_people(desk.module, tenant, attempt.at, attempt.caller.principal)
 
     def change(transaction: Connection) -> TenantAnswer:
-        records.insert_tenant(transaction, tenant, request.name, sealed, attempt.at, home=False)
+        tenant_rows.insert_tenant(transaction, tenant, request.name, sealed, attempt.at, home=False)
         policies.insert_revision(transaction, first_revision(tenant, attempt.at, attempt.caller.principal, like))
         for credential, digest, _ in people:
-            records.insert_credential(transaction, credential, digest)
+            credentials.insert_credential(transaction, credential, digest)
         for duty, slot in slots.items():
             desk.keyring.adopt(tenant, duty, slot)  # harmless if the change is undone: nothing names the tenant then
         shown = [FirstCredential(principal=c.principal, role=c.role.value, token=t) for c, _, t in people]
@@ -77,7 +77,7 @@ def create_tenant(
 
 def check_home(desk: Desk, caller: Caller) -> None:
     """Refuse what concerns every tenant to all but the home tenant's people."""
-    if not desk.store.read(lambda conn: records.tenant_is_home(conn, caller.tenant)):
+    if not desk.store.read(lambda conn: tenant_rows.tenant_is_home(conn, caller.tenant)):
         raise Refused("this concerns every tenant of the server", "ask whoever runs it: people of the home tenant may")
 
 

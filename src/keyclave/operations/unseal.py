@@ -19,7 +19,7 @@ from keyclave.operations.sealing_reasons import Why
 from keyclave.operations.siblings import Taken, not_known
 from keyclave.operations.tenants import check_home
 from keyclave.operations.vault import already_open
-from keyclave.store import records
+from keyclave.store import meta_rows, tenant_rows
 from keyclave.store.access import shares
 
 LOG_SEED = "log.seed"
@@ -164,7 +164,7 @@ def open_house(desk: Desk) -> None:
     try:
         desk.vault.root.health()
         desk.keyring.unseal(desk.vault.root)
-        sealed = desk.store.read(lambda conn: records.read_meta(conn, LOG_SEED))
+        sealed = desk.store.read(lambda conn: meta_rows.read_meta(conn, LOG_SEED))
         if sealed is None:
             raise Broken("the log's seed is gone", "keep the database as evidence, and restore a backup")
         desk.log.unseal(LogSigner(desk.vault.root.recover(sealed, LOG_CONTEXT)))
@@ -219,7 +219,7 @@ def status(desk: Desk) -> Status:
 
 def _people(desk: Desk) -> str:
     """Say how people prove themselves here: `passkeys`, or `tokens` where a bearer token is enough for some duty."""
-    desk.people.home = desk.people.home or desk.store.read(records.home_tenant)
+    desk.people.home = desk.people.home or desk.store.read(tenant_rows.home_tenant)
     asked = desk.access.revisions.of(desk.people.home).rules.assurance
     return "passkeys" if min(asked.custodian, asked.operator, asked.auditor) > 1 else "tokens"
 

@@ -20,7 +20,7 @@ from keyclave.operations.forms import Reason, Request, Text
 from keyclave.operations.key_view import KeyView, view
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.moves import expect_revision
-from keyclave.store import records
+from keyclave.store import key_rows
 
 
 class UpdateRequest(Request, kw_only=True):
@@ -58,7 +58,7 @@ def update_key(_desk: Desk, attempt: Attempt, key: LoadedKey, request: UpdateReq
     now = msgspec.structs.replace(before, **changes)
 
     def change(transaction: Connection) -> KeyView:
-        return view(records.update_key(transaction, before, now))
+        return view(key_rows.update_key(transaction, before, now))
 
     return change
 

@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, bindparam, func, select, update
 
 from keyclave.core.errors import Broken
+from keyclave.store import meta_rows, places, versions
 from keyclave.store import node_tables as n
-from keyclave.store import places, records, versions
 from keyclave.store import schema as s
 from keyclave.store.access import act_tables, approval_tables, grant_tables, share_tables
 from keyclave.store.columns import metadata
@@ -61,7 +61,7 @@ def copy(source: Connection, target: Connection) -> dict[str, int]:
             if table is s.meta:
                 for row in chunk:
                     if row["name"] not in versions.OWN_MARKS:
-                        records.write_meta(target, row["name"], row["value"])
+                        meta_rows.write_meta(target, row["name"], row["value"])
             elif table is n.change_counter:
                 target.execute(update(table).values(n=chunk[0]["n"]))
             else:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from keyclave.core.errors import Broken
-from keyclave.store import log_rows, places, records
+from keyclave.store import log_rows, meta_rows, places
 from keyclave.store.changes import last_change, read_changes
 from keyclave.store.interface import Names
 from keyclave.store.pg import checks, deadlines, faults
@@ -84,7 +84,7 @@ class PostgresStore:
             checks.check_sessions(conn, other)
         with self._connections.lend(deadlines.WRITE_SECONDS) as conn:
             checks.check(conn, development=development, cluster=cluster)
-            self.home = (records.read_meta(conn, "node") or b"").decode()
+            self.home = (meta_rows.read_meta(conn, "node") or b"").decode()
             self._followed = places.head(conn)
             self._applied = last_change(conn)
 

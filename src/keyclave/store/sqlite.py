@@ -16,7 +16,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
 from keyclave.core.errors import Broken
-from keyclave.store import log_rows, records, versions
+from keyclave.store import log_rows, meta_rows, versions
 from keyclave.store.embedded import file, write_ahead_log
 from keyclave.store.embedded.fence import Fence
 from keyclave.store.embedded.file import DATABASE_FAULTS
@@ -58,7 +58,7 @@ class SqliteStore:
         self.enqueue, self.flush = self._groups.enqueue, self._groups.flush
 
     def _own_node(self) -> str:
-        node = records.read_meta(self.line.conn, "node")
+        node = meta_rows.read_meta(self.line.conn, "node")
         if node is None:
             raise Broken(f"the database {self.path} is not one of Keyclave", "name the home that `keyclave init` made")
         versions.check(self.line.conn)

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from keyclave.core.errors import Broken
-from keyclave.store import records
+from keyclave.store import meta_rows
 
 COMPATIBLE: dict[str, str] = {}
 """A schema, and the schema before it that differs so little that programs of both may serve a database of either."""
@@ -43,14 +43,14 @@ def revision_of(conn: Connection) -> str:
 
 def mark(conn: Connection) -> None:
     """Say which programs may serve this database from now on."""
-    records.write_meta(conn, SCHEMA_MIN, oldest().encode())
+    meta_rows.write_meta(conn, SCHEMA_MIN, oldest().encode())
 
 
 def check(conn: Connection) -> None:
     """Refuse a database that is too new or too old for this program, that was moved away, or that has not arrived."""
     _check_revision(conn)
     check_here(conn)
-    if records.read_meta(conn, INCOMING) is not None:
+    if meta_rows.read_meta(conn, INCOMING) is not None:
         raise Broken(
             "a move into this store was not finished", "run the same `keyclave migrate-store` again, or serve the old store"
         )
@@ -58,7 +58,7 @@ def check(conn: Connection) -> None:
 
 def check_here(conn: Connection) -> None:
     """Refuse a store that was moved away."""
-    if records.read_meta(conn, MOVED) is not None:
+    if meta_rows.read_meta(conn, MOVED) is not None:
         raise Broken(
             "this store was moved away: what is done in another one since is not here",
             "serve the one it was moved to; keep this one only as a backup",
@@ -73,13 +73,13 @@ def _check_revision(conn: Connection) -> None:
             "run `keyclave migrate` with the owner's account, then start again",
         )
     if found > revision():
-        _check_least(found, records.read_meta(conn, SCHEMA_MIN) or found.encode())
+        _check_least(found, meta_rows.read_meta(conn, SCHEMA_MIN) or found.encode())
 
 
 def check_still(conn: Connection) -> None:
     """Refuse a store that was moved away, or migrated beyond this program, while it was served."""
     check_here(conn)
-    _check_least(revision_of(conn), records.read_meta(conn, SCHEMA_MIN) or b"")
+    _check_least(revision_of(conn), meta_rows.read_meta(conn, SCHEMA_MIN) or b"")
 
 
 def _check_least(found: str, least: bytes) -> None:

@@ -12,9 +12,8 @@ from keyclave.identity.elevation import BREAK_GLASS
 from keyclave.identity.roles import SHARE_HOLDER, Role
 from keyclave.operations.elevation.sealed import tag_of
 from keyclave.policy.rules import Rules, excluded
-from keyclave.store import records
+from keyclave.store.access import credentials, people
 from keyclave.store.access import elevations as rows
-from keyclave.store.access import people
 from keyclave.store.access.shares import holds_share
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def duty_of(rules: Rules, role: str) -> Role:
 
 def check_separation(desk: Desk, conn: Connection, tenant: str, principal: str, roles: Iterable[str], now: int) -> None:
     """Refuse `roles` to a person with whose duty, other roles or eligibilities they do not go together. Needs the root open."""
-    duty = records.read_role(conn, tenant, principal)
+    duty = credentials.read_role(conn, tenant, principal)
     if duty is None:
         raise Unknown("nobody has this name", "invite them first, or correct the name")
     if duty is Role.APPLICATION:

@@ -27,8 +27,7 @@ from keyclave.operations.forms import Name, Reason, Request
 from keyclave.operations.grants.view import GrantView, view
 from keyclave.operations.keyring import LoadedKey
 from keyclave.policy.duties import SCOPED
-from keyclave.store import records
-from keyclave.store.access import grants
+from keyclave.store.access import credentials, grants
 
 HELD = 1000  # live grants of one principal: they are matched one by one
 LONGEST = 366 * 86_400
@@ -129,7 +128,7 @@ def _parent(desk: Desk, attempt: Attempt, named: str | None) -> Grant | None:
 
 def _check_grantee(transaction: Connection, grant: Grant) -> None:
     """Refuse a grantee who can never use it: a duty of managing keys excludes their use, whatever anybody grants."""
-    role = records.read_role(transaction, grant.tenant, grant.grantee)
+    role = credentials.read_role(transaction, grant.tenant, grant.grantee)
     if role is None and not kind_of(grant.grantee):  # a name from elsewhere (spiffe:…) may come before its first call
         raise Unknown("nobody has this name", "issue them a credential first, or correct the name")
     if role not in (None, Role.APPLICATION):

@@ -26,8 +26,7 @@ from keyclave.operations.elevation.separation import check_first_duty, check_sep
 from keyclave.operations.forms import Answer, Reason, Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.people.role_rules import check_roles
-from keyclave.store import records
-from keyclave.store.access import invitations, people
+from keyclave.store.access import credentials, invitations, people
 from keyclave.store.access.invitations import Invitation
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ def invite(
         decision = attempt.decision  # an approval that was only shown, where policy asks for none, was checked by nobody
         if attempt.approval and decision is not None and decision.approval is not None:
             made = msgspec.structs.replace(made, confirmed_by=attempt.approval, confirmed_at=attempt.at)
-        held = records.read_role(transaction, made.tenant, made.principal)
+        held = credentials.read_role(transaction, made.tenant, made.principal)
         check_assignment(made.principal, held, made.role)
         check_first_duty(desk, transaction, made.tenant, made.principal, made.role, made.roles)
         if made.roles and held is not None:
@@ -185,11 +184,11 @@ def revoke(
 
 def accept(desk: Desk, transaction: Connection, found: Invitation, at: int) -> None:
     """Make the invited principal known, with the duty it was invited for. A name that holds another duty is refused."""
-    held = records.read_role(transaction, found.tenant, found.principal)
+    held = credentials.read_role(transaction, found.tenant, found.principal)
     check_assignment(found.principal, held, found.role)
     check_first_duty(desk, transaction, found.tenant, found.principal, found.role, found.roles)
     if held is None:
-        records.insert_principal(transaction, found.tenant, found.principal, found.role, at)
+        credentials.insert_principal(transaction, found.tenant, found.principal, found.role, at)
 
 
 def give_roles(desk: Desk, transaction: Connection, found: Invitation, at: int) -> None:

@@ -14,8 +14,7 @@ from keyclave.operations.policy.standings import MOST_WORKLOADS, Tenancy, best_a
 from keyclave.policy.duties import DUTIES, SCOPED
 from keyclave.policy.engine import Compiled
 from keyclave.policy.reach import Subject
-from keyclave.store import records
-from keyclave.store.access import elevations, grants, workloads
+from keyclave.store.access import credentials, elevations, grants, workloads
 from keyclave.store.access.reviews import PrincipalRow
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def _by_scope(
     conn: Connection, tenant: str, at: int, action: str, key_id: str, key_name: str, here: Tenancy
 ) -> Iterator[Candidate]:
     rows = {row.name: row for row in here.principals}
-    scopes = [(one.id, one.principal, one.scope, one.expires_at) for one in records.live_credentials(conn, tenant, at)]
+    scopes = [(one.id, one.principal, one.scope, one.expires_at) for one in credentials.live_credentials(conn, tenant, at)]
     for workload in workloads.list_workloads(conn, tenant, "", MOST_WORKLOADS):
         if workload.disabled_at is None:
             scopes.append((workload.id, workload.name, workload.scope, 0))

@@ -19,8 +19,7 @@ from keyclave.policy.duties import SCOPED
 from keyclave.policy.engine import Compiled
 from keyclave.policy.reach import TENANT, Right, Subject, barring, question, right, that_matter
 from keyclave.policy.situations import Situation
-from keyclave.store import records
-from keyclave.store.access import workloads
+from keyclave.store.access import credentials, workloads
 
 if TYPE_CHECKING:
     from keyclave.operations.attempt import Attempt
@@ -179,7 +178,7 @@ class Replay:
     def _read_scopes(self, conn: Connection) -> dict[str, Scope]:
         found: dict[str, Scope] = {}
         after = ""
-        while page := records.list_credentials(conn, self._tenant, after, 1000):
+        while page := credentials.list_credentials(conn, self._tenant, after, 1000):
             found.update({one.id: one.scope for one in page if one.scope is not None})
             after = page[-1].id
         for workload in workloads.list_workloads(conn, self._tenant, "", MOST_WORKLOADS):

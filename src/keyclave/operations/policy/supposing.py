@@ -20,8 +20,9 @@ from keyclave.identity.peer import Peer, Plane
 from keyclave.identity.roles import Role
 from keyclave.identity.scope import Scope
 from keyclave.keys.model import Cryptoperiod, Key
-from keyclave.operations.access import FRESH, check_assurance, check_roles_apart
 from keyclave.operations.apart import ELSE, first_barring, histories_on_key
+from keyclave.operations.asking import FRESH
+from keyclave.operations.assurance import check_assurance, check_roles_apart
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.forms import Context, Request
 from keyclave.operations.keyring import unknown_key
@@ -32,8 +33,8 @@ from keyclave.policy.apart import Apart, reason
 from keyclave.policy.decision import Alternative, Decision
 from keyclave.policy.duties import check_duty
 from keyclave.policy.engine import Compiled, Question
-from keyclave.store import records
-from keyclave.store.access import reviews, workloads
+from keyclave.store import key_rows
+from keyclave.store.access import credentials, reviews, workloads
 from keyclave.store.access.reviews import PrincipalRow
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def _key(desk: Desk, attempt: Attempt, said: Supposition, *, on_key: bool) -> Ke
 
 def readable_key(desk: Desk, attempt: Attempt, ref: str) -> Key:
     """Return a key that the caller may know of; to whoever may not, it is unknown here too, after the same time."""
-    found = desk.store.read(lambda conn: records.read_key(conn, attempt.caller.tenant, ref))
+    found = desk.store.read(lambda conn: key_rows.read_key(conn, attempt.caller.tenant, ref))
     if found is None:
         desk.access.judge_unknown(attempt, ref)
         raise unknown_key()
@@ -196,16 +197,16 @@ def _callers(desk: Desk, attempt: Attempt, said: Supposition) -> list[Caller]:
                 raise Unknown("there is no such principal", "name one that exists, or give its duty to suppose one")
             row = PrincipalRow(name=said.principal, person=said.duty is not Role.APPLICATION, duty=said.duty, disabled=False)
         duty = said.duty or row.duty
-        credentials = [_credential(tenant, row, duty, said.credential, None if registered is None else registered.scope)]
+        held = [_credential(tenant, row, duty, said.credential, None if registered is None else registered.scope)]
         if duty is Role.APPLICATION:
-            credentials = [*records.live_credentials(conn, tenant, at, row.name), *credentials]
+            held = [*credentials.live_credentials(conn, tenant, at, row.name), *held]
             if said.credential:
-                credentials = [one for one in credentials if one.id == said.credential]
+                held = [one for one in held if one.id == said.credential]
             if said.scoped:
-                credentials = [msgspec.structs.replace(credentials[-1], scope=_everything(said.operation))]
-        if not credentials:
+                held = [msgspec.structs.replace(held[-1], scope=_everything(said.operation))]
+        if not held:
             raise Unknown("this principal has no such live credential", "see `keyclave credential list`")
-        return [Caller(*stand(conn, one, _standing(row, duty, said, at), at)) for one in credentials]
+        return [Caller(*stand(conn, one, _standing(row, duty, said, at), at)) for one in held]
 
     return desk.store.read(read)
 

@@ -24,7 +24,7 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Empty
 from keyclave.operations.keyring import LoadedKey
-from keyclave.store import records
+from keyclave.store import tenant_rows
 from keyclave.store.access import workloads as rows
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def new_authority(desk: Desk, attempt: Attempt) -> rows.AuthorityRow:
     """Return a new authority of the caller's tenant, its sealed key tried before it is believed."""
     tenant = attempt.caller.tenant
     before = desk.store.read(lambda conn: rows.list_authorities(conn, tenant))
-    home = desk.store.read(lambda conn: records.tenant_is_home(conn, tenant))
+    home = desk.store.read(lambda conn: tenant_rows.tenant_is_home(conn, tenant))
     domain = desk.workloads.domain_of(tenant, home=home)
     number = max((one.number for one in before), default=0) + 1
     identity, spec = to_id("ca", desk.module.random(RAW)), _SPECS[desk.workloads.spec]
@@ -147,7 +147,7 @@ def _find(desk: Desk, identity: str) -> rows.AuthorityRow:
 
 
 def _bundle(desk: Desk, tenant: str) -> list[rows.AuthorityRow]:
-    asked = tenant or desk.store.read(records.home_tenant)
+    asked = tenant or desk.store.read(tenant_rows.home_tenant)
     now = desk.clock.now()
     found = [one for one in desk.store.read(lambda conn: rows.list_authorities(conn, asked)) if one.not_after > now]
     if not found:

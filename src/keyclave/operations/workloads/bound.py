@@ -25,7 +25,7 @@ from keyclave.operations.credentials import IssuedCredential, shown
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Empty, Request
 from keyclave.operations.keyring import LoadedKey
-from keyclave.store import records
+from keyclave.store.access import credentials
 from keyclave.store.access import workloads as rows
 
 OVERLAP = 60 * MICROSECONDS
@@ -54,7 +54,7 @@ def issue_bound(
     def change(transaction: Connection) -> IssuedCredential:
         if not _stands(transaction, caller.tenant, caller.id):
             raise _nobody()
-        records.insert_credential(transaction, credential, digest)
+        credentials.insert_credential(transaction, credential, digest)
         rows.bind(transaction, credential.id, caller.standing.thumbprint, caller.id)
         return IssuedCredential(token=token, **shown(credential))
 
@@ -77,10 +77,10 @@ def renew(desk: Desk, attempt: Attempt, _key: LoadedKey | None, _request: Empty)
     token, digest = new_token(desk.module)
 
     def change(transaction: Connection) -> IssuedCredential:
-        kept = records.find_credential(transaction, old.tenant, old.id)
+        kept = credentials.find_credential(transaction, old.tenant, old.id)
         if kept is None or not kept.live(attempt.at):
             raise _nobody()
-        records.insert_credential(transaction, credential, digest)
+        credentials.insert_credential(transaction, credential, digest)
         rows.keep_renewal(transaction, credential.id, old.id, first)
         rows.carry_binding(transaction, old.id, credential.id)
         rows.shorten_credential(transaction, old.id, attempt.at + OVERLAP)

@@ -27,7 +27,7 @@ from keyclave.operations.forms import Answer, Reason, Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.workloads.authority import current, signer_of
 from keyclave.operations.workloads.recognition import patterns_over
-from keyclave.store import records
+from keyclave.store.access import credentials
 from keyclave.store.access import workloads as rows
 
 _SHORTEST = 300  # seconds
@@ -195,7 +195,7 @@ def revoke(
 
     def change(transaction: Connection) -> CertificateView:
         for credential in rows.bound_to(transaction, tenant, ref):
-            records.revoke_credential(transaction, credential, attempt.at)
+            credentials.revoke_credential(transaction, credential, attempt.at)
         if found is None:
             rows.block_certificate(transaction, tenant, ref, attempt.at, attempt.caller.principal)
             return CertificateView(

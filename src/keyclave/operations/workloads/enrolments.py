@@ -26,7 +26,7 @@ from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.workloads.authority import new_authority
 from keyclave.operations.workloads.recognition import patterns_over
 from keyclave.operations.workloads.register import WorkloadName
-from keyclave.store import records
+from keyclave.store import tenant_rows
 from keyclave.store.access import workloads as rows
 
 
@@ -82,7 +82,7 @@ def create(
 ) -> Callable[[Connection], NewEnrolment]:
     """Make an enrolment token; the tenant's authority is made with the first."""
     tenant = attempt.caller.tenant
-    home = desk.store.read(lambda conn: records.tenant_is_home(conn, tenant))
+    home = desk.store.read(lambda conn: tenant_rows.tenant_is_home(conn, tenant))
     domain = desk.workloads.domain_of(tenant, home=home)
     check_pattern(request.name)
     if not request.name.startswith(f"{SCHEME}{domain}/"):

@@ -20,7 +20,7 @@ from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Reason, Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.policy.duties import SCOPED
-from keyclave.store import records
+from keyclave.store.access import credentials
 from keyclave.store.access import workloads as rows
 
 WorkloadName = Annotated[
@@ -130,7 +130,7 @@ def update(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: Worklo
     def change(transaction: Connection) -> WorkloadView:
         rows.update_workload(transaction, now)
         for credential in ended:
-            records.revoke_credential(transaction, credential, attempt.at)
+            credentials.revoke_credential(transaction, credential, attempt.at)
         return WorkloadView(**_fields(now))
 
     return change

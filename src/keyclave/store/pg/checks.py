@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import InvalidRequestError
 
 from keyclave.core.errors import Broken, Malformed, Unavailable
-from keyclave.store import records, schema, versions
+from keyclave.store import meta_rows, schema, versions
 from keyclave.store.columns import metadata
 from keyclave.store.pg import faults
 from keyclave.store.pg.guards import guards
@@ -118,7 +118,7 @@ def check_cluster(conn: Connection, cluster: str | None) -> None:
     """Refuse a database that belongs to another installation."""
     if cluster is None:
         return
-    found = (records.read_meta(conn, versions.CLUSTER) or b"").decode()
+    found = (meta_rows.read_meta(conn, versions.CLUSTER) or b"").decode()
     if found != cluster:
         raise Malformed(
             f"the database belongs to installation {found or 'nobody'}, and this home to {cluster or 'none'}",

@@ -1,4 +1,4 @@
-"""Rows to records and back: prebuilt statements that serve every engine. No rule is decided here."""
+"""Keys and their versions: rows to records and back, by prebuilt statements that serve every engine. No rule is decided here."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, bindparam, func, select, text, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from keyclave.core.errors import Broken, Conflict, StaleRevision
-from keyclave.identity.caller import Credential
-from keyclave.identity.roles import Role
-from keyclave.identity.scope import Scope
 from keyclave.keys.model import Cryptoperiod, Key, Rotation, Stale, Version, WrappedMaterial
 from keyclave.keys.states import State
 from keyclave.store import schema as s
@@ -22,55 +19,6 @@ from keyclave.store.prepared import Prepared
 _decode = msgspec.json.decode
 _encode = msgspec.json.Encoder(order="sorted").encode
 
-# ---- meta -----------------------------------------------------------------------------------------------------------------
-_META_GET = select(s.meta.c.value).where(s.meta.c.name == bindparam("name"))
-_META_KEEP = text("INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT DO NOTHING")
-
-
-def read_meta(conn: Connection, name: str) -> bytes | None:
-    """Return a value of the store's own settings, or None."""
-    return conn.execute(_META_GET, {"name": name}).scalar_one_or_none()
-
-
-def write_meta(conn: Connection, name: str, value: bytes) -> None:
-    """Keep a setting; one that exists is replaced."""
-    if conn.execute(update(s.meta).where(s.meta.c.name == name).values(value=value)).rowcount == 0:
-        conn.execute(s.meta.insert(), {"name": name, "value": value})
-
-
-def keep_meta(conn: Connection, name: str, value: bytes) -> bytes:
-    """Keep a setting unless it exists; return what is kept."""
-    conn.execute(_META_KEEP, {"name": name, "value": value})
-    return bytes(conn.execute(_META_GET, {"name": name}).scalar_one())
-
-
-# ---- tenants --------------------------------------------------------------------------------------------------------------
-def insert_tenant(conn: Connection, tenant: str, name: str, sealed: dict[str, bytes], at: int, *, home: bool) -> None:
-    """Keep a tenant and its sealed keys by duty. A taken name is `Conflict`."""
-    if conn.execute(select(s.tenants.c.id).where(s.tenants.c.name == name)).first():
-        raise Conflict(f"a tenant named {name!r} exists", "choose another name")
-    conn.execute(s.tenants.insert(), {"id": tenant, "name": name, "home": home, "created_at": at})
-    rows = [{"tenant": tenant, "duty": duty, "sealed": blob, "created_at": at} for duty, blob in sealed.items()]
-    conn.execute(s.tenant_keys.insert(), rows)
-
-
-def tenant_is_home(conn: Connection, tenant: str) -> bool:
-    """Tell whether this is the tenant that may create others."""
-    return bool(conn.execute(select(s.tenants.c.home).where(s.tenants.c.id == tenant)).scalar_one_or_none())
-
-
-def home_tenant(conn: Connection) -> str:
-    """Return the id of the tenant that may create others."""
-    return str(conn.execute(select(s.tenants.c.id).where(s.tenants.c.home)).scalar_one())
-
-
-def read_tenant_keys(conn: Connection) -> list[tuple[str, str, bytes]]:
-    """Return (tenant, duty, sealed) of every tenant."""
-    columns = (s.tenant_keys.c.tenant, s.tenant_keys.c.duty, s.tenant_keys.c.sealed)
-    return [(r[0], r[1], r[2]) for r in conn.execute(select(*columns).order_by(*columns[:2]))]
-
-
-# ---- keys -----------------------------------------------------------------------------------------------------------------
 _KEY_BY_ID = select(s.keys).where(s.keys.c.tenant == bindparam("tenant"), s.keys.c.id == bindparam("ref"))
 _KEY_BY_NAME = select(s.keys).where(s.keys.c.tenant == bindparam("tenant"), s.keys.c.name == bindparam("ref"))
 _VERSION_COLUMNS = [c for c in s.key_versions.c if c.name not in ("sealed", "used")]
@@ -265,101 +213,3 @@ def reserve_uses(conn: Connection, key_id: str, number: int, block: int) -> int:
     """Account for `block` further uses of a version, before they happen; return how many are accounted for, by all writers."""
     _RESERVE.run(conn, {"key": key_id, "version": number, "block": block})
     return int(conn.execute(_RESERVED, {"key": key_id, "version": number}).scalar_one())
-
-
-# ---- principals and credentials -------------------------------------------------------------------------------------------
-_ROLE = select(s.principals.c.role).where(s.principals.c.tenant == bindparam("tenant"), s.principals.c.name == bindparam("name"))
-_CREDENTIALS = select(s.credentials, s.principals.c.role).join(
-    s.principals,
-    (s.principals.c.tenant == s.credentials.c.tenant) & (s.principals.c.name == s.credentials.c.principal),
-)
-_BY_DIGEST = _CREDENTIALS.where(s.credentials.c.digest == bindparam("digest"), s.principals.c.disabled_at.is_(None))
-_BY_CREDENTIAL = _CREDENTIALS.where(s.credentials.c.tenant == bindparam("tenant"), s.credentials.c.id == bindparam("id"))
-
-
-def read_role(conn: Connection, tenant: str, principal: str) -> Role | None:
-    """Return the role that the principal holds, or None for a name not known yet."""
-    role = conn.execute(_ROLE, {"tenant": tenant, "name": principal}).scalar_one_or_none()
-    return None if role is None else Role(role)
-
-
-def _credential(row: Row[Any]) -> Credential:
-    return Credential(
-        id=row.id,
-        tenant=row.tenant,
-        principal=row.principal,
-        role=Role(row.role),
-        scope=None if row.scope is None else _decode(row.scope, type=Scope),
-        created_at=row.created_at,
-        created_by=row.created_by,
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
-    )
-
-
-def insert_principal(conn: Connection, tenant: str, name: str, role: Role, at: int) -> None:
-    """Keep a principal with its one duty. Names are never used again: the row is never deleted."""
-    kind = "workload" if role is Role.APPLICATION else "person"
-    conn.execute(s.principals.insert(), {"tenant": tenant, "name": name, "role": role.value, "created_at": at, "kind": kind})
-
-
-def insert_credential(conn: Connection, credential: Credential, digest: bytes) -> None:
-    """Keep a credential by the digest of its token, and its principal with the role if the name is new."""
-    c = credential
-    if read_role(conn, c.tenant, c.principal) is None:
-        insert_principal(conn, c.tenant, c.principal, c.role, c.created_at)
-    row: dict[str, Any] = {"id": c.id, "tenant": c.tenant, "principal": c.principal, "digest": digest, "created_at": c.created_at}
-    row |= {"scope": None if c.scope is None else _encode(c.scope).decode(), "created_by": c.created_by}
-    conn.execute(s.credentials.insert(), row | {"expires_at": c.expires_at, "revoked_at": None})
-
-
-def read_credential(conn: Connection, digest: bytes) -> Credential | None:
-    """Return the credential whose token has this digest, or None."""
-    row = conn.execute(_BY_DIGEST, {"digest": digest}).first()
-    return None if row is None else _credential(row)
-
-
-def find_credential(conn: Connection, tenant: str, credential: str) -> Credential | None:
-    """Return the credential of that id within the tenant, or None."""
-    row = conn.execute(_BY_CREDENTIAL, {"tenant": tenant, "id": credential}).first()
-    return None if row is None else _credential(row)
-
-
-def list_credentials(conn: Connection, tenant: str, after: str, limit: int) -> list[Credential]:
-    """Return credentials of a tenant by id after `after`."""
-    c = s.credentials.c
-    query = _CREDENTIALS.where(c.tenant == tenant, c.id > after).order_by(c.id).limit(limit)
-    return [_credential(row) for row in conn.execute(query)]
-
-
-def live_credentials(conn: Connection, tenant: str, now: int, principal: str = "") -> list[Credential]:
-    """Return credentials that are neither revoked nor over, whose principal is enabled: of one principal or of all, by id."""
-    c = s.credentials.c
-    live = (c.tenant == tenant, c.revoked_at.is_(None), c.expires_at > now, s.principals.c.disabled_at.is_(None))
-    query = _CREDENTIALS.where(*live).order_by(c.id)
-    return [_credential(row) for row in conn.execute(query.where(c.principal == principal) if principal else query)]
-
-
-def revoke_credential(conn: Connection, credential: str, at: int) -> None:
-    """Revoke; a second time changes nothing."""
-    c = s.credentials.c
-    conn.execute(update(s.credentials).where(c.id == credential, c.revoked_at.is_(None)).values(revoked_at=at))
-
-
-# ---- idempotency ----------------------------------------------------------------------------------------------------------
-def read_idempotent(conn: Connection, tenant: str, principal: str, key: str) -> tuple[bytes, bytes] | None:
-    """Return (request digest, sealed response) kept under an idempotency key, or None."""
-    c = s.idempotency.c
-    query = select(c.request, c.response).where(c.tenant == tenant, c.principal == principal, c.key == key)
-    row = conn.execute(query).first()
-    return None if row is None else (row.request, row.response)
-
-
-def keep_idempotent(conn: Connection, tenant: str, principal: str, key: str, request: bytes, response: bytes, at: int) -> None:
-    """Keep a sealed response under an idempotency key; keys older than `IDEMPOTENCY_KEPT` are dropped on the way."""
-    conn.execute(s.idempotency.delete().where(s.idempotency.c.created_at < at - IDEMPOTENCY_KEPT))
-    row = {"tenant": tenant, "principal": principal, "key": key, "request": request, "response": response, "created_at": at}
-    conn.execute(s.idempotency.insert(), row)
-
-
-IDEMPOTENCY_KEPT = 86_400 * 1_000_000  # microseconds: a day, longer than any client retries
