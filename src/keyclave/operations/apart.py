@@ -100,7 +100,8 @@ def keep(attempt: Attempt, transaction: Connection) -> None:
 
 def check_doer(conn: Connection, revision: Compiled, deed: Deed) -> None:
     """Refuse whoever did, on the same thing, what a rule keeps apart from this."""
-    rule = barred(conn, _naming(revision.apart_then, deed.names), things(conn, deed), deed.tenant, deed.doer)
+    rules = _naming(revision.apart_then, deed.names)
+    rule = barred(conn, rules, things(conn, deed), deed.tenant, deed.doer) if rules else None
     if rule is not None:
         raise SelfConflict(reason(rule), ELSE)
 

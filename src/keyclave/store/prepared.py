@@ -8,7 +8,7 @@ is called directly, which saves the rest: its transactions are begun and ended o
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -34,6 +34,20 @@ class Prepared:
             return conn.exec_driver_sql(text, values(parameters)).rowcount
         try:
             return driver.execute(text, values(parameters)).rowcount
+        except sqlite3.IntegrityError as fault:
+            raise IntegrityError(text, None, fault) from fault
+
+    def run_many(self, conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Execute it for each of these, in order. Errors as `run`."""
+        if not rows:
+            return
+        text, values = self._rendered.get(conn.dialect.name) or self._render(conn, rows[0])
+        driver = conn.connection.driver_connection
+        if not isinstance(driver, sqlite3.Connection):
+            conn.exec_driver_sql(text, [values(row) for row in rows])
+            return
+        try:
+            driver.executemany(text, map(values, rows))
         except sqlite3.IntegrityError as fault:
             raise IntegrityError(text, None, fault) from fault
 

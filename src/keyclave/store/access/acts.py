@@ -17,9 +17,8 @@ _INSERT = Prepared(acts.insert())
 
 def insert_acts(conn: Connection, tenant: str, principal: str, at: int, event: str, done: Iterable[tuple[str, str, str]]) -> None:
     """Keep what somebody did: (action, kind of thing, thing) each."""
-    for action, kind, subject in done:
-        row = {"tenant": tenant, "kind": kind, "subject": subject, "action": action, "principal": principal}
-        _INSERT.run(conn, row | {"at": at, "event": event})
+    said = {"tenant": tenant, "principal": principal, "at": at, "event": event}
+    _INSERT.run_many(conn, [{"action": action, "kind": kind, "subject": subject, **said} for action, kind, subject in done])
 
 
 class DoneAct(msgspec.Struct, frozen=True):
