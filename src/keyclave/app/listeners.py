@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 import ssl
 from collections.abc import Generator
@@ -172,3 +173,10 @@ def follow(context: ssl.SSLContext, desk: Desk) -> None:
             context.load_verify_locations(cadata=b"".join(anchors))
 
     desk.callers.certified.watch(trust)
+
+
+def end(listeners: list[Listener], number: int = 0) -> None:
+    """Let listeners end, for a signal or of the server's own accord; a second SIGINT does not wait for connections."""
+    for one in listeners:
+        one.force_exit = one.should_exit and number == signal.SIGINT
+        one.should_exit = True

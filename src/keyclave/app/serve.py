@@ -1,4 +1,4 @@
-"""The server process: locked-down memory, TLS 1.3, the fast lane, and the few things that go by the clock."""
+"""The server process: locked-down memory, the desk and its store, the listeners, and how all of it begins and ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import resource
 import signal
 import socket
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,22 +17,21 @@ import msgspec
 import uvloop
 
 from keyclave.app.alone import alone
+from keyclave.app.by_the_clock import ByTheClock
 from keyclave.app.config import Config, check_listener, load
-from keyclave.app.listeners import Listener, follow, listener, tls_context
+from keyclave.app.listeners import Listener, end, follow, listener, tls_context
 from keyclave.app.outside import Outside
 from keyclave.app.part import Part, decode
 from keyclave.app.settling import settle
 from keyclave.app.sibling import Sibling
 from keyclave.app.stores import AnyStore
 from keyclave.app.unsealing import ask_peers, peers_context
-from keyclave.app.wiring import build, keep_seen, keep_tidy, mark_time
+from keyclave.app.wiring import build
 from keyclave.console import application as console
-from keyclave.core.clock import MICROSECONDS
-from keyclave.core.errors import Malformed, Unavailable
+from keyclave.core.errors import Malformed
 from keyclave.crypto.locked_memory import end_with_parent, lock_down
 from keyclave.identity.peer import Plane
 from keyclave.operations.desk import Desk
-from keyclave.operations.elevation.upkeep import keep_elevations
 from keyclave.operations.nodes.handing_rules import HandingOn
 from keyclave.operations.sealing_reasons import Why
 from keyclave.operations.table import OPERATIONS
@@ -52,11 +50,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("keyclave")
 
-_TIDY_SECONDS = 5
-_MARK_SECONDS = 60
-_WORD_SECONDS = 30  # between two lines about the same trouble
-_SEEN_SECONDS = 30  # between two writes of when sessions were last used
-_NOTICEABLE = 1.0  # seconds: less is the ordinary slewing of a clock
 _WORKERS = 4
 _SWITCH = 0.001  # seconds a worker keeps the interpreter while the loop wants it; a request asks for it a dozen times
 
@@ -120,7 +113,7 @@ async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
                 desk.meters.live_nodes = lambda: config.listen.workers
             desk.why_sealed = Why.LOST if part.lost else desk.why_sealed
             await _join(part, desk, store, listeners)
-        clockwork = asyncio.create_task(_by_the_clock(config, desk, store, refusals, listeners))
+        clockwork = asyncio.create_task(ByTheClock(config, desk, store, refusals, listeners).run())
         following = asyncio.create_task(outside.follow())
         asking = asyncio.create_task(ask_peers(config.nodes, context, desk))
         gc.enable()
@@ -151,7 +144,7 @@ async def _join(part: Part, desk: Desk, store: AnyStore, listeners: list[Listene
     if part.number and isinstance(store, SqliteStore):  # the first one follows the log for all, and signs
         store.follow_when_asked()
         desk.log.skip = store.followed_by
-    sibling = Sibling(socket.socket(fileno=part.channel), lambda: _end(listeners))
+    sibling = Sibling(socket.socket(fileno=part.channel), lambda: end(listeners))
     await sibling.join(desk, store)
 
 
@@ -214,20 +207,14 @@ def _on_signals(listeners: list[Listener], desk: Desk, drain_seconds: float) -> 
 
     def drain() -> None:
         if desk.draining or not drain_seconds:
-            _end(listeners, signal.SIGTERM)
+            end(listeners, signal.SIGTERM)
             return
         desk.draining = True
         logger.info("draining for %s s", drain_seconds)
-        loop.call_later(drain_seconds, _end, listeners, signal.SIGTERM)
+        loop.call_later(drain_seconds, end, listeners, signal.SIGTERM)
 
-    loop.add_signal_handler(signal.SIGINT, _end, listeners, signal.SIGINT)
+    loop.add_signal_handler(signal.SIGINT, end, listeners, signal.SIGINT)
     loop.add_signal_handler(signal.SIGTERM, drain)
-
-
-def _end(listeners: list[Listener], number: int = 0) -> None:
-    for one in listeners:
-        one.force_exit = one.should_exit and number == signal.SIGINT
-        one.should_exit = True
 
 
 async def _until_one_ends(listeners: list[Listener]) -> None:
@@ -236,50 +223,8 @@ async def _until_one_ends(listeners: list[Listener]) -> None:
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        _end(listeners)
+        end(listeners)
         await asyncio.gather(*tasks)
-
-
-async def _by_the_clock(config: Config, desk: Desk, store: AnyStore, refusals: Refusals, listeners: list[Listener]) -> None:
-    """Sign checkpoints, copy back the write-ahead log, close connections that dawdle, count refusals, notice the clock."""
-    loop = asyncio.get_running_loop()
-    next_tidy = 0.0
-    next_mark = 0
-    next_seen = next_word = 0.0
-    said_behind = False
-    while True:
-        await asyncio.sleep(config.log.checkpoint_seconds)
-        now = time.monotonic()
-        try:
-            refusals.tell()
-            if desk.module.fault():
-                _stop(desk, listeners)
-            for one in listeners:
-                one.sweep(now)
-            said_behind = _look_at_clock(desk, said_behind=said_behind)
-            if not store.sequenced:  # there the sequencer signs
-                desk.log.keep_signed()
-            else:  # what follows asks the database on the loop: not while a network swallows everything
-                await asyncio.to_thread(store.placed)
-            keep_elevations(desk)
-            shown = desk.clock.now()
-            if now >= next_seen or desk.callers.seen_is_due:
-                next_seen = now + _SEEN_SECONDS
-                keep_seen(store, desk)
-            if shown >= next_mark or store.failing:  # by the time that is shown: a jump of the clock is remembered at once
-                mark_time(store, shown)
-                keep_tidy(store, shown)
-                next_mark = shown + _MARK_SECONDS * MICROSECONDS
-        except Unavailable as fault:
-            if now >= next_word:  # the store may be away for hours
-                next_word = now + _WORD_SECONDS
-                logger.error("checkpoints and what else goes by the clock wait: %s", fault.detail)
-        except Exception:
-            logger.exception("what goes by the clock failed, and is tried again")
-        if now >= next_tidy:
-            next_tidy = now + _TIDY_SECONDS
-            await loop.run_in_executor(None, store.tidy)
-            store.rewind()
 
 
 async def _settle(listeners: list[Listener]) -> None:
@@ -288,21 +233,3 @@ async def _settle(listeners: list[Listener]) -> None:
         await one.up.wait()
     await asyncio.get_running_loop().run_in_executor(None, settle)
     gc.freeze()
-
-
-def _stop(desk: Desk, listeners: list[Listener]) -> None:
-    """Wipe every key and end: a module that failed its self-test computes for nobody."""
-    logger.critical("the cryptographic module failed its self-test (%s): the server stops", desk.module.fault())
-    try:
-        close_house(desk)
-    finally:
-        _end(listeners)
-
-
-def _look_at_clock(desk: Desk, *, said_behind: bool) -> bool:
-    behind = desk.clock.behind() / 1e6
-    if behind > _NOTICEABLE and not said_behind:
-        logger.warning(
-            "the machine's clock was set back %.0f s: time goes on from the latest shown, and no expiry is put off", behind
-        )
-    return behind > _NOTICEABLE

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from keyclave.app import wiring
+from keyclave.app.by_the_clock import ByTheClock
 from keyclave.app.ceremony import Wishes, conclude, hold
 from keyclave.app.config import load
-from keyclave.app.serve import _by_the_clock
 from keyclave.core.errors import Broken
 from keyclave.crypto.pyca import PycaModule
 from keyclave.protocols.rest.refusals import Refusals
@@ -38,7 +38,7 @@ def test_the_server_stops_when_the_module_fails_its_self_test(tmp_path: Path) ->
         server: Any = SimpleNamespace(should_exit=False, force_exit=False, sweep=lambda _now: None)
 
         async def until_stopped() -> None:
-            clockwork = asyncio.create_task(_by_the_clock(config, desk, store, Refusals(desk), [server]))
+            clockwork = asyncio.create_task(ByTheClock(config, desk, store, Refusals(desk), [server]).run())
             while not server.should_exit:
                 await asyncio.sleep(0)
             clockwork.cancel()
