@@ -17,7 +17,7 @@ from keyclave.operations.table import OPERATIONS
 from keyclave.policy.apart import LEAST_APART, in_force
 from keyclave.policy.bundle import standard
 from keyclave.policy.duties import DUTIES
-from keyclave.policy.rules import read_rules
+from keyclave.policy.read_rules import read_rules
 from tests.approvals.test_rules_now import Ward
 from tests.live import Live
 from tests.policies import apply_request

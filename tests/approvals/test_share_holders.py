@@ -16,7 +16,7 @@ from keyclave.operations.table import OPERATIONS
 from keyclave.policy.bundle import Bundle, standard
 from keyclave.policy.lockout import Holder, way_back
 from keyclave.policy.reach import Subject
-from keyclave.policy.rules import read_rules
+from keyclave.policy.read_rules import read_rules
 from keyclave.store.access import shares
 from tests import postgres
 from tests.approvals.test_apart import rule

@@ -17,7 +17,7 @@ from keyclave.policy.bundle import Bundle, standard
 from keyclave.policy.classes import CALLED, Class
 from keyclave.policy.duties import DUTIES, USES
 from keyclave.policy.engine import Compiler
-from keyclave.policy.rules import read_rules
+from keyclave.policy.read_rules import read_rules
 
 WORDS = frozenset(
     (

@@ -20,7 +20,8 @@ from keyclave.policy.apart import Apart, in_force, reason
 from keyclave.policy.bundle import Bundle
 from keyclave.policy.cedar import BUILT_IN, Kind, Policy, built_in, chunked, parsed, read_policies, schema_text, validate
 from keyclave.policy.duties import EMERGENCY
-from keyclave.policy.rules import Rules, excluded, read_rules
+from keyclave.policy.read_rules import read_rules
+from keyclave.policy.rules import Rules, excluded
 
 _KEPT = 4  # compiled bundles that are not in force
 _LARGE = 100  # policies of the same operations: below that they are joined with others of the same slice

@@ -11,7 +11,8 @@ from keyclave.policy.bundle import Bundle, checked_bundle, standard
 from keyclave.policy.decision import Alternative
 from keyclave.policy.duties import DUTIES
 from keyclave.policy.engine import Compiled, Compiler, Question
-from keyclave.policy.rules import excluded, read_rules
+from keyclave.policy.read_rules import read_rules
+from keyclave.policy.rules import excluded
 
 COMPILER = Compiler(kinds(OPERATIONS))
 NAMES = {name: kind.over for name, kind in COMPILER.kinds.items()}

@@ -20,7 +20,7 @@ from keyclave.policy.difference import compare, policy_changes, rule_changes
 from keyclave.policy.engine import Compiled, Compiler
 from keyclave.policy.lockout import Holder, way_back
 from keyclave.policy.reach import TENANT, Lens, Subject, Target, classes, question, right, that_matter
-from keyclave.policy.rules import read_rules
+from keyclave.policy.read_rules import read_rules
 from keyclave.policy.situations import MOST, Situation, addresses, read_by
 
 pytestmark = [pytest.mark.requirement("R31"), pytest.mark.requirement("R10")]
