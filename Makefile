@@ -15,7 +15,7 @@ TESTS = $(PYTHON_IN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not dril
 # The store's own suite runs on both engines. These run once more, with every server and desk on PostgreSQL: what rests on what a store
 # promises (the record, sealing, rights that end, approvals, people). `make test-postgresql` runs everything there.
 ON_POSTGRES ?= $(addprefix tests/protocols/test_,record.py sealing.py credentials.py uses.py life_of_a_key.py grants.py tenants.py \
-    elevation.py policy.py rights_by_the_clock.py repeats.py shared_messages.py contexts.py) \
+    elevation.py policy.py rights_by_the_clock.py rates.py meanwhile.py repeats.py shared_messages.py contexts.py) \
   $(addprefix tests/approvals/test_,main_path.py attacks.py rules_now.py apart.py offline_proof.py) \
   $(addprefix tests/people/test_,sessions.py invitations.py passkeys.py many_nodes.py way_back.py) \
   tests/failure/test_sealed_revoked_suspended.py tests/failure/test_idempotency.py

@@ -1,4 +1,4 @@
-"""Rights that end by themselves, to the microsecond; what is taken away while it is being used; limits as policy sets them."""
+"""Rights that end by themselves, to the microsecond; what is taken away while it is being used."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyclave.core.clock import MICROSECONDS
 from keyclave.identity.peer import Peer
-from keyclave.operations import callers
 from keyclave.operations.elevation.upkeep import keep_elevations
 from keyclave.operations.people import accept
-from keyclave.operations.people.sessions import open_session
-from keyclave.protocols.rest.gateway import Head, read_head
+from keyclave.protocols.rest.gateway import Head
 from tests.approving import Approver
 from tests.protocols.clocked import ENCRYPT, HOUR, PLAIN, House, clocked
 from tests.protocols.inside import BY_PATH
@@ -304,91 +302,6 @@ def test_a_name_that_policy_makes_plain_does_not_make_the_reference_plain(house:
         assert "mrn-48151623" not in str(rows)
 
 
-# ---- limits ---------------------------------------------------------------------------------------------------------------
-def limited(what: str) -> Callable[[str], str]:
-    name = what.split(" ", maxsplit=1)[0]
-    return lambda text: "\n".join(what if line.startswith(f"{name} = {{") else line for line in text.splitlines())
-
-
-@pytest.mark.requirement("R29")
-def test_a_principal_beyond_their_rate_waits_and_nobody_else_does(house: House) -> None:
-    house.give(ttl_seconds=6000)
-    house.rules(limited("principal = { per_second = 2, burst = 4 }"))
-    assert [house.use() for _ in range(6)] == [200] * 4 + [429] * 2
-    assert house.use(house.writer) == 200
-    house.hands.at += MICROSECONDS
-    assert [house.use() for _ in range(3)] == [200, 200, 429]
-    batch = {"items": [{"plaintext": PLAIN}] * 3}
-    house.hands.at += 2 * MICROSECONDS
-    assert house.ask("POST", ENCRYPT + "/batch", house.app, batch, ref="ward")[0] == 200
-    assert [house.use() for _ in range(2)] == [200, 429]
-    status, answer = house.ask("POST", ENCRYPT + "/batch", house.app, {"items": [{"plaintext": PLAIN}] * 5}, ref="ward")
-    assert (status, answer["code"]) == (429, "limit_reached")
-    assert "batch" in answer["detail"]
-
-
-@pytest.mark.requirement("R29")
-def test_who_is_too_fast_is_told_when_to_come_back(house: House) -> None:
-    house.rules(limited("principal = { per_second = 0.1, burst = 1 }"))
-    assert house.use(house.writer) == 200
-    told: list[tuple[int, dict[bytes, bytes]]] = []
-    head = read_head([(b"authorization", b"Bearer " + house.writer.encode())], b"")
-    house.server.gateway.submit(
-        BY_PATH["POST", ENCRYPT], "ward", head, json.dumps({"plaintext": PLAIN}).encode(), Peer("test"),
-        lambda status, _kind, _text, more: told.append((status, dict(more))),
-    )  # fmt: skip
-    house.server.store.flush()
-    assert [(status, more[b"retry-after"]) for status, more in told] == [(429, b"10")]
-    house.hands.at += 10 * MICROSECONDS
-    assert house.use(house.writer) == 200
-
-
-@pytest.mark.requirement("R29")
-def test_unanswered_requests_are_bounded_and_counted_down(house: House) -> None:
-    house.rules(limited("principal = { per_second = 0, burst = 0, concurrent = 3 }"))
-    told: list[int] = []
-    for _ in range(5):
-        head = read_head([(b"authorization", b"Bearer " + house.writer.encode())], b"")
-        house.server.gateway.submit(
-            BY_PATH["POST", ENCRYPT], "ward", head, json.dumps({"plaintext": PLAIN}).encode(), Peer("test"),
-            lambda status, *_: told.append(status),
-        )  # fmt: skip
-    house.server.store.flush()
-    assert sorted(told) == [200, 200, 200, 429, 429]
-    assert [house.use(house.writer) for _ in range(3)] == [200] * 3  # all of them were answered
-
-
-@pytest.mark.requirement("R29")
-def test_who_may_not_use_a_key_does_not_use_up_its_rate(house: House) -> None:
-    house.rules(limited("key = { per_second = 1, burst = 2 }"))
-    assert [house.use() for _ in range(10)] == [404] * 10  # no grant
-    assert [house.use(house.writer) for _ in range(3)] == [200, 200, 429]
-    house.rules(limited("key = { per_second = 0, burst = 0 }"))
-    house.rules(limited("tenant = { per_second = 1, burst = 3 }"))
-    assert [house.use() for _ in range(10)] == [404] * 10
-    assert [house.use(house.writer) for _ in range(5)] == [200, 200, 200, 429, 429]
-
-
-@pytest.mark.requirement("R29")
-def test_refusals_for_speed_are_events_too(house: House) -> None:
-    house.rules(limited("principal = { per_second = 1, burst = 1 }"))
-    assert [house.use(house.writer) for _ in range(3)] == [200, 429, 429]
-    assert [e["outcome"] for e in house.events(actor="writer", op="encrypt")] == ["ok", "limit_reached", "limit_reached"]
-
-
-@pytest.mark.requirement("R30")
-def test_dead_tokens_are_slowed_down_and_live_ones_never(house: House) -> None:
-    house.give(ttl_seconds=6000)
-    answers = [house.ask("GET", "/v1/whoami", "kct_" + "x" * 43)[0] for _ in range(2100)]
-    assert answers[:1999] == [401] * 1999
-    assert set(answers[2000:]) == {429}
-    assert house.use() == 200  # the same address
-    house.server.desk.callers.forget("", "")
-    assert house.ask("GET", "/v1/whoami", house.issued("fresh", "auditor"))[0] == 200
-    house.hands.at += 60 * MICROSECONDS
-    assert house.ask("GET", "/v1/whoami", "kct_" + "x" * 43)[0] == 401
-
-
 # ---- roles that come by invitation, and what one does to the elevations of others --------------------------------------------
 APART = (
     '\n[roles.night-operator]\nduty = "operator"\n\n[roles.keeper]\nduty = "operator"\n\n'
@@ -443,107 +356,3 @@ def test_elevations_of_others_are_seen_and_ended_by_whom_one_is_sure_of_alone(ho
     assert house.ask("POST", "/v1/elevations/{elevation}/end", "custodian", ref=running)[0] == 403
     assert _running(house) == running
     house.ask("POST", "/v1/elevations/{elevation}/end", house.person, ref=running, expect=200)  # one's own, always
-
-
-# ---- between being judged and being done --------------------------------------------------------------------------------------
-class Later:
-    """Stands for worker threads that are busy: does what is handed over when told to."""
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-
-    def submit(self, fn: Callable[..., None], *args: Any) -> None:
-        self.waiting.append((fn, args))
-
-    def go_on(self) -> None:
-        while self.waiting:
-            fn, args = self.waiting.pop(0)
-            fn(*args)
-
-
-@pytest.mark.requirement("R10", "R15")
-@pytest.mark.parametrize("kind", ["a change", "a use"])
-def test_a_policy_that_came_into_force_meanwhile_holds_what_is_still_being_worked_out(house: House, kind: str) -> None:
-    later = house.server.desk.workers = Later()  # type: ignore[assignment]
-    answers: list[tuple[int, Any]] = []
-    head = Head()
-    head.authorization = b"Bearer " + house.server.tokens["custodian"].encode()
-    method, path, action = {
-        "a change": ("POST", "/v1/keys", "key-create"),
-        "a use": ("GET", "/v1/people", "person-list"),
-    }[kind]
-    body: Any = (
-        json.dumps({"name": "slow", "owner": "o", "spec": "rsa-3072", "purpose": "sign"}).encode() if method == "POST" else {}
-    )
-    house.server.gateway.submit(
-        BY_PATH[method, path],
-        "",
-        head,
-        body,
-        Peer("test"),
-        lambda status, _k, text, _m: answers.append((status, json.loads(text))),
-    )
-    assert later.waiting and not answers
-    house.policy("stop.cedar", f'@id("stop")\nforbid(principal, action == Action::"{action}", resource);\n')
-    later.go_on()
-    house.server.store.flush()
-    ((status, answer),) = answers
-    assert (status, "stop" in answer["detail"]) == (403, True)
-
-
-@pytest.mark.requirement("R15", "R30")
-def test_when_the_memory_of_callers_is_full_nothing_of_them_is_forgotten_but_the_memory(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Sessions go on being idle, and who is dropped while a request of theirs runs is looked at again."""
-    monkeypatch.setattr(callers, "_CAPACITY", 3)
-    desk = house.server.desk
-    tokens = [
-        house.server.store.write(
-            lambda conn: open_session(
-                desk, conn, house.tenant, "first-custodian", aal=2, how="passkey", at=house.hands.at, source="test"
-            )
-        )[1]
-        for _ in range(4)
-    ]
-    held = [desk.callers.authenticate(token.encode()) for token in tokens]
-    assert [held[0].live, held[-1].live] == [False, True]
-    house.hands.at += HOUR
-    for token in tokens:
-        assert house.server.ask("GET", "/v1/whoami", token)[0] == 401
-
-
-@pytest.mark.requirement("R30")
-def test_a_kept_answer_with_a_secret_is_for_the_credential_that_asked(house: House) -> None:
-    """Two credentials of one application: the narrow one, stolen, does not get what was renewed for the other."""
-    wide = house.issued("twofold", "application", {"operations": ["encrypt"], "keys": ["*"]})
-    narrow = house.issued("twofold", "application", {"operations": ["random"], "keys": ["none"]})
-    house.hands.at += 60 * MICROSECONDS
-    path = "/v1/credentials/renew"
-    status, made = house.send(path, wide, "", {}, "192.0.2.1", **{"idempotency-key": "1"})
-    assert status == 201
-    assert house.send(path, wide, "", {}, "192.0.2.1", **{"idempotency-key": "1"})[1]["token"] == made["token"]
-    status, answer = house.send(path, narrow, "", {}, "192.0.2.1", **{"idempotency-key": "1"})
-    assert (status, answer.get("token")) == (422, None)
-
-
-@pytest.mark.requirement("R15", "R30")
-def test_a_kept_answer_is_for_whom_one_is_as_sure_of_as_of_who_asked(house: House) -> None:
-    body = {"principal": "kept", "role": "application", "ttl_seconds": 600, "scope": {"operations": ["random"], "keys": ["k"]}}
-    operator = house.server.tokens["operator"]
-    assert house.send("/v1/credentials", operator, "", body, "192.0.2.1", **{"idempotency-key": "2"})[0] == 201
-    assert house.send("/v1/credentials", operator, "", body, "192.0.2.1", **{"idempotency-key": "2"})[0] == 201
-    house.rules(lambda text: text.replace("operator = 1", "operator = 2"))
-    status, answer = house.send("/v1/credentials", operator, "", body, "192.0.2.1", **{"idempotency-key": "2"})
-    assert (status, answer["code"], "token" in answer) == (403, "assurance_required", False)
-
-
-@pytest.mark.requirement("R10")
-@pytest.mark.parametrize("address", ["10.9.0.7", "::ffff:10.9.0.7", "::ffff:0a09:0007"])
-def test_a_network_that_is_forbidden_is_so_in_every_spelling_of_an_address(house: House, address: str) -> None:
-    house.rules(lambda text: text + '\n[networks]\nguests = ["10.9.0.0/16"]\n')
-    forbid = '@id("no-guests")\nforbid(principal, action == Action::"credential-issue", resource)\n'
-    house.policy("guests.cedar", forbid + 'when { context.networks.contains(Network::"guests") };\n')
-    body = {"principal": "g", "role": "application", "ttl_seconds": 600, "scope": {"operations": ["random"], "keys": ["k"]}}
-    assert house.send("/v1/credentials", house.server.tokens["operator"], "", body, address)[0] == 403
-    assert house.send("/v1/credentials", house.server.tokens["operator"], "", body, "10.8.0.7")[0] == 201
