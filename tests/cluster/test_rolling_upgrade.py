@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from keyclave import __version__
-from keyclave.store.versions import revision
+from keyclave.store.versions import COMPATIBLE, revision
 from tests import live as servers
 from tests.cluster.several import Several, is_ready, several
 from tests.live import Live, start, wait_until_up
@@ -43,7 +43,10 @@ def upgrade() -> None:
 '''
 OTHERWISE = {
     "keyclave/__init__.py": (f'"{__version__}"', f'"{NEXT_VERSION}"'),
-    "keyclave/store/versions.py": ("COMPATIBLE: dict[str, str] = {}", f'COMPATIBLE = {{"{NEXT}": "{revision()}"}}'),
+    "keyclave/store/versions.py": (
+        f"COMPATIBLE: dict[str, str] = {str(COMPATIBLE).replace(chr(39), chr(34))}",
+        f'COMPATIBLE = {{"{NEXT}": "{revision()}"}}',
+    ),
     "keyclave/store/schema.py": (
         '    Column("stale",',
         '    Column("ward", String(64), nullable=False, server_default="any"),\n    Column("stale",',

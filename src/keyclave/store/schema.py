@@ -127,6 +127,7 @@ key_versions = Table(
     CheckConstraint("(destroy_at IS NULL) = (destroy_by IS NULL)", name="scheduled_by_somebody"),
     CheckConstraint("state <> 'active' OR activated_at IS NOT NULL", name="active_has_its_date"),
     Index("one_primary_version", "key_id", unique=True, **only_where("is_primary = 1", "is_primary")),
+    sqlite_with_rowid=False,  # a version is asked for by its key and number, and lies where the index says
 )
 
 principals = Table(

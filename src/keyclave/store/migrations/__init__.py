@@ -34,6 +34,7 @@ def upgrade(connect: Callable[[], sqlite3.Connection]) -> None:
     """Bring a SQLite database to the newest schema, in one transaction."""
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     with engine.connect() as conn:
+        conn.exec_driver_sql("BEGIN IMMEDIATE")  # the driver begins none by itself: whoever is killed leaves what was there
         run(conn)
         versions.mark(conn)
         conn.commit()
