@@ -20,6 +20,7 @@ import pytest
 from drill.evidence import Auditor
 from drill.load import Kept
 from drill.result import Result
+from keyclave.app import newest
 from keyclave_verify.checkpoints import load_trust, parse_checkpoint
 from tests.live import ENVIRONMENT, Live, launch
 
@@ -145,7 +146,7 @@ def test_an_early_event_changed_under_its_tile_is_named_by_the_auditor(live: Liv
 
 
 def test_events_cut_off_together_with_their_checkpoints_are_missed_by_whoever_kept_one(live: Live, tmp_path: Path) -> None:
-    """The one thing the server alone cannot know: an older state of its own disk. A kept checkpoint tells."""
+    """The one thing the server alone cannot know: an older state of its whole home. A checkpoint kept elsewhere tells."""
 
     def cut(conn: sqlite3.Connection) -> None:
         sizes = [row[0] for row in conn.execute("SELECT size FROM checkpoints WHERE size < 256 ORDER BY size DESC")]
@@ -156,6 +157,9 @@ def test_events_cut_off_together_with_their_checkpoints_are_missed_by_whoever_ke
 
     kept = parse_checkpoint((live.home.parent / "kept").read_bytes(), "kept").size
     tamper(live, cut)
+    shutil.copy(live.home.parent / "kept", live.home / newest.FILE)
+    assert "this home has seen" in served(live)[1]
+    (live.home / newest.FILE).unlink()
     live.restart()
     assert live.get("/v1/status").json()["log"]["size"] < kept
     result = export(live, tmp_path / "export")

@@ -21,6 +21,7 @@ ON_SQLITE_ALONE = {
     "tests/failure/test_lost_commit.py": "faults of the file under a commit",
     "tests/failure/test_lost_commit_desk.py": "faults of the file under a commit",
     "tests/failure/test_migrating.py": "a file is migrated by SQLite's own statements",
+    "tests/failure/test_set_back.py": "an older copy of the file in its place",
     "tests/failure/test_tamper_live.py": "the file in a thief's hands",
     "tests/protocols/test_rights_by_the_clock.py::test_a_lost_commit_spends_nothing": "a fault of the file under a commit",
     "tests/workers/test_faults.py": "several workers of one file",

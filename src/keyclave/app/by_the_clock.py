@@ -8,6 +8,7 @@ import time
 
 from keyclave.app.config import Config
 from keyclave.app.listeners import Listener, end
+from keyclave.app.newest import Newest
 from keyclave.app.stores import AnyStore
 from keyclave.app.wiring import keep_seen, keep_tidy, mark_time
 from keyclave.core.clock import MICROSECONDS
@@ -29,12 +30,22 @@ _NOTICEABLE = 1.0  # seconds: less is the ordinary slewing of a clock
 class ByTheClock:
     """Takes a turn at each checkpoint's time, for as long as the server runs."""
 
-    def __init__(self, config: Config, desk: Desk, store: AnyStore, refusals: Refusals, listeners: list[Listener]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        desk: Desk,
+        store: AnyStore,
+        refusals: Refusals,
+        listeners: list[Listener],
+        newest: Newest | None,
+    ) -> None:
+        """`newest`: where this process keeps the newest checkpoint; None if another one does."""
         self._seconds = config.log.checkpoint_seconds
         self._desk = desk
         self._store = store
         self._refusals = refusals
         self._listeners = listeners
+        self._newest = newest
         self._next_tidy = self._next_seen = self._next_word = 0.0
         self._next_mark = 0
         self._said_behind = False
@@ -65,10 +76,13 @@ class ByTheClock:
         for one in self._listeners:
             one.sweep(now)
         self._look_at_clock()
-        if not store.sequenced:  # there the sequencer signs
+        if not store.sequenced:
             desk.log.keep_signed()
-        else:  # what follows asks the database on the loop: not while a network swallows everything
-            await asyncio.to_thread(store.placed)
+            signed = desk.log.checkpoint
+        else:  # there the sequencer signs. What follows asks the database on the loop: not while a network swallows everything
+            signed = await asyncio.to_thread(store.last_checkpoint)
+        if self._newest is not None:
+            await asyncio.to_thread(self._newest.keep, signed)
         keep_elevations(desk)
         if now >= self._next_seen or desk.callers.seen_is_due:
             self._next_seen = now + _SEEN_SECONDS

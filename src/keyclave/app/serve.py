@@ -20,6 +20,7 @@ from keyclave.app.alone import alone
 from keyclave.app.by_the_clock import ByTheClock
 from keyclave.app.config import Config, check_listener, load
 from keyclave.app.listeners import Listener, end, follow, listener, tls_context
+from keyclave.app.newest import Newest
 from keyclave.app.outside import Outside
 from keyclave.app.part import Part, decode
 from keyclave.app.settling import settle
@@ -113,7 +114,8 @@ async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
                 desk.meters.live_nodes = lambda: config.listen.workers
             desk.why_sealed = Why.LOST if part.lost else desk.why_sealed
             await _join(part, desk, store, listeners)
-        clockwork = asyncio.create_task(ByTheClock(config, desk, store, refusals, listeners).run())
+        newest = Newest(home) if part is None or part.number == 0 else None
+        clockwork = asyncio.create_task(ByTheClock(config, desk, store, refusals, listeners, newest).run())
         following = asyncio.create_task(outside.follow())
         asking = asyncio.create_task(ask_peers(config.nodes, context, desk))
         gc.enable()
@@ -129,6 +131,8 @@ async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
             try:
                 store.flush()
                 close_house(desk)
+                if newest is not None:
+                    newest.keep(desk.log.checkpoint)
             finally:
                 if spooling is not None:
                     await asyncio.to_thread(spooling.close)

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from keyclave.app.config import Config
+from keyclave.app.newest import check_newest, read_newest
 from keyclave.app.oidc_config import sign_on_houses
 from keyclave.app.people_config import people_room
 from keyclave.app.stores import ROOT_SEALED, AnyStore, open_store
@@ -70,10 +71,12 @@ def build(
     `shared` says that other processes serve the same home; `first`, that none did before: then a development root opens itself.
     """
     module = new_module()
+    seen = read_newest(home)
     store = open_store(config, home, module, loop=loop, shared=shared)
     clock = SystemClock(_latest_time(store, config.nodes.skew_seconds))
     vault = read_vault(store, module, clock, development=config.development)
     log = Log(store, clock, config.log.origin, _vkeys(store))
+    check_newest(home, seen, log)
     store.followed_by(log.take, log.size)
     desk = Desk(
         store=store,

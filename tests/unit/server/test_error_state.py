@@ -38,7 +38,7 @@ def test_the_server_stops_when_the_module_fails_its_self_test(tmp_path: Path) ->
         server: Any = SimpleNamespace(should_exit=False, force_exit=False, sweep=lambda _now: None)
 
         async def until_stopped() -> None:
-            clockwork = asyncio.create_task(ByTheClock(config, desk, store, Refusals(desk), [server]).run())
+            clockwork = asyncio.create_task(ByTheClock(config, desk, store, Refusals(desk), [server], None).run())
             while not server.should_exit:
                 await asyncio.sleep(0)
             clockwork.cancel()
