@@ -7,7 +7,9 @@ is there; the other two are not, so what takes dead nodes out of the round is sh
 from __future__ import annotations
 
 import base64
+import json
 import re
+import socket
 import ssl
 import subprocess
 import time
@@ -179,6 +181,24 @@ def test_a_workload_is_known_by_its_certificate_and_nobody_by_a_forged_header(ed
         assert nobody.post(ENCRYPT, json=RECORD, headers=forged).status_code == 401
     with edge.client(edge.control) as nobody:
         assert nobody.get("/v1/whoami", headers=forged).status_code == 401
+
+
+@pytest.mark.requirement("R32")
+def test_nobody_is_a_workload_or_somewhere_else_by_a_header_behind_the_body(edge: Edge) -> None:
+    """What a proxy takes out of a head it lets pass behind the body; nginx takes such a trailer away, HAProxy hands it on."""
+    name = f"spiffe://{DOMAIN}/victim/{edge.data}"
+    edge.house.register(name, ["encrypt"], ["ward-*"])
+    certificate = base64.b64encode(edge.house.outside.svid(name).der)  # as everybody may see it
+    body = json.dumps(RECORD).encode()
+    head = f"POST {ENCRYPT} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTrailer: client-cert\r\n\r\n"
+    forged = b"0\r\nclient-cert: :%b:\r\nx-forwarded-for: 127.0.0.9\r\n\r\n" % certificate
+    trust = ssl.create_default_context(cafile=edge.ca_file)
+    for port in (edge.data, edge.control):
+        plain = socket.create_connection(("127.0.0.1", port), timeout=20)
+        with trust.wrap_socket(plain, server_hostname="localhost") as line:
+            line.sendall(head.encode() + b"%x\r\n%b\r\n" % (len(body), body) + forged)
+            assert line.recv(65_536).split(b" ", 2)[1] in (b"401", b"403")
+    assert not sources(edge.house, name)
 
 
 @pytest.mark.parametrize(

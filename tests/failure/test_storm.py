@@ -189,7 +189,8 @@ def test_the_fuller_the_house_the_sooner_whoever_asks_nothing_goes(there: int, c
     def stays(heard: float) -> FastLane:
         one = FastLane.__new__(FastLane)
         one.heard, one.within, one.cycle = heard, False, None
-        one.transport = SimpleNamespace(close=lambda: closed.append(heard))  # type: ignore[assignment]
+        one.unread = 0
+        one.transport = SimpleNamespace(close=lambda: closed.append(heard), get_write_buffer_size=lambda: 0)  # type: ignore[assignment]
         return one
 
     now = 1000.0

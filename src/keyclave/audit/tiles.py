@@ -18,6 +18,7 @@ HASH = 32  # bytes of a SHA-256 hash
 WIDTH = 256  # hashes of a full tile
 HEIGHT = 8  # levels of the binary tree that one tile spans
 LEVELS = 64  # levels a path may name: 0 to 63
+_LONGEST = 64  # characters: more than the path of any tile of 2^63 entries
 _INDEX = r"(?:x[0-9]{3}/)*[0-9]{3}"
 _PATH = re.compile(rf"tile/(entries|0|[1-9][0-9]?)/({_INDEX})(?:\.p/([1-9][0-9]{{0,2}}))?")
 
@@ -69,7 +70,7 @@ def bundle_path(index: int, width: int = WIDTH) -> str:
 
 def parse_path(path: str) -> TileName:
     """Read a path (no leading slash). Only the spelling that `tile_path` and `bundle_path` write is a path: else `Malformed`."""
-    match = _PATH.fullmatch(path)
+    match = _PATH.fullmatch(path) if len(path) <= _LONGEST else None
     if match is None:
         raise Malformed("this is not the path of a tile", "ask for tile/<level>/<index> as C2SP tlog-tiles spells them")
     level = None if match[1] == "entries" else int(match[1])

@@ -6,6 +6,7 @@ BODY = 8 * 1024 * 1024  # bytes of a request body
 EARLY = 64 * 1024  # bytes of a request body that are taken before it is known who sends it
 PIECES = 16_384  # in which a body may come
 HEAD = 32 * 1024  # bytes of request line and headers
+PIPELINE = 1024  # requests of one connection that wait for the answers to those before them
 PLAINTEXT = 64 * 1024  # bytes of one plaintext; larger data takes a data key
 BATCH = 1000  # items of a batch
 CONTEXT_ENTRIES = 32

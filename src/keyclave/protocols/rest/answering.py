@@ -31,6 +31,7 @@ class Answering(HttpToolsProtocol):
         self.heard = time.monotonic()  # when the current request began, or the last one ended
         self.within = False  # inside a request that is not complete
         self.refusing = False
+        self.unread = 0  # bytes that the other end had left at the last sweep
         self.passed_on = False  # whether the request at hand takes the ordinary way, its answer being the current cycle's
 
     def answer(self, cycle: Cycle, status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
@@ -108,7 +109,14 @@ class Answering(HttpToolsProtocol):
             self.loop.call_later(_GOODBYE_SECONDS, self._let_go)
 
     def sweep(self, now: float, idle: float = IDLE_SECONDS) -> None:
-        """Close the connection if it dawdles inside a request, or has been idle for so long."""
+        """Close the connection if it dawdles inside a request, has been idle for so long, or does not read what it is sent."""
+        left = self.transport.get_write_buffer_size()
+        moved, self.unread = left != self.unread, left
+        if left and moved:  # it reads, if slowly
+            self.heard = now
+            return
         busy = self.cycle is not None and not self.cycle.response_complete and not self.within
-        if not busy and now - self.heard > (REQUEST_SECONDS if self.within else idle):
+        if left and now - self.heard > REQUEST_SECONDS:
+            self.transport.abort()  # to close would wait for ever until it is read
+        elif not busy and now - self.heard > (REQUEST_SECONDS if self.within else idle):
             self.transport.close()

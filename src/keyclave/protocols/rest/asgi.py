@@ -42,6 +42,7 @@ from keyclave.protocols.rest.sso import sign_on_routes
 
 logger = logging.getLogger("keyclave.rest")
 
+_DIGITS = 20  # a number of events has fewer
 _NO_STORE = {"cache-control": "no-store"}
 _IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
 
@@ -83,7 +84,11 @@ def application(gateway: Gateway, operations: list[Operation], plane: Plane = Pl
     async def checkpoint(request: Request) -> Response:
         desk.log.refresh()
         size = request.path_params.get("size")
-        return Response(desk.log.published(size), media_type="text/plain", headers={"cache-control": "max-age=1"})
+        return Response(
+            desk.log.published(None if size is None else _size(size)),
+            media_type="text/plain",
+            headers={"cache-control": "max-age=1"},
+        )
 
     async def keys(_request: Request) -> Response:
         return _json({"origin": desk.log.origin, "vkeys": desk.log.vkeys})
@@ -121,7 +126,7 @@ def application(gateway: Gateway, operations: list[Operation], plane: Plane = Pl
         Route("/v1/openapi.json", _guarded(openapi)),
         Route("/v1/unseal", _guarded(offer), methods=["POST"]),
         Route("/v1/log/checkpoint", _guarded(checkpoint)),
-        Route("/v1/log/checkpoint/{size:int}", _guarded(checkpoint)),
+        Route("/v1/log/checkpoint/{size}", _guarded(checkpoint)),
         Route("/v1/log/checkpoints", _guarded(sizes)),
         Route("/v1/log/keys", _guarded(keys)),
         Route("/v1/log/tile/{path:path}", _guarded(tile)),
@@ -149,6 +154,13 @@ _ON_DATA = frozenset(
     }
 )  # fmt: skip
 """What is not an operation and is served beside the use of keys: how the server is, and what proves and checks one's own."""
+
+
+def _size(text: str) -> int:
+    """Read the size of a checkpoint; what is no number of a log's events names none."""
+    if not (text.isascii() and text.isdigit() and len(text) < _DIGITS):
+        raise Unknown("no such checkpoint", "ask for the newest")
+    return int(text)
 
 
 class SizesQuery(msgspec.Struct, forbid_unknown_fields=True):

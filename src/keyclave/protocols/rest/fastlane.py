@@ -10,7 +10,7 @@ with what was read in it, and a request that begins with it and is as long goes 
 
 Hardening: heads and bodies have limits that hold before anything is buffered beyond them, and of a body no more than the first 64
 KiB are kept for a caller who is not known; connections that dawdle are closed by a sweep (`sweep`), not by a timer each;
-`Expect: 100-continue` is answered; whatever cannot be parsed closes the connection.
+`Expect: 100-continue` is answered; whatever cannot be parsed, or can be read in two ways (`framing`), closes the connection.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ import time
 from typing import Any, ClassVar
 
 from keyclave.core import limits
-from keyclave.core.errors import Broken, KeyclaveError, Malformed, TooLarge
+from keyclave.core.errors import Broken, KeyclaveError, LimitReached, Malformed, TooLarge
 from keyclave.identity.peer import Peer, Plane
 from keyclave.identity.proxies import ProxyRule, asked_for
 from keyclave.protocols.rest.answering import Answering
 from keyclave.protocols.rest.cycle import Cycle, Known
+from keyclave.protocols.rest.framing import OneWay, check_head, decoded
 from keyclave.protocols.rest.gateway import Gateway, Head, read_head
 from keyclave.protocols.rest.problems import CONTENT_TYPE, problem
 from keyclave.protocols.rest.routes import Routes
@@ -34,6 +35,7 @@ logger = logging.getLogger("keyclave.rest")
 
 _SHORT = 1024  # bytes of a head that is remembered, one for each connection
 _FEW = 32  # headers in it
+_CHUNK_HEAD = 64  # bytes that may stand around a piece of a body
 
 
 class FastLane(Answering):
@@ -49,6 +51,7 @@ class FastLane(Answering):
         super().__init__(*args, **kwargs)
         self.head_bytes = 0
         self.body_bytes = self.pieces = 0
+        self.beside = 0  # bytes that came since the head's last ones, body or not
         self.peer = Peer("")
         self.vouched = False  # whether it was looked up who sends the large body at hand
         self.whole: bytes | None = None  # what may be a whole request, and no more
@@ -58,6 +61,7 @@ class FastLane(Answering):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected."""
         super().connection_made(transport)
+        self.flow = OneWay(transport, self.pipeline)
         if len(self.connections) > self.most:
             transport.close()  # better nobody new than nobody at all
         self.peer = Peer(self.client[0] if self.client else "", self.plane, *self.certificates(transport))
@@ -98,9 +102,13 @@ class FastLane(Answering):
             self.head_bytes += min(len(data), limits.HEAD + 1)
             if not self.within:
                 self.within, self.heard = True, time.monotonic()
+        else:
+            self.beside += len(data)
         super().data_received(data)
         if self.head_bytes > limits.HEAD and not self.refusing and self.parser is not None:
             self.refuse(TooLarge(f"the request's head is larger than {limits.HEAD} bytes", "send fewer or shorter headers"))
+        elif self.head_bytes < 0 and self.beside - self.body_bytes > limits.HEAD + self.pieces * _CHUNK_HEAD:
+            self.refuse(Malformed("too much stands around the request's body", "send it with its Content-Length"))
 
     def _idle(self) -> bool:
         """Tell whether the connection waits for a request: all before it is answered, and nothing queues."""
@@ -128,20 +136,39 @@ class FastLane(Answering):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self.body_bytes = self.pieces = 0
+        self.body_bytes = self.pieces = self.beside = 0
         self.vouched = self.passed_on = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header came. One behind the body says nothing (RFC 9110, 6.5.1).
+
+        A proxy takes out of the head what only it may say, such as whose certificate it saw, and lets trailers pass.
+        """
+        if self.head_bytes >= 0:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is complete: choose the way."""
+        if self.refusing:
+            return
+        if len(self.pipeline) >= limits.PIPELINE:
+            self.refuse(LimitReached("too many requests wait on this connection", "read their answers before sending more", 1))
+            return
         if self.head_bytes > limits.HEAD and len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > limits.HEAD:
             self.refuse(TooLarge(f"the request's head is larger than {limits.HEAD} bytes", "send fewer or shorter headers"))
             return
         self.head_bytes = -1
+        version, upgrade = self.parser.get_http_version(), self.parser.should_upgrade()
+        try:
+            check_head(version, self.url, self.headers, upgrade=upgrade)
+        except Malformed as error:
+            self.refuse(error)
+            return
         cycle = self.cycle
         if (cycle is None or cycle.response_complete) and self.parser.get_method() == b"POST":
             route = self.routes.find(self.url)
-            if route is not None and not self.parser.should_upgrade():
-                keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+            if route is not None and not upgrade:
+                keep_alive = version != "1.0" and self.parser.should_keep_alive()
                 self.cycle = Cycle(self, route, keep_alive=keep_alive)  # type: ignore[assignment]
                 if self.expect_100_continue:
                     self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -157,7 +184,13 @@ class FastLane(Answering):
         self.url, self.expect_100_continue = url, expect
         self.headers.extend(headers)
         super().on_headers_complete()
+        self.scope["path"] = decoded(self.scope["raw_path"])
+        if upgrade:  # what stood behind it in the same bytes is lost to the parser
+            self.cycle.keep_alive = False
         self.passed_on = not self.pipeline  # the current cycle is this request's
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Whoever asks for another protocol gets HTTP; no line for each in the server's log."""
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body came."""
