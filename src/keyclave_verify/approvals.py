@@ -16,10 +16,11 @@ from typing import Any
 from keyclave_verify.approval_forms import ENDS, read_bundle, read_request, read_statement
 from keyclave_verify.approval_history import History, Signed
 from keyclave_verify.approval_proofs import verify_key, verify_passkey
-from keyclave_verify.checkpoints import Trust, decode_base64, show_time, signature_faults
+from keyclave_verify.checkpoints import Trust, show_time, signature_faults
 from keyclave_verify.directory import LogDirectory
 from keyclave_verify.events import parse_event
 from keyclave_verify.merkle import inclusion_holds, leaf_hash
+from keyclave_verify.reading import decode_base64
 from keyclave_verify.receipts import parse_proof
 from keyclave_verify.report import Fault, Report
 

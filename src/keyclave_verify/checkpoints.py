@@ -6,14 +6,14 @@ id is that of a given key.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import pairwise
 
+from keyclave_verify.reading import MEGABYTE, check_line_ends, decode_base64, fits, read_json, read_text
 from keyclave_verify.report import Fault, Unusable
 
 _TYPES = {0x01: ("Ed25519", 32, 64), 0x04: ("Ed25519 cosignature", 32, 72), 0x06: ("ML-DSA-44", 1312, 2428)}
@@ -76,17 +76,6 @@ def show_time(seconds: int | None) -> str:
         return f"second {seconds}"
 
 
-def decode_base64(text: str) -> bytes:
-    """Decode base64 in its one spelling; anything else is ValueError."""
-    try:
-        data = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError(str(error)) from None
-    if base64.b64encode(data).decode() != text:
-        raise ValueError("spare bits are set")
-    return data
-
-
 # ---- keys -----------------------------------------------------------------------------------------------------------------
 def parse_vkey(text: str) -> Key:
     """Read `<name>+<hex id>+<base64>`; ValueError says what is wrong."""
@@ -94,32 +83,36 @@ def parse_vkey(text: str) -> Key:
     hexed, _, encoded = rest.partition("+")  # base64 may hold further plus signs
     data = decode_base64(encoded)
     if not name or not data or data[0] not in _TYPES or _TYPES[data[0]][1] != len(data) - 1:
-        raise ValueError("not an Ed25519 or ML-DSA-44 verifier key")
+        raise ValueError("a line of it is no Ed25519 or ML-DSA-44 verifier key: copy it again, whole")
     key = Key(name, data[0], data[1:])
     if key.id.hex() != hexed:
-        raise ValueError(f"its id {hexed} does not fit the key; copy it again, whole")
+        raise ValueError(f"the id {hexed} of a key does not fit it: copy it again, whole")
     return key
 
 
 def parse_trust(text: str) -> Trust:
-    """Read keys: one a line with `#` comments, or the JSON {"origin", "vkeys"} of the server. The first key names the log."""
+    """Read keys: one a line with `#` comments, or the JSON {"origin", "vkeys"} of the server. The first key names the log.
+
+    ValueError says what is wrong."""
     origin = ""
     if text.lstrip().startswith("{"):
-        document = json.loads(text)
-        origin, lines = str(document["origin"]), [str(line) for line in document["vkeys"]]
+        document = read_json(text)
+        if not fits(document, {"origin": str, "vkeys": [str]}):
+            raise ValueError('its JSON is not the server\'s {"origin", "vkeys"}: fetch it again, or give the keys one a line')
+        origin, lines = document["origin"], document["vkeys"]
     else:
         lines = [line.strip(" \t\r") for line in text.split("\n")]
     keys = tuple(dict.fromkeys(parse_vkey(line) for line in lines if line and not line.startswith("#")))
     if not keys:
-        raise ValueError("it holds no key")
+        raise ValueError("it holds no key: give the log's verifier keys, one a line")
     return Trust(origin or keys[0].name, keys)
 
 
-def load_trust(text: str, path: str) -> Trust:
+def load_trust(given: str | bytes, path: str) -> Trust:
     """Read the keys an auditor trusts; what cannot be read is `Unusable`."""
     try:
-        return parse_trust(text)
-    except (ValueError, KeyError, TypeError) as error:
+        return parse_trust(given if isinstance(given, str) else read_text(given))
+    except ValueError as error:
         raise Unusable(f"{path}: these verifier keys cannot be used: {error}") from None
 
 
@@ -127,25 +120,39 @@ def load_trust(text: str, path: str) -> Trust:
 def parse_checkpoint(raw: bytes, label: str) -> Checkpoint:
     """Read a signed checkpoint; nothing is verified. A `Fault` says what is wrong with its form."""
     try:
-        note = raw.decode()
-        cut = note.rfind("\n\n")  # the text may hold empty lines: the last one ends it
-        if cut < 0 or not note.endswith("\n") or any(ord(c) < 0x20 and c != "\n" for c in note):
-            raise ValueError("it is not a signed note")
-        text, lines = note[: cut + 1], note[cut + 2 : -1].split("\n")
-        origin, size, root = text[:-1].split("\n")
-        if not origin or not _SIZE.fullmatch(size) or len(decode_base64(root)) != 32 or len(lines) > _MOST_SIGNATURES:
-            raise ValueError("it does not state an origin, a size and a root")
+        text, lines = _split_note(raw)
+        stated = text[:-1].split("\n")
+        if len(stated) != 3:
+            raise ValueError(f"it states {len(stated)} lines, not origin, size and root alone: get one that nothing was added to")
+        origin, size, root = stated
+        if not origin or not _SIZE.fullmatch(size) or len(decode_base64(root)) != 32:
+            raise ValueError("it does not state an origin, a size and a root: copy it again, whole")
         return Checkpoint(origin, int(size), decode_base64(root), text, tuple(map(_signature, lines)), label)
     except ValueError as error:
         raise Fault("signatures", "checkpoint_malformed", f"{label} is not a signed checkpoint: {error}") from None
 
 
+def _split_note(raw: bytes) -> tuple[str, list[str]]:
+    """Return the text of a signed note and its signature lines."""
+    if not raw or len(raw) > MEGABYTE:
+        raise ValueError("it is empty" if not raw else f"it is longer than {MEGABYTE:,} bytes")
+    note = read_text(raw)
+    check_line_ends(note)
+    cut = note.rfind("\n\n")  # the text may hold empty lines: the last one ends it
+    if cut < 0 or not note.endswith("\n") or any(ord(c) < 0x20 and c != "\n" for c in note):
+        raise ValueError("it is not a signed note (text, an empty line, signature lines): copy it again, byte for byte")
+    lines = note[cut + 2 : -1].split("\n")
+    if len(lines) > _MOST_SIGNATURES:
+        raise ValueError(f"it has {len(lines)} signature lines, and {_MOST_SIGNATURES} are read: leave out those of unknown keys")
+    return note[: cut + 1], lines
+
+
 def _signature(line: str) -> tuple[str, bytes, bytes]:
-    dash, name, encoded = line.split(" ")
-    data = decode_base64(encoded)
-    if dash != "\u2014" or not name or len(data) < 5:
-        raise ValueError("a signature line is broken")
-    return name, data[:4], data[4:]
+    parts = line.split(" ")
+    data = decode_base64(parts[-1])
+    if len(parts) != 3 or parts[0] != "\u2014" or not parts[1] or len(data) < 5:
+        raise ValueError("a signature line is broken: copy it again, byte for byte")
+    return parts[1], data[:4], data[4:]
 
 
 def signature_faults(checkpoint: Checkpoint, trust: Trust) -> list[Fault]:
@@ -163,6 +170,16 @@ def signature_faults(checkpoint: Checkpoint, trust: Trust) -> list[Fault]:
             detail = f"signature of {key.name} ({key}) on {checkpoint.label} does not verify"
             faults.append(Fault("signatures", "signature_invalid", detail))
     return faults
+
+
+def order_faults(checkpoints: Iterable[Checkpoint], trust: Trust) -> list[Fault]:
+    """Return a fault for each checkpoint that is dated before a smaller one."""
+    dated = sorted((one.size, at, one.label) for one in checkpoints if (at := one.time(trust)) is not None)
+    return [
+        Fault("history", "checkpoint_order", f"{larger} is dated before the smaller {smaller}")
+        for (size, before, smaller), (larger_size, after, larger) in pairwise(dated)
+        if size < larger_size and after < before
+    ]
 
 
 def _verifies(payload: bytes, key: Key, checkpoint: Checkpoint) -> bool:

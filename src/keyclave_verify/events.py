@@ -8,11 +8,17 @@ is always escaped, so neither name can hide in a text. `strict` parses every ent
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Container, Sequence
 from typing import Any
 
+from keyclave_verify.reading import DEEPEST, check_depth, exact
 from keyclave_verify.report import Fault
 
+_NUMBER = re.compile(b"0|[1-9][0-9]{0,17}")
+_TEXTS = "actor approval credential grant how id key op outcome policy purpose reason role source tenant"
+_NUMBERS = "at count failed part stale version"
+FIELDS = {"context": dict, "detail": dict, **dict.fromkeys(_TEXTS.split(), str), **dict.fromkeys(_NUMBERS.split(), int)}
 _MICROSECONDS = 1_000_000
 _LATE = 600 * _MICROSECONDS  # an attempt is dated when it begins and logged when it ends: no attempt takes ten minutes
 
@@ -27,8 +33,24 @@ class EventOrder:
         self._node = b""
         self._next = 0
 
-    def check(self, entries: Sequence[bytes], first: int) -> list[Fault]:
-        """Check the entries from index `first` on, which follow those checked before."""
+    def check(self, entries: Sequence[bytes], first: int, wrong: Container[int] = frozenset()) -> list[Fault]:
+        """Check the entries from index `first` on, which follow those checked before.
+
+        What does not match its hash (`wrong`) is not what was logged, and a fault already. Of it only the number is followed: its
+        time says nothing of the time of others, or one changed digit would put every later event behind it.
+        """
+        if not wrong:
+            return self._follow(entries, first)
+        faults: list[Fault] = []
+        for index, entry in enumerate(entries, first):
+            latest = self.latest
+            found = self._follow([entry], index)
+            if index in wrong:
+                self.latest, found = latest, [fault for fault in found if fault.code == "id_order"]
+            faults += found
+        return faults
+
+    def _follow(self, entries: Sequence[bytes], first: int) -> list[Fault]:
         faults: list[Fault] = []
         node, number, latest = self._node, self._next, self.latest
         for entry in entries:
@@ -59,9 +81,9 @@ class EventOrder:
             return [Fault("events", "not_an_event", f"entry {index} is not an event in canonical JSON: {error}")]
         faults = []
         node, _, digits = event["id"].encode().rpartition(b"-")
-        if not digits.isdigit() or (digits[:1] == b"0" and digits != b"0"):
+        if not _NUMBER.fullmatch(digits):
             self._next += 1
-            return [Fault("events", "id_malformed", f"the id {event['id']!r} of entry {index} is not a node and a number")]
+            return [Fault("events", "id_malformed", f"the id {event['id'][:64]!r} of entry {index} is not a node and a number")]
         self._numbers[self._node] = self._next
         expected = self._numbers.get(node)
         if expected is not None and int(digits) != expected:
@@ -76,41 +98,44 @@ class EventOrder:
 
 
 def parse_event(entry: bytes) -> dict[str, Any]:
-    """Return an event as a dictionary. ValueError unless it is RFC 8785 canonical JSON with an `id` and a time `at`."""
-    text = entry.decode()
+    """Return an event as a dictionary. ValueError unless it is RFC 8785 canonical JSON with an `id` and a time `at`, and each
+    field that it has is of the type that spec/events.md gives it."""
     try:
+        text = entry.decode()
         event = _DECODER.decode(text)
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON (at its byte {error.pos})") from None
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     if not isinstance(event, dict) or not isinstance(event.get("id"), str) or type(event.get("at")) is not int:
         raise ValueError("it has no id and time")
+    if text.count("[") + text.count("{") > DEEPEST:  # only then can it be
+        check_depth(event)
     written = _ASCII.encode(event) if text.isascii() else _ORDERED.encode(_sorted(event))
     if written != text:
         raise ValueError("it is written in another form than the canonical one")
+    odd = [name for name, value in event.items() if name in FIELDS and type(value) is not FIELDS[name]]
+    if odd:
+        raise ValueError(f"its {odd[0]} is not what the field holds (spec/events.md)")
     return event
 
 
-def _exact(text: str) -> int:
-    number = int(text)
-    if abs(number) >= 2**53:
-        raise ValueError(f"{text} is not exact in every JSON reader (RFC 8785 section 3.2.2.3)")
-    return number
-
-
 def _no_float(text: str) -> float:
-    raise ValueError(f"{text} is not a whole number")
+    raise ValueError(f"{text[:24]} is not a whole number")
 
 
 def _sorted(value: Any) -> Any:
     """Return the value with names in the order of RFC 8785 section 3.2.3: by UTF-16 code units, at every depth."""
     if isinstance(value, dict):
-        return {name: _sorted(value[name]) for name in sorted(value, key=lambda name: name.encode("utf-16-be"))}
+        return {name: _sorted(value[name]) for name in sorted(value, key=lambda name: name.encode("utf-16-be", "surrogatepass"))}
     if isinstance(value, list):
         return [_sorted(item) for item in value]
     return value
 
 
-_DECODER = json.JSONDecoder(parse_int=_exact, parse_float=_no_float, parse_constant=_no_float)
+_DECODER = json.JSONDecoder(parse_int=exact, parse_float=_no_float, parse_constant=_no_float)
 _ASCII = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), sort_keys=True
 )  # code points, which for ASCII is the same order

@@ -11,12 +11,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from itertools import pairwise
 
-from keyclave_verify.checkpoints import Checkpoint, Trust, parse_checkpoint, parse_trust, show_time, signature_faults
+from keyclave_verify.checkpoints import (
+    Checkpoint,
+    Trust,
+    order_faults,
+    parse_checkpoint,
+    parse_trust,
+    show_time,
+    signature_faults,
+)
 from keyclave_verify.directory import LogDirectory
 from keyclave_verify.events import EventOrder
 from keyclave_verify.merkle import root_at
+from keyclave_verify.reading import MEGABYTE, read_text
 from keyclave_verify.report import Fault, Report
 from keyclave_verify.walk import Walk
 
@@ -29,49 +37,61 @@ def verify_log(
     `strict` also parses every entry and compares it with its canonical form. `opaque` looks at no entry's content.
     """
     began = time.perf_counter()
-    report = Report(trust.origin, "The log is intact.")
-    report.checks["signatures"] = "the checkpoint by " + ", ".join(map(str, trust.keys))
-    raw = directory.read("checkpoint")
-    try:
-        if raw is None:
-            raise Fault("signatures", "checkpoint_missing", "the export has no checkpoint: nothing says how long the log is")
-        checkpoint = parse_checkpoint(raw, "checkpoint")
-    except Fault as fault:
-        report.add(fault)
+    names = ("signatures", "entries", *(() if opaque else ("events",)), "tiles", "length", "root", "history")
+    report = Report(trust.origin, "The log is intact.", dict.fromkeys(names))
+    checkpoint = _read_checkpoint(directory, report)
+    if checkpoint is None:
         return report
     dated = checkpoint.time(trust)
     report.facts = {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex(), "time": dated}
-    report.checks["signatures"] += f", dated {show_time(dated)}"
-    report.add(*signature_faults(checkpoint, trust), *_key_faults(directory, trust))
+    report.checks["signatures"] = f"the checkpoint by {', '.join(map(str, trust.keys))}, dated {show_time(dated)}"
+    unsigned = signature_faults(checkpoint, trust)
+    report.add(*unsigned, *_key_faults(directory, trust))
     kept = _read_kept(directory, older, trust, report)
-    times = [(c.size, signed, c.label) for c in [*kept, checkpoint] if (signed := c.time(trust)) is not None]
     walk = Walk(directory, checkpoint.size, report)
+    times = [(one.size, at, one.label) for one in [*kept, checkpoint] if (at := one.time(trust)) is not None]
     walk.entries(None if opaque else EventOrder(strict=strict), times)
     walk.tiles()
     walk.surplus()
-    _check_root(directory, checkpoint, report)
+    unseen = walk.unseen | _check_root(directory, checkpoint, report)
     for old in kept:
         _check_older(directory, old, checkpoint, report)
-    _check_times(sorted(times, key=lambda entry: entry[0]), report)
-    _describe(report, checkpoint, len(kept), strict=strict, opaque=opaque)
+    report.add(*order_faults([*kept, checkpoint], trust))
+    if unsigned:  # then nobody says how long the log is, what its root is, and what came before
+        unseen |= {"length", "root", "history"}
+    _describe(report, checkpoint, len(kept), unseen, strict=strict)
     seconds = time.perf_counter() - began
     report.facts |= {"seconds": round(seconds, 3), "events_per_second": round(checkpoint.size / seconds)}
     return report
 
 
-def _describe(report: Report, checkpoint: Checkpoint, kept: int, *, strict: bool, opaque: bool) -> None:
-    """Say what each check covered, in the order in which a reader wants it."""
-    report.checks["entries"] = f"{checkpoint.size:,} entries against the hashes in their tiles"
-    if not opaque:
-        form = ", canonical form (every entry parsed)" if strict else " (--strict also parses every entry)"
-        report.checks["events"] = "numbering and order of time" + form
-    report.checks["tiles"] = "every full tile against the tile above it"
-    report.checks["length"] = "nothing missing, nothing beyond the checkpoint"
-    report.checks["root"] = checkpoint.root.hex()
-    what = "no earlier checkpoint to compare with: keep one, and give it with --checkpoint"
+def _read_checkpoint(directory: LogDirectory, report: Report) -> Checkpoint | None:
+    """Return the export's checkpoint; without one nothing else can be checked."""
+    raw = directory.read("checkpoint")
+    try:
+        if raw is None:
+            raise Fault("signatures", "checkpoint_missing", "the export has no checkpoint: nothing says how long the log is")
+        return parse_checkpoint(raw, "checkpoint")
+    except Fault as fault:
+        report.add(fault)
+        return None
+
+
+def _describe(report: Report, checkpoint: Checkpoint, kept: int, unseen: set[str], *, strict: bool) -> None:
+    """Say what each check covered; one that was not made of all (`unseen`) stays as not checked."""
+    form = ", canonical form (every entry parsed)" if strict else " (--strict also parses every entry)"
+    history = "no earlier checkpoint to compare with: keep one, and give it with --checkpoint"
     if kept:
-        what = f"{kept:,} earlier checkpoint{'s' if kept > 1 else ''}: signed, and the beginning of this log"
-    report.checks["history"] = what
+        history = f"{kept:,} earlier checkpoint{'s' if kept > 1 else ''}: signed, and the beginning of this log"
+    made = {
+        "entries": f"{checkpoint.size:,} entries against the hashes in their tiles",
+        "events": "numbering and order of time" + form,
+        "tiles": "every full tile against the tile above it",
+        "length": "nothing missing, nothing beyond the checkpoint",
+        "root": checkpoint.root.hex(),
+        "history": history,
+    }
+    report.checks |= {name: text for name, text in made.items() if name in report.checks and name not in unseen}
 
 
 def _key_faults(directory: LogDirectory, trust: Trust) -> list[Fault]:
@@ -79,9 +99,9 @@ def _key_faults(directory: LogDirectory, trust: Trust) -> list[Fault]:
     if raw is None:
         return []
     try:
-        stated = parse_trust(raw.decode())
-    except (ValueError, KeyError, TypeError):
-        return [Fault("signatures", "keys_malformed", "the file keys in the export holds no verifier keys")]
+        stated = parse_trust(read_text(raw[:MEGABYTE]))
+    except ValueError as error:
+        return [Fault("signatures", "keys_malformed", f"the file keys in the export holds no verifier keys: {error}")]
     if stated.origin != trust.origin or set(stated.keys) != set(trust.keys):
         return [Fault("signatures", "keys_differ", "the keys that the export states are not the trusted keys of this log")]
     return []
@@ -105,15 +125,16 @@ def _read_kept(directory: LogDirectory, older: Sequence[tuple[str, bytes]], trus
     return sorted(kept, key=lambda checkpoint: checkpoint.size)
 
 
-def _check_root(directory: LogDirectory, checkpoint: Checkpoint, report: Report) -> None:
-    """Compare the root over the tiles with the one that was signed. Tiles that are missing are faults already."""
+def _check_root(directory: LogDirectory, checkpoint: Checkpoint, report: Report) -> set[str]:
+    """Compare the root over the tiles with the one that was signed; return what cannot be. Missing tiles are faults already."""
     try:
         root = root_at(checkpoint.size, directory.read_tile)
     except KeyError:
-        return
+        return {"root"}
     if root != checkpoint.root:
         detail = f"the root of the {checkpoint.size} entries is not the root in the checkpoint: they were changed together"
         report.add(Fault("root", "root_mismatch", detail))
+    return set()
 
 
 def _check_older(directory: LogDirectory, old: Checkpoint, checkpoint: Checkpoint, report: Report) -> None:
@@ -135,10 +156,3 @@ def _check_older(directory: LogDirectory, old: Checkpoint, checkpoint: Checkpoin
         if root != old.root:
             detail = f"checkpoint {old.size} is not a prefix of checkpoint {checkpoint.size}: history was rewritten ({label})"
             report.add(Fault("history", "history_rewritten", detail))
-
-
-def _check_times(times: Sequence[tuple[int, int, str]], report: Report) -> None:
-    """A larger checkpoint must not be dated before a smaller one."""
-    for (_, before, smaller), (_, after, larger) in pairwise(times):
-        if after < before:
-            report.add(Fault("history", "checkpoint_order", f"{larger} is dated before the smaller {smaller}"))
