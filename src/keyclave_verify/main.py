@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import codecs
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from keyclave_verify import __version__
 from keyclave_verify.approvals import verify_approval
 from keyclave_verify.checkpoints import Trust, load_trust, parse_checkpoint, show_time, signature_faults
 from keyclave_verify.directory import LogDirectory
 from keyclave_verify.log import verify_log
+from keyclave_verify.reading import MEGABYTE, read_file
 from keyclave_verify.receipts import verify_consistency, verify_receipt
-from keyclave_verify.report import Fault, Report, Unusable
+from keyclave_verify.report import ASCII, Fault, Report, Unusable, printable
 
 GOOD, FAULTY, UNUSABLE = 0, 1, 2
+_STDIN = "-"
+_BUNDLE_BYTES = 64 * MEGABYTE  # a hundred items of the greatest length, each in a receipt, are a sixth of it
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,28 +81,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read(path: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    except OSError as error:
-        raise Unusable(f"{path}: cannot be read: {error.strerror}") from None
+def _read(path: str, most: int = MEGABYTE) -> bytes:
+    raw = sys.stdin.buffer.read(most + 1) if path == _STDIN else read_file(Path(path), most)
+    if raw is None:
+        raise Unusable(f"{path}: cannot be read: there is no such file")
+    if len(raw) > most:
+        raise Unusable(f"{_label(path)}: cannot be read: it is longer than {most:,} bytes, which none of its kind is")
+    return raw
 
 
-def _trust(path: str) -> Trust:
-    try:
-        return load_trust(_read(path).decode(), path)
-    except UnicodeDecodeError:
-        raise Unusable(f"{path}: these verifier keys cannot be used: not text") from None
+def _label(path: str) -> str:
+    return "standard input" if path == _STDIN else path
 
 
 def _checkpoint(path: str, trust: Trust) -> Report:
-    report = Report(trust.origin, "The checkpoint is signed.")
-    report.checks["signatures"] = ", ".join(map(str, trust.keys))
+    report = Report(trust.origin, "The checkpoint is signed.", {"signatures": None, "states": None})
     try:
-        checkpoint = parse_checkpoint(_read(path), path)
+        checkpoint = parse_checkpoint(_read(path), _label(path))
     except Fault as fault:
         report.add(fault)
         return report
+    report.checks["signatures"] = ", ".join(map(str, trust.keys))
     dated = checkpoint.time(trust)
     report.facts = {"origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root.hex(), "time": dated}
     report.checks["states"] = f"{checkpoint.size:,} entries at {show_time(dated)}, root {checkpoint.root.hex()}"
@@ -108,27 +113,27 @@ def _consistency(options: argparse.Namespace, trust: Trust) -> Report:
     proof = None if options.proof is None else _read(options.proof)
     log = None if options.log is None else LogDirectory(Path(options.log))
     try:
-        old, new = (parse_checkpoint(_read(path), path) for path in (options.old, options.new))
+        old, new = (parse_checkpoint(_read(path), _label(path)) for path in (options.old, options.new))
     except Fault as fault:
-        report = Report(trust.origin, "")
-        report.checks["signatures"] = "both checkpoints"
+        report = Report(trust.origin, "", {"signatures": None, "history": None})
         report.add(fault)
         return report
     return verify_consistency(old, new, trust, proof, log)
 
 
 def _run(options: argparse.Namespace) -> Report:
-    trust = _trust(options.vkey_file)
+    trust = load_trust(_read(options.vkey_file), _label(options.vkey_file))
     if options.command == "log":
         older = [(path, _read(path)) for path in options.checkpoint]
         return verify_log(LogDirectory(Path(options.directory)), trust, older, strict=options.strict, opaque=options.opaque)
     if options.command == "receipt":
         leaf = None if options.leaf is None else _read(options.leaf)
-        return verify_receipt(_read(options.file), options.file, trust, leaf, opaque=options.opaque)
+        return verify_receipt(_read(options.file), _label(options.file), trust, leaf, opaque=options.opaque)
     if options.command == "approval":
         pages = tuple(options.origin)
         log = None if options.log is None else LogDirectory(Path(options.log))
-        return verify_approval(_read(options.file), options.file, trust, rp_id=options.rp_id, origins=pages, log=log)
+        raw = _read(options.file, _BUNDLE_BYTES)
+        return verify_approval(raw, _label(options.file), trust, rp_id=options.rp_id, origins=pages, log=log)
     if options.command == "consistency":
         return _consistency(options, trust)
     return _checkpoint(options.file, trust)
@@ -139,12 +144,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         report = _run(options)
+        _write(report, as_json=options.json)
     except Unusable as error:
-        print(f"keyclave-verify: {error}", file=sys.stderr)
-        return UNUSABLE
-    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print(report.to_json() if options.json else report.to_text(color=color))
+        return _give_up(str(error))
+    except Exception as error:  # a mistake of ours: a traceback would end with the status of a fault that was found
+        return _give_up(f"it could not be checked: {type(error).__name__}: {error}; tell whoever gave you this program")
     return GOOD if report.good else FAULTY
+
+
+def _write(report: Report, *, as_json: bool) -> None:
+    """Print the report, in signs that the output can take; Unusable where it did not arrive whole."""
+    out = sys.stdout
+    if out is None:
+        raise Unusable("the report cannot be written: there is no standard output")
+    color = out.isatty() and not os.environ.get("NO_COLOR")
+    in_unicode = codecs.lookup(out.encoding or "utf-8").name == "utf-8"
+    if as_json:
+        text = report.to_json(ascii_only=not in_unicode)
+    elif in_unicode:
+        text = report.to_text(color=color)
+    else:
+        text = report.to_text(color=color, marks=ASCII).encode("ascii", "backslashreplace").decode()
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        _abandon(out)
+        raise Unusable(f"the report could not be written: {error.strerror}") from None
+
+
+def _give_up(why: str) -> int:
+    try:
+        print(f"keyclave-verify: {printable(why)}", file=sys.stderr, flush=True)
+    except OSError:
+        _abandon(sys.stderr)
+    return UNUSABLE
+
+
+def _abandon(stream: TextIO) -> None:
+    """Let what a stream still holds go nowhere: Python would try once more at its end, and end with a status of its own."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":
