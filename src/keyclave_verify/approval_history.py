@@ -7,12 +7,13 @@ at that names an approver or what they signed with: a revocation, a suspension, 
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from keyclave_verify.checkpoints import Trust
-from keyclave_verify.directory import ENTRIES, LogDirectory, tile_path
+from keyclave_verify.directory import BUNDLE_BYTES, ENTRIES, LogDirectory, tile_path
 from keyclave_verify.events import parse_event
 from keyclave_verify.log import verify_log
 from keyclave_verify.merkle import WIDTH
@@ -56,7 +57,9 @@ class History:
         whole = verify_log(directory, trust)
         size = whole.facts.get("size", 0)
         self.size = size if isinstance(size, int) else 0
+        self._whole = whole.good
         report.checks["log"] = f"an export of {self.size:,} entries, every one against its hash and the signed root"
+        report.checks["revocation"] = None
         report.add(*(Fault("log", fault.code, fault.detail) for fault in whole.faults))
 
     def holds(self, index: int, entry: bytes, what: str) -> None:
@@ -66,19 +69,31 @@ class History:
         elif next(self._entries(index, index + 1), (0, b""))[1] != entry:
             self._report.add(Fault("log", "log_differs", f"{what} is not event {index} of the export"))
 
-    def look(self, signed: Sequence[Signed], end: int | None) -> bool:
-        """Look at what happened to those who signed; True where nothing else is left to be proved but by the server."""
+    def look(self, signed: Sequence[Signed], end: int | None) -> bool | None:
+        """Look at what happened to those who signed; True where nothing else is left to be proved but by the server.
+
+        None for an export that is not whole: what somebody changed in it tells nothing of what happened.
+        """
+        if not self._whole:
+            return None
         self._report.checks["revocation"] = "no authenticator was revoked and nobody disabled whose signature counts"
         last = self.size if end is None else min(end, self.size)
         for index, entry in self._entries(min((one.enrolled for one in signed), default=last), last):
             named = [one for one in signed if _names(entry, one) and index > one.enrolled]
-            if named:
-                event = parse_event(entry)
-                for one in named if event.get("tenant") == self._tenant else ():
-                    _note(one, index, event)
+            event = self._read(index, entry) if named else {}
+            for one in named if event.get("tenant") == self._tenant else ():
+                _note(one, index, event)
         for number, one in enumerate(signed, 1):
             self._judge(one, f"signature {number}", end)
         return not any(one.roles_taken for one in signed)
+
+    def _read(self, index: int, entry: bytes) -> dict[str, Any]:
+        try:
+            return parse_event(entry)
+        except ValueError as error:
+            detail = f"event {index} of the export names who signed, and cannot be read: {error}"
+            self._report.add(Fault("log", "not_an_event", detail))
+            return {}
 
     def _judge(self, one: Signed, what: str, end: int | None) -> None:
         """Name each loss that held when the signature was given, or when the request ended."""
@@ -92,10 +107,12 @@ class History:
 
     def _entries(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Yield places and entries of the export; what is missing was found when it was verified."""
-        for bundle in range(first // WIDTH, (end + WIDTH - 1) // WIDTH):
+        there = self._directory.indexes(ENTRIES)  # of what is missing none is looked for: the size may be a forger's
+        begin, stop = bisect_left(there, first // WIDTH), bisect_left(there, (end + WIDTH - 1) // WIDTH)
+        for bundle in there[begin:stop]:
             width = self._directory.best_width(ENTRIES, bundle, min(WIDTH, self.size - bundle * WIDTH))
-            data = self._directory.read(tile_path(ENTRIES, bundle, width)) if width else None
-            for at, entry in enumerate(split_bundle(data or b"")[0], bundle * WIDTH):
+            data = self._directory.read(tile_path(ENTRIES, bundle, width), BUNDLE_BYTES)
+            for at, entry in enumerate(split_bundle(data or b"")[0][:WIDTH], bundle * WIDTH):
                 if first <= at < end:
                     yield at, entry
 
@@ -106,7 +123,7 @@ def _names(entry: bytes, one: Signed) -> bool:
 
 def _note(one: Signed, index: int, event: dict[str, Any]) -> None:
     """Note what an event means for whoever signed."""
-    detail, op, done = event.get("detail") or {}, event.get("op"), event.get("outcome") == "ok"
+    detail, op, done = event.get("detail", {}), event.get("op"), event.get("outcome") == "ok"
     person = detail.get("principal")
     suspended = detail.get("alarm") in _SUSPENDED or (done and op == "authenticator-revoke")
     replaced = done and one.authenticator in str(detail.get("replaced", "")).split(",")

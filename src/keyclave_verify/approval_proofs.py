@@ -7,11 +7,11 @@ of small integers to integers and byte strings, in definite lengths, each label 
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 import re
 from hashlib import sha256
 from typing import Any
+
+from keyclave_verify.reading import decode_base64, read_json, read_text
 
 _UP, _UV = 0x01, 0x04
 _BASE64URL = re.compile("[A-Za-z0-9_-]*")
@@ -21,17 +21,21 @@ _P256 = 1
 
 def verify_key(public: bytes, statement: bytes, proof: dict[str, Any]) -> None:
     """Verify a DER ECDSA signature: SHA-256 with P-256, SHA-384 with P-384. ValueError says what is wrong."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_der_public_key
 
     if set(proof) != {"signature"}:
         raise ValueError("the proof is not one of a key")
-    key = load_der_public_key(public)
+    try:
+        key = load_der_public_key(public)
+    except (ValueError, UnsupportedAlgorithm):  # the latter for a curve that nobody knows
+        raise ValueError("the public key cannot be read") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in ("secp256r1", "secp384r1"):
         raise ValueError("the key is not one of P-256 or P-384")
     hash_ = hashes.SHA256() if key.curve.name == "secp256r1" else hashes.SHA384()
-    _verify(lambda: key.verify(_base64(proof["signature"]), statement, ec.ECDSA(hash_)))
+    _verify(lambda: key.verify(decode_base64(proof["signature"]), statement, ec.ECDSA(hash_)))
 
 
 def verify_passkey(public: bytes, statement: bytes, proof: dict[str, Any], rp_id: str, origins: tuple[str, ...]) -> None:
@@ -52,7 +56,7 @@ def verify_passkey(public: bytes, statement: bytes, proof: dict[str, Any], rp_id
 
 
 def _check_client(raw: bytes, challenge: bytes, origins: tuple[str, ...]) -> None:
-    client = json.loads(raw, object_pairs_hook=unique)
+    client = read_json(read_text(raw))
     if not isinstance(client, dict) or client.get("type") != "webauthn.get":
         raise ValueError("the client data are not of a WebAuthn assertion")
     if base64url(client.get("challenge")) != challenge:
@@ -150,22 +154,7 @@ def base64url(text: object) -> bytes:
     return raw
 
 
-def _base64(text: object) -> bytes:
-    try:
-        return binascii.a2b_base64(str(text).encode("ascii"), strict_mode=True)
-    except (ValueError, UnicodeEncodeError):
-        raise ValueError("a part of the proof is not base64") from None
-
-
 def _bytes(value: int | bytes, length: int | None = None) -> bytes:
     if not isinstance(value, bytes) or (length is not None and len(value) != length):
         raise ValueError("the COSE key is not one of its kind")
     return value
-
-
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of a JSON reader's pairs. ValueError for a name that is there twice: readers differ on which one counts."""
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a name is there twice")
-    return made

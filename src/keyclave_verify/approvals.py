@@ -9,36 +9,20 @@ events that receipts prove to be in the log.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from keyclave_verify.approval_events import Logged, Receipts
 from keyclave_verify.approval_forms import ENDS, read_bundle, read_request, read_statement
 from keyclave_verify.approval_history import History, Signed
+from keyclave_verify.approval_items import check_items
 from keyclave_verify.approval_proofs import verify_key, verify_passkey
-from keyclave_verify.checkpoints import Trust, show_time, signature_faults
+from keyclave_verify.checkpoints import Trust, show_time
 from keyclave_verify.directory import LogDirectory
-from keyclave_verify.events import parse_event
-from keyclave_verify.merkle import inclusion_holds, leaf_hash
-from keyclave_verify.reading import decode_base64
-from keyclave_verify.receipts import parse_proof
 from keyclave_verify.report import Fault, Report
 
 _SECOND = 1_000_000
 _OFF = 600 * _SECOND  # between the time in a statement and that of its event: five minutes, and an attempt may take as long
-
-
-@dataclass(frozen=True)
-class Logged:
-    """An event that a receipt proves, and its place in the log."""
-
-    index: int
-    event: dict[str, Any]
-    entry: bytes
-
-    def detail(self, name: str) -> Any:
-        """Return a value of the event's detail, or None."""
-        return (self.event.get("detail") or {}).get(name)
 
 
 class ApprovalCheck:
@@ -46,23 +30,21 @@ class ApprovalCheck:
 
     def __init__(self, trust: Trust, rp_id: str | None, origins: tuple[str, ...], log: LogDirectory | None) -> None:
         self.trust = trust
-        self.report = Report(trust.origin, "")
+        self.report = Report(trust.origin, "", {"signatures": None, "request": None})
+        self._receipts = Receipts(trust, self.report)
         self._rp_id = rp_id
         self._origins = origins
-        self._dated: list[int] = []
         self._log = log
-        self._proved: list[tuple[str, Logged]] = []  # every event that a receipt proved
         self.signed: list[Signed] = []  # the signatures that hold
 
     def run(self, raw: bytes, label: str) -> Report:
         """Verify a bundle."""
         report = self.report
-        report.checks["signatures"] = "every receipt's checkpoint by " + ", ".join(map(str, self.trust.keys))
         try:
-            bundle = read_bundle(raw, label)
+            bundle = read_bundle(raw, label, self.trust.origin)
             request, digest = read_request(bundle)
         except Fault as fault:
-            report.checks.setdefault(fault.check, "the bundle's form")
+            report.checks["request"] = "the bundle's form"
             report.add(fault)
             return report
         report.facts = {"approval": request["id"], "operation": request["operation"], "requester": request["requester"]}
@@ -70,60 +52,22 @@ class ApprovalCheck:
         shown = f"{request['operation']} of {len(request['items'])} by {request['requester']}: {request['reason']}"
         report.checks["request"] = f"{request['id']}, {shown}, SHA-256 {digest}"
         self._asked(bundle, request, digest)
+        if bundle["signatures"]:
+            report.checks["approvers"] = (
+                f"{len(bundle['signatures'])} signatures over this request, and what the log says of each"
+            )
         for number, signature in enumerate(bundle["signatures"], 1):
             self._signed(bundle, request, digest, signature, f"signature {number}")
         end = self._ended(bundle, request, digest)
         self._counted(bundle, request, end)
-        self._limits(bundle, looked=self._log is not None and self._search(self._log, request, end))
-        if self._dated:
-            report.facts["time"] = min(self._dated)
-            report.checks["signatures"] += f", dated from {show_time(min(self._dated))}"
+        self._limits(bundle, None if self._log is None else self._search(self._log, request, end))
         return report
-
-    # ---- receipts -----------------------------------------------------------------------------------------------------
-    def _logged(self, receipt: Any, check: str, what: str) -> Logged | None:
-        """Return the event that a receipt proves, or note why it proves none."""
-        try:
-            if not isinstance(receipt, dict) or set(receipt) != {"event", "index", "leaf", "proof"}:
-                raise Fault(check, "receipt_malformed", f"{what}: there is no whole receipt")
-            entry = decode_base64(str(receipt["leaf"]))
-            proof = parse_proof(str(receipt["proof"]), what)
-            self.report.add(*signature_faults(proof.checkpoint, self.trust))
-            if not inclusion_holds(leaf_hash(entry), proof.index, proof.checkpoint.size, proof.hashes, proof.checkpoint.root):
-                raise Fault("inclusion", "not_included", f"{what}: its event is not in the log that was signed")
-            event = parse_event(entry)
-            if (receipt["index"], receipt["event"]) != (proof.index, event["id"]):
-                raise Fault(check, "receipt_differs", f"{what}: the receipt is for another event than it says")
-        except Fault as fault:
-            self.report.checks.setdefault(fault.check, "receipts")
-            self.report.add(fault)
-            return None
-        except ValueError as error:
-            self.report.add(Fault(check, "receipt_malformed", f"{what}: {error}"))
-            return None
-        dated = proof.checkpoint.time(self.trust)
-        if dated is not None:
-            self._dated.append(dated)
-        self.report.checks.setdefault("inclusion", "every event by its receipt")
-        return self._remember(Logged(proof.index, event, entry), what)
-
-    def _remember(self, logged: Logged, what: str) -> Logged:
-        self._proved.append((what, logged))
-        return logged
-
-    def _compare(self, logged: Logged, check: str, what: str, **expected: Any) -> None:
-        """Note every field of an event that is not what it must be; `detail_` before a name looks for it in the detail."""
-        for name, value in expected.items():
-            inner = name.removeprefix("detail_")
-            found = logged.detail(inner) if name != inner else logged.event.get(name)
-            if found != value:
-                self.report.add(Fault(check, f"{name}_differs", f"{what}: the log says {inner} {found!r}, not {value!r}"))
 
     # ---- the parts ----------------------------------------------------------------------------------------------------
     def _asked(self, bundle: dict[str, Any], request: dict[str, Any], digest: str) -> None:
-        logged = self._logged(bundle["requested"], "request", "the request")
+        logged = self._receipts.logged(bundle["requested"], "request", "the request")
         if logged is not None:
-            self._compare(
+            self._receipts.compare(
                 logged, "request", "the request", op="approval-request", outcome="ok", actor=request["requester"],
                 approval=request["id"], tenant=request["tenant"], at=request["requested_at"], reason=request["reason"],
                 detail_request=digest, detail_asked=request["operation"], detail_items=len(request["items"]),
@@ -131,7 +75,6 @@ class ApprovalCheck:
 
     def _signed(self, bundle: dict[str, Any], request: dict[str, Any], digest: str, signature: Any, what: str) -> None:
         check, before = "approvers", self.report.fault_count
-        self.report.checks.setdefault(check, "")
         try:
             text, public, said = read_statement(signature, request, digest)
             if signature["kind"] == "key":
@@ -141,18 +84,18 @@ class ApprovalCheck:
         except ValueError as error:
             self.report.add(Fault(check, "signature_wrong", f"{what}: {error}"))
             return
-        logged = self._logged(signature["receipt"], check, what)
-        enrolled = self._logged(signature["enrolment"], "enrolment", f"the enrolment behind {what}")
+        logged = self._receipts.logged(signature["receipt"], check, what)
+        enrolled = self._receipts.logged(signature["enrolment"], "enrolment", f"the enrolment behind {what}")
         if logged is None or enrolled is None:
             return
         approver = said["approver"]
-        self._compare(
+        self._receipts.compare(
             logged, check, what, op="approval-sign", outcome="ok", actor=approver, approval=request["id"],
             tenant=request["tenant"], detail_request=digest, detail_statement=sha256(text).hexdigest(),
             detail_authenticator=said["authenticator"], detail_kind=signature["kind"],
         )  # fmt: skip
         self.report.checks["enrolment"] = "each approver's authenticator was enrolled before it signed"
-        self._compare(
+        self._receipts.compare(
             enrolled, "enrolment", f"the enrolment behind {what}", op="authenticator-enrol", outcome="ok",
             tenant=request["tenant"], detail_principal=approver, detail_kind=signature["kind"],
             detail_authenticator=said["authenticator"],
@@ -193,7 +136,7 @@ class ApprovalCheck:
             return None
         what, by_execute = f"the end ({status})", False
         self.report.checks["end"] = status
-        logged = self._logged(bundle["ended"], "end", what)
+        logged = self._receipts.logged(bundle["ended"], "end", what)
         if logged is None:
             return None
         expected: dict[str, Any] = {"outcome": "ok", "approval": request["id"], "tenant": request["tenant"]}
@@ -208,63 +151,27 @@ class ApprovalCheck:
             expected["op"] = ENDS[status]
             if (logged.event.get("actor") == request["requester"]) != (status == "withdrawn"):
                 self.report.add(Fault("end", "actor_differs", f"a request is not {status} by {logged.event.get('actor')!r}"))
-        self._compare(logged, "end", what, **expected)
+        self._receipts.compare(logged, "end", what, **expected)
         self.report.checks["end"] = f"{status} by {logged.event.get('actor')}, {show_time(logged.event['at'] // _SECOND)}"
-        self._items(bundle, request, logged, by_execute=by_execute)
+        check_items(self._receipts, self.report, bundle, request, logged)
         return logged.index
 
-    def _items(self, bundle: dict[str, Any], request: dict[str, Any], end: Logged, *, by_execute: bool) -> None:
-        items, asked = bundle["items"], request["items"]
-        if not by_execute:
-            if items or (bundle["status"] == "executed" and len(asked) != 1):
-                self.report.add(Fault("items", "items_differ", "the items are not those that were approved"))
-            if bundle["status"] == "executed" and len(asked) == 1:
-                self._on_key(end, asked[0], "the execution")
-            return
-        if len(items) != len(asked):
-            self.report.add(Fault("items", "items_differ", f"{len(asked)} items were approved, {len(items)} are shown"))
-            return
-        outcomes = []
-        for number, (receipt, item) in enumerate(zip(items, asked, strict=True), 1):
-            logged = self._logged(receipt, "items", f"item {number}")
-            if logged is None:
-                continue
-            self._compare(
-                logged,
-                "items",
-                f"item {number}",
-                op=request["operation"].partition(":")[0],
-                actor=request["requester"],
-                approval=request["id"],
-            )
-            self._on_key(logged, item, f"item {number}")
-            if logged.index <= end.index or logged.index > end.index + 4096:
-                self.report.add(Fault("items", "items_apart", f"item {number} was not logged with the execution"))
-            outcomes.append(f"{item.get('label') or item.get('ref') or request['operation']}: {logged.event.get('outcome')}")
-        self.report.checks["items"] = "; ".join(outcomes)
-        self.report.facts["outcomes"] = outcomes
-
-    def _on_key(self, logged: Logged, item: dict[str, Any], what: str) -> None:
-        ref = item.get("ref", "")
-        if ref.startswith("key_") and logged.event.get("key", ref) != ref:
-            self.report.add(Fault("items", "key_differs", f"{what} was done on {logged.event.get('key')}, not on {ref}"))
-
-    def _search(self, directory: LogDirectory, request: dict[str, Any], end: int | None) -> bool:
-        """Look in an exported log for what happened between the events; True where it leaves nothing open."""
+    def _search(self, directory: LogDirectory, request: dict[str, Any], end: int | None) -> bool | None:
+        """Look in an exported log for what happened between the events; True if that leaves nothing open, None if it is none."""
         history = History(directory, self.trust, request["tenant"], self.report)
-        for what, logged in self._proved:
+        for what, logged in self._receipts.proved:
             history.holds(logged.index, logged.entry, what)
         self.report.facts["log_size"] = history.size
         return history.look(self.signed, end)
 
-    def _limits(self, bundle: dict[str, Any], *, looked: bool) -> None:
+    def _limits(self, bundle: dict[str, Any], looked: bool | None) -> None:
         """Say what no bundle shows, that something did not happen between two events, and what it says of itself."""
         places = [one.index for one in self.signed]
-        if places and self._log is not None and not looked:
+        if places and looked is False:
             self.report.unproved.append(
                 "that who signed kept the role: roles were taken from them meanwhile, and the server looked"
             )
-        elif places and self._log is None:
+        elif places and looked is None:
             until = "the execution" if bundle["status"] == "executed" else "now"
             self.report.unproved.append(
                 f"that until {until} no approver was disabled or lost the role, and no authenticator was revoked: the server "

@@ -15,7 +15,7 @@ from typing import Any
 from keyclave_verify.reading import DEEPEST, check_depth, exact
 from keyclave_verify.report import Fault
 
-_NUMBER = re.compile(b"0|[1-9][0-9]{0,17}")
+NUMBER = re.compile(b"0|[1-9][0-9]{0,17}")
 _TEXTS = "actor approval credential grant how id key op outcome policy purpose reason role source tenant"
 _NUMBERS = "at count failed part stale version"
 FIELDS = {"context": dict, "detail": dict, **dict.fromkeys(_TEXTS.split(), str), **dict.fromkeys(_NUMBERS.split(), int)}
@@ -81,7 +81,7 @@ class EventOrder:
             return [Fault("events", "not_an_event", f"entry {index} is not an event in canonical JSON: {error}")]
         faults = []
         node, _, digits = event["id"].encode().rpartition(b"-")
-        if not _NUMBER.fullmatch(digits):
+        if not NUMBER.fullmatch(digits):
             self._next += 1
             return [Fault("events", "id_malformed", f"the id {event['id'][:64]!r} of entry {index} is not a node and a number")]
         self._numbers[self._node] = self._next

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,19 @@ class MadeLog:
 class Approved:
     """A destruction that ann and bob approved with keys of level `aal`, under a rule that asks for `assurance`.
 
-    `between` adds what happens meanwhile: it is called with each moment's name before it.
+    `between` adds what happens meanwhile: it is called with each moment's name before it. With `people` it is their roles that are
+    changed instead, in one execution, which fails for the last of them.
     """
 
-    def __init__(self, log: MadeLog, between: Any = lambda log, moment: None, *, aal: int = 2, assurance: int = 1) -> None:
+    def __init__(
+        self,
+        log: MadeLog,
+        between: Any = lambda log, moment: None,
+        *,
+        aal: int = 2,
+        assurance: int = 1,
+        people: Sequence[str] = (),
+    ) -> None:
         self.log = log
         keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("ann", "bob")}
         public = {
@@ -99,16 +109,19 @@ class Approved:
         }  # fmt: skip
         between(log, "request")
         at = log.now()
+        operation, items = "destroy", [{"label": "k", "ref": "key_k", "request": {}}]
+        if people:
+            operation, items = "person-roles", [{"ref": name, "request": {}} for name in people]
         rule = {"assurance": assurance, "count": 2, "hours": 24, "roles": ["custodian"]}
         self.request = canonical(
             {
                 "expires_at": at + 24 * HOUR, "format": "keyclave/approval-request/1", "id": "apr_a",
-                "items": [{"label": "k", "ref": "key_k", "request": {}}], "nonce": "00", "operation": "destroy", "reason": "over",
+                "items": items, "nonce": "00", "operation": operation, "reason": "over",
                 "requested_at": at, "requester": "cem", "rule": rule, "tenant": "ten_t",
             }
         )  # fmt: skip
         self.digest = sha256(self.request.encode()).hexdigest()
-        asked = {"asked": "destroy", "items": 1, "request": self.digest}
+        asked = {"asked": operation, "items": len(items), "request": self.digest}
         self.requested = log.add("approval-request", "cem", approval="apr_a", reason="over", detail=asked)
         self.signed: dict[str, tuple[str, int]] = {}
         for name in keys:
@@ -123,7 +136,18 @@ class Approved:
             }  # fmt: skip
             self.signed[name] = canonical(said), log.add("approval-sign", name, approval="apr_a", detail=detail, role="custodian")
         between(log, "end")
-        self.ended = log.add("destroy", "cem", approval="apr_a", key="key_k")
+        self.items: list[int] = []
+        if people:
+            self.ended = log.add(
+                "approval-execute", "cem", approval="apr_a", detail={"items": len(items), "request": self.digest}
+            )
+            outcomes = ["ok"] * (len(people) - 1) + ["unknown"]
+            self.items = [
+                log.add(operation, "cem", outcome, approval="apr_a", detail={"principal": name})
+                for name, outcome in zip(people, outcomes, strict=True)
+            ]
+        else:
+            self.ended = log.add("destroy", "cem", approval="apr_a", key="key_k")
         between(log, "after")
         self.keys, self.public = keys, public
 
@@ -140,6 +164,6 @@ class Approved:
         said = {
             "format": "keyclave/approval-bundle/1", "origin": ORIGIN, "relying": {"id": "localhost", "origins": []},
             "request": self.request, "status": "executed", "signatures": signatures, "requested": receipt(self.requested),
-            "ended": receipt(self.ended), "items": [],
+            "ended": receipt(self.ended), "items": [receipt(index) for index in self.items],
         }  # fmt: skip
         return json.dumps(said).encode()
