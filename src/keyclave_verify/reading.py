@@ -30,9 +30,10 @@ def read_file(path: Path, most: int) -> bytes | None:
     """
     try:
         with open(path, "rb", opener=_open_at_once) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
                 raise Unusable(f"{path}: cannot be read: it is no regular file")
-            return file.read(most + 1)
+            return file.read(min(found.st_size, most) + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
