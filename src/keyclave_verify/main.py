@@ -124,7 +124,7 @@ def _consistency(options: argparse.Namespace, trust: Trust) -> Report:
 def _run(options: argparse.Namespace) -> Report:
     trust = load_trust(_read(options.vkey_file), _label(options.vkey_file))
     if options.command == "log":
-        older = [(path, _read(path)) for path in options.checkpoint]
+        older = [(_label(path), _read(path)) for path in options.checkpoint]
         return verify_log(LogDirectory(Path(options.directory)), trust, older, strict=options.strict, opaque=options.opaque)
     if options.command == "receipt":
         leaf = None if options.leaf is None else _read(options.leaf)
