@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keyclave_verify.checkpoints import Trust
-from keyclave_verify.directory import BUNDLE_BYTES, ENTRIES, LogDirectory, tile_path
+from keyclave_verify.directory import ENTRIES, LogDirectory, tile_path
 from keyclave_verify.events import parse_event
 from keyclave_verify.log import verify_log
 from keyclave_verify.merkle import WIDTH
@@ -111,7 +111,7 @@ class History:
         begin, stop = bisect_left(there, first // WIDTH), bisect_left(there, (end + WIDTH - 1) // WIDTH)
         for bundle in there[begin:stop]:
             width = self._directory.best_width(ENTRIES, bundle, min(WIDTH, self.size - bundle * WIDTH))
-            data = self._directory.read(tile_path(ENTRIES, bundle, width), BUNDLE_BYTES)
+            data = self._directory.read(tile_path(ENTRIES, bundle, width))
             for at, entry in enumerate(split_bundle(data or b"")[0][:WIDTH], bundle * WIDTH):
                 if first <= at < end:
                     yield at, entry

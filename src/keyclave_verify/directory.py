@@ -48,6 +48,13 @@ def parse_path(path: str) -> tuple[int, int, int] | None:
     return (level, index, width) if tile_path(level, index, width) == path else None
 
 
+def _most(path: str) -> int:
+    """Return how long a file of the layout can be."""
+    if path.startswith("tile/entries/"):
+        return BUNDLE_BYTES
+    return TILE_BYTES if path.startswith("tile/") else MEGABYTE
+
+
 def count_at(level: int, size: int) -> int:
     """Return how many hashes (or entries) a level holds in a tree of `size` leaves."""
     return size >> (HEIGHT * max(0, level))
@@ -95,9 +102,9 @@ class LogDirectory:
                     return
                 raise Unusable(f"{self._root / folder}: cannot be read: {error.strerror}") from None
 
-    def read(self, path: str, most: int = MEGABYTE) -> bytes | None:
-        """Return the bytes of a file, one more than `most` of a longer one; None when there is none."""
-        return read_file(self._root / path, most)
+    def read(self, path: str) -> bytes | None:
+        """Return the bytes of a file, one more than its kind can hold of a longer one; None when there is none."""
+        return read_file(self._root / path, _most(path))
 
     def indexes(self, level: int) -> list[int]:
         """Return which tiles of a level there are, whatever their widths."""
@@ -111,7 +118,7 @@ class LogDirectory:
     def read_tile(self, level: int, index: int, width: int) -> bytes:
         """Return `width` hashes of a tile, cut from a wider one if need be; too few are KeyError."""
         found = self.best_width(level, index, width)
-        data = self.read(tile_path(level, index, found), TILE_BYTES) if found else None
+        data = self.read(tile_path(level, index, found)) if found else None
         if data is None or len(data) < width * HASH:
             raise KeyError(tile_path(level, index, width))
         return data[: width * HASH]

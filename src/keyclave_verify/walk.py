@@ -11,7 +11,7 @@ from hashlib import sha256
 from itertools import pairwise
 
 from keyclave_verify.checkpoints import show_time
-from keyclave_verify.directory import BUNDLE_BYTES, ENTRIES, TILE_BYTES, LogDirectory, count_at, tile_path
+from keyclave_verify.directory import ENTRIES, TILE_BYTES, LogDirectory, count_at, tile_path
 from keyclave_verify.events import EventOrder
 from keyclave_verify.merkle import HASH, WIDTH, perfect_root
 from keyclave_verify.report import Fault, Report
@@ -102,7 +102,7 @@ class Walk:
             self._missing(ENTRIES, index, index + 1)
             return []
         path = tile_path(ENTRIES, index, found)
-        data = self._directory.read(path, BUNDLE_BYTES) or b""
+        data = self._directory.read(path) or b""
         entries, rest = split_bundle(data)
         end = index * WIDTH + len(entries)
         if len(entries) < width:
@@ -123,7 +123,7 @@ class Walk:
         """Return a tile's hashes; None after naming it when it is not there or not whole."""
         found = self._directory.best_width(level, index, width)
         path = tile_path(level, index, found)
-        data = self._directory.read(path, TILE_BYTES) if found >= width else None
+        data = self._directory.read(path) if found >= width else None
         if data is None:
             self._missing(level, index, index + 1)
             return None
@@ -204,8 +204,7 @@ class Walk:
                 self._check_partial(level, tile_path(level, index, narrow), tile_path(level, index, wide), narrow)
 
     def _check_partial(self, level: int, narrow: str, wide: str, width: int) -> None:
-        most = BUNDLE_BYTES if level == ENTRIES else TILE_BYTES
-        part, whole = (self._directory.read(path, most) or b"" for path in (narrow, wide))
+        part, whole = (self._directory.read(path) or b"" for path in (narrow, wide))
         detail = f"{narrow} is not the beginning of {wide}"
         if level != ENTRIES and part != whole[: width * HASH]:
             self._fault("tiles", "partial_mismatch", detail)

@@ -228,3 +228,10 @@ def test_an_entry_made_to_be_unreadable_is_named(entry: bytes, strict: bool, fil
 def test_keys_made_to_be_unreadable_are_named(keys: bytes, files: Files, tmp_path: Path) -> None:
     (found,) = details(verify(files | {"keys": keys}, tmp_path))
     assert found.startswith("the file keys in the export holds no verifier keys: ")
+
+
+def test_entries_of_the_greatest_length_are_read_whole(tmp_path: Path) -> None:
+    log = Log(b"%05d" % number + bytes(65_530) for number in range(256))
+    report = verify_log(LogDirectory(lay_down(log.files(), tmp_path)), parse_trust(log.vkeys()), opaque=True)
+    assert report.good
+    assert len(LogDirectory(tmp_path).read("tile/entries/000") or b"") == 256 * 65_537
