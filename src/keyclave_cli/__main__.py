@@ -1,8 +1,6 @@
 """`python -m keyclave_cli`: the same as the `keyclave` command."""
 
-import sys
-
-from keyclave_cli.main import run
+from keyclave_cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(run())
+    main()

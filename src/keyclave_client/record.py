@@ -65,7 +65,7 @@ class Record:
         while True:
             got = self._transport.json(Request("GET", path, repeatable=True))
             if not isinstance(got, dict) or got.get("promised") is not True:
-                return decode(Receipt, got)
+                return _of(event, decode(Receipt, got))
             if time.monotonic() > deadline:
                 raise KeyclaveError("the event is durable, and has no place in the log yet", "ask for its receipt again later")
             time.sleep(_ASKED_AGAIN)
@@ -78,6 +78,16 @@ class Record:
 
     def _bytes(self, path: str) -> bytes:
         return self._transport.send(Request("GET", path, repeatable=True)).content
+
+
+def _of(event: str, receipt: Receipt) -> Receipt:
+    """Return the receipt if it is that of `event`: any other one would prove something else, and prove it well."""
+    if receipt.event != event:
+        raise KeyclaveError(
+            f"the server answered with the receipt of {receipt.event}, and was asked for that of {event}",
+            "tell the auditors, and keep both names: this answer proves nothing about your event",
+        )
+    return receipt
 
 
 def tile_path(index: int, width: int | None = None) -> str:

@@ -132,3 +132,13 @@ def test_a_shell_is_offered_names_and_options(prompt: Prompt) -> None:
     assert offered("key sch") == ["schedule-destruction"]
     assert "--share-file" in offered("unseal --")
     assert offered("credential issue x --role a") == ["auditor", "application"]
+
+
+def test_a_terminal_of_another_alphabet_is_shown_what_it_cannot_show_in_numbers() -> None:
+    environment = {"PYTHONPATH": _src(), "PYTHONIOENCODING": "ascii", "KEYCLAVE_PROFILE": "kéys"}
+    done = subprocess.run(
+        [sys.executable, "-m", "keyclave_cli", "key", "show", "schlüssel"], capture_output=True, env=environment
+    )
+    assert done.returncode in (1, 2, 3)
+    assert b"Traceback" not in done.stderr
+    assert done.stderr.isascii() and b"\\xe9" in done.stderr

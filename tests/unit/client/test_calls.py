@@ -259,6 +259,8 @@ def test_the_record(server: ContractServer, client: Client) -> None:
     assert client.entries(256) == b"/v1/log/tile/entries/256"
     assert client.log_keys().vkeys == ("a", "b")
     assert (client.receipt("evt_1").leaf, client.receipt("evt_1").proof) == (RAW, "text\n")
+    with pytest.raises(errors.KeyclaveError, match="the receipt of evt_1, and was asked for that of evt_2"):
+        client.receipt("evt_2")  # a receipt of another event is good, and proves nothing of this one
     assert client.consistency(1, 9) == [RAW]
     events = list(client.events(3, key="k", operation="encrypt"))
     assert [(event.index, event.leaf) for event in events] == [(3, {"actor": "x"}), (8, {"actor": "x"})]
