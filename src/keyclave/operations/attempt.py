@@ -34,7 +34,7 @@ Spend = Callable[[Connection], None]
 
 _LEFT_BY_A_RUN = (
     "after", "answer", "change_fn", "changes", "context", "count", "decision", "detail", "drops", "error", "event", "events",
-    "failed", "grant", "inner", "item", "other_key", "parts", "reach", "repeat", "replayed", "several", "slow", "spared",
+    "failed", "grant", "inner", "item", "others", "parts", "reach", "repeat", "replayed", "several", "slow", "spared",
     "spends", "touches", "used",
 )  # fmt: skip
 _LEFT_BY_A_TRY = ("answer", "detail", "drops", "error", "failed", "replayed")
@@ -74,7 +74,7 @@ class Attempt:
     key_id = ""
     meter: Meter | None = None  # of its principal, where it counts as unanswered
     meters: tuple[Meter, ...] = ()  # of key and tenant
-    other_key = ""  # id of a second key that it uses
+    others: set[str] | None = None  # names and ids of further keys that it uses, or looked for
     outcome = "ok"
     purpose = ""  # purpose of use, as the caller declared it
     parts: Sequence[dict[str, list[str]]] = ()
@@ -127,6 +127,12 @@ class Attempt:
                     self.context = recorded = {known: [*tags] for known, tags in recorded.items()}
                     self.several = True
                 recorded.setdefault(name, []).append(tagged)
+
+    def rest_on(self, *names: str) -> None:
+        """Remember what else went into it: of any of these, a change that another process makes meanwhile takes it back."""
+        if self.others is None:
+            self.others = set()
+        self.others.update(names)
 
     def use_grant(self, right: Alternative) -> None:
         """Remember which grant permitted it; one whose uses are counted is spent once for each item that succeeds."""

@@ -60,16 +60,17 @@ def re_encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: ReEncryptR
 def _target(desk: Desk, attempt: Attempt, request: ReEncryptRequest) -> LoadedKey:
     """Find the other key; the caller must have a right on it too, which admits the context that the result will have."""
     own, ref = attempt.decision, request.to_key or ""
+    attempt.rest_on(ref)  # found or not: another process may be creating it
     try:
         target = desk.find(attempt.caller.tenant, ref)
     except Unknown:
         desk.access.judge_unknown(attempt, ref)
         raise
+    attempt.rest_on(target.key.id)
     try:
         decision = desk.access.permit(attempt, attempt.action, target)
     finally:
         attempt.decision = own
-    attempt.other_key = target.key.id
     if decision.alternatives:
         choose(attempt, decision, request.context if request.to_context is None else request.to_context)
     return target
