@@ -17,7 +17,7 @@ from keyclave.core.errors import Broken
 from keyclave.operations.nodes.follower import EVERYTHING, Follower
 from keyclave.operations.nodes.placing import Row, in_order
 from keyclave.operations.nodes.sequencer import LEASE, Sequencer
-from keyclave.store import log_rows, meta_rows, nodes, places, sequence, versions
+from keyclave.store import log_rows, meta_rows, nodes, places, schema, sequence, versions
 from keyclave.store.changes import forget_changes, keep_changes
 from keyclave.store.entries import pack
 from keyclave.store.node_tables import changes as change_rows
@@ -271,6 +271,28 @@ def test_no_sequencer_goes_on_from_a_log_whose_signed_tail_is_gone(conn: Connect
     log_rows.keep_checkpoint(conn, 3, bytes(32), "note", 1)
     with pytest.raises(Broken, match="its tail is gone"):
         Sequencer(conn, "s", 1, SECOND)
+
+
+@pytest.mark.requirement("R22", "P2")
+@pytest.mark.parametrize(("level", "number"), [(0, 1), (0, 7), (1, 0)])
+def test_no_sequencer_signs_hashes_of_events_that_have_no_place(conn: Connection, level: int, number: int) -> None:
+    fence = nodes.take_lease(conn, LEASE, "s", SECOND)
+    assert fence is not None
+    nodes.renew(conn, _node("n"), SECOND)
+    _keep(conn, "n", 0, *(f"n-{number}" for number in range(300)))
+    assert Sequencer(conn, "s", fence, SECOND).look() == 300
+    log_rows.keep_tiles(conn, {(level, number): bytes(8192)})
+    with pytest.raises(Broken, match="hashes of more events than the 300"):
+        Sequencer(conn, "s", fence, SECOND)
+
+
+@pytest.mark.requirement("R22", "P2")
+def test_no_sequencer_waits_for_events_of_a_journal_that_are_gone(conn: Connection) -> None:
+    fence = nodes.take_lease(conn, LEASE, "s", SECOND)
+    assert fence is not None
+    conn.execute(schema.segments.insert(), {"first": 0, "count": 3, "node": "n", "node_first": 0})
+    with pytest.raises(Broken, match="should reach 3 events and ends at 0"):
+        Sequencer(conn, "s", fence, SECOND)
 
 
 @pytest.mark.requirement("R6", "P1")

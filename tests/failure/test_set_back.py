@@ -110,6 +110,21 @@ def test_what_is_no_checkpoint_of_this_record_is_refused(
     assert "move the file out of the home" in refused.value.hint
 
 
+def test_kept_hashes_that_are_not_those_of_the_events_are_refused_where_nothing_is_signed_yet(
+    made: tuple[Path, list[str], dict[str, str]],
+) -> None:
+    home, shares, tokens = made
+    with open_inside(home, shares, tokens, unseal=False) as inside:
+        for _ in range(600):
+            inside.get("whoami", "custodian")
+    with closing(sqlite3.connect(home / "keyclave.db", isolation_level=None)) as conn:
+        assert conn.execute("SELECT count(*) FROM checkpoints").fetchone() == (0,)
+        conn.execute("DROP TRIGGER log_tiles_no_update")
+        conn.execute("UPDATE log_tiles SET hashes = zeroblob(8192) WHERE level = 0 AND number = 1")
+    with pytest.raises(Broken, match="tile 1 of level 0 does not hold the hashes of its events"), open_inside(*made):
+        pass
+
+
 # ---- what is not ----------------------------------------------------------------------------------------------------------
 def test_a_home_without_the_file_is_served(made: tuple[Path, list[str], dict[str, str]]) -> None:
     with open_inside(*made) as inside:

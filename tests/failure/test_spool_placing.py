@@ -74,7 +74,8 @@ def place(database: Database, folder: Folder) -> int | None:
 
 def in_journal(database: Database) -> list[bytes]:
     with database.connect() as conn:
-        rows = [(int(row[0]), bytes(row[1])) for row in conn.execute("SELECT first, entries FROM journal ORDER BY first")]
+        found = conn.execute("SELECT first, count, entries FROM journal ORDER BY first")
+        rows = [(int(row[0]), int(row[1]), bytes(row[2])) for row in found]
     return unpack(rows, 0, 99)
 
 

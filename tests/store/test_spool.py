@@ -361,7 +361,7 @@ def test_a_crowd_shares_a_sync_and_all_are_numbered_in_order(folder: Folder, mon
     assert [use.id[1] for use in uses] == list(range(200))
     writer.close()
     (name,) = folder.spools()
-    assert [entry for one in read(folder, name)[1] for entry in code.unpack([(0, one.packed)], 0, 999)] == [
+    assert [entry for one in read(folder, name)[1] for entry in code.unpack_row(one.packed, one.events)] == [
         b"%d" % i for i in range(200)
     ]
 

@@ -18,8 +18,9 @@ from keyclave.app.people_config import people_room
 from keyclave.app.stores import ROOT_SEALED, AnyStore, open_store
 from keyclave.app.workload_config import workload_settings
 from keyclave.audit.event import decode
+from keyclave.audit.note import parse_vkey
 from keyclave.core.clock import MICROSECONDS, SystemClock
-from keyclave.core.errors import Broken, Unavailable
+from keyclave.core.errors import Broken, Malformed, Unavailable
 from keyclave.crypto.arena import slot_from
 from keyclave.crypto.module import CryptoModule
 from keyclave.crypto.pyca import PycaModule
@@ -111,7 +112,13 @@ def _latest_time(store: AnyStore, skew_seconds: float) -> int:
     """
     recent = store.read_entries(max(0, store.placed() - _RECENT), _RECENT)
     mark = store.read(lambda conn: meta_rows.read_meta(conn, CLOCK_MARK))
-    latest = max([decode(entry).at for entry in recent] + [int(mark or 0)], default=0)
+    try:
+        latest = max([decode(entry).at for entry in recent] + [int(mark or 0)], default=0)
+    except (msgspec.DecodeError, ValueError):
+        raise Broken(
+            "the database holds an event, or a time, that this program did not write",
+            "stop, keep the database as evidence, and restore a backup",
+        ) from None
     here = time.time_ns() // 1000
     if store.sequenced and latest > here:
         there = store.read(database_time)
@@ -152,7 +159,13 @@ def _vkeys(store: AnyStore) -> list[str]:
     kept = store.read(lambda conn: meta_rows.read_meta(conn, LOG_VKEYS))
     if kept is None:
         raise Broken("the database has no log keys", "the ceremony was cut short: run `keyclave init` in another home")
-    return msgspec.json.decode(kept, type=list[str])
+    try:
+        vkeys = msgspec.json.decode(kept, type=list[str])
+        for vkey in vkeys:
+            parse_vkey(vkey)
+    except (msgspec.DecodeError, Malformed):
+        raise Broken("the database's log keys cannot be read", "keep the database as evidence, and restore a backup") from None
+    return vkeys
 
 
 def read_vault(store: Store, module: CryptoModule, clock: SystemClock, *, development: bool) -> Vault:

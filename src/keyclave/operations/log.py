@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from keyclave.audit.checkpoint import sign_checkpoint
@@ -22,17 +21,26 @@ from keyclave.audit.note import Signer
 from keyclave.audit.proofs import prove_consistency, prove_inclusion, tree_root
 from keyclave.audit.receipt import encode_receipt
 from keyclave.audit.tiles import HASH, WIDTH, encode_bundle, tile_width
-from keyclave.audit.tree import CompactRange, Tree
+from keyclave.audit.tree import Tree
 from keyclave.core.clock import MICROSECONDS, Clock
 from keyclave.core.errors import Broken, Sealed, Unavailable, Unknown
 from keyclave.crypto.digest import leaf_hash
+from keyclave.operations.stored_log import (
+    check_note,
+    check_signed,
+    check_stated,
+    check_tiles,
+    first_to_grow,
+    missing,
+    read_tile,
+    rebuilt,
+)
 
 logger = logging.getLogger("keyclave.log")
 
 Follow = Callable[[int, Sequence[bytes]], None]
 _PATIENCE = 3.0  # seconds without a new checkpoint from the process that signs: then any other does
 _CHUNK = 4096  # entries hashed at a time at start-up
-_NONE: Mapping[tuple[int, int], bytes] = MappingProxyType({})
 
 
 class LogStore(Protocol):
@@ -52,7 +60,7 @@ class LogStore(Protocol):
 
     def read_tile(self, level: int, number: int) -> bytes | None: ...
 
-    def last_tile(self) -> int: ...
+    def last_tile(self, level: int = 0) -> int: ...
 
     def keep_checkpoint(self, size: int, root: bytes, note: str, at: int) -> None: ...
 
@@ -84,12 +92,16 @@ class Log:
         self._unsure = False  # whether a failed commit left open if a checkpoint was kept
         self.skip: Callable[[Follow, int], None] | None = None  # of one that another process follows for: where to go on
         self._signed_at = time.monotonic()  # when a new checkpoint was seen
-        kept = store.last_tile()
-        self._tree = Tree.restore(kept * WIDTH, self._rebuilt)
-        self._catch_up()
         self.checkpoint = store.last_checkpoint()
+        end = store.placed()
+        begin = first_to_grow(store.last_tile, end, 0 if self.checkpoint is None else self.checkpoint[0])
+        self._tree = Tree.restore(begin, self._rebuilt)
+        self._catch_up(end)
+        for place in check_tiles(store.waiting_tiles, store.read_tile):
+            del store.waiting_tiles[place]
         if self.checkpoint is not None:
-            check_signed(self.checkpoint[0], self.checkpoint[1], self._tree, self._stored, self._store.waiting_tiles)
+            check_note(self.checkpoint, origin, vkeys)
+            check_signed(self.checkpoint[0], self.checkpoint[1], self._tree, self._stored, store.waiting_tiles)
 
     def _rebuilt(self, level: int, index: int, width: int) -> bytes:
         return rebuilt(self._stored, level, index, width)
@@ -100,8 +112,11 @@ class Log:
             raise Broken(f"tile {index} of level {level} is missing", "stop, keep the database as evidence, and restore a backup")
         return tile
 
-    def _catch_up(self) -> None:
-        while entries := self._store.read_entries(self._tree.size, _CHUNK):
+    def _catch_up(self, end: int) -> None:
+        while self._tree.size < end:
+            entries = self._store.read_entries(self._tree.size, min(_CHUNK, end - self._tree.size))
+            if not entries:
+                raise missing(self._tree.size, end)
             self.take(self._tree.size, entries)
 
     # ---- growing ------------------------------------------------------------------------------------------------------
@@ -171,10 +186,11 @@ class Log:
 
     def _leap(self) -> None:
         """Take up the log where its full tiles end, instead of hashing what the sequencer has hashed already."""
+        end = self._store.placed()
         tiles = self._store.last_tile()
-        if tiles * WIDTH > self._tree.size:
+        if end >= tiles * WIDTH > self._tree.size:
             self._tree = Tree.restore(tiles * WIDTH, self._rebuilt)
-        self._catch_up()
+        self._catch_up(end)
 
     def _skip(self, go_on: Callable[[Follow, int], None]) -> None:
         """Begin anew at the last tile that another process kept: what lies before it need not be read, as at start-up."""
@@ -225,6 +241,8 @@ class Log:
         found = self.checkpoint
         if size is not None:
             found = self._store.last_checkpoint(size) if size <= self.size else None
+            if found is not None:
+                check_stated(found)
         if found is None:
             raise Unknown("no such checkpoint", "ask for the newest")
         return found[2]
@@ -247,7 +265,7 @@ class Log:
         return tree_root(size, self._read)
 
     def _read(self, level: int, index: int, width: int) -> bytes:
-        return _read_tile(self._tree, self._stored, self._store.waiting_tiles, level, index)[: width * HASH]
+        return read_tile(self._tree, self._stored, self._store.waiting_tiles, level, index)[: width * HASH]
 
     def receipt(self, event: str) -> Receipt:
         """Return the receipt of an event: its exact leaf and a C2SP tlog-proof against the newest checkpoint."""
@@ -272,40 +290,3 @@ class Log:
     def entries(self, first: int, count: int) -> Sequence[bytes]:
         """Return encoded events."""
         return self._store.read_entries(first, count)
-
-
-def check_signed(
-    size: int, root: bytes, tree: Tree, stored: Callable[[int, int], bytes], waiting: Mapping[tuple[int, int], bytes] = _NONE
-) -> None:
-    """Refuse to go on with a log that is not the one that was signed, at `size`, with `root`."""
-    if size > tree.size:
-        raise Broken(
-            f"the stored log ends at {tree.size}, though a checkpoint of {size} events was signed: its tail is gone",
-            "stop, keep the database as evidence, and restore a backup",
-        )
-    if tree_root(size, lambda level, index, width: _read_tile(tree, stored, waiting, level, index)[: width * HASH]) != root:
-        raise Broken("the stored log is not the one that was signed", "stop, keep the database as evidence, and verify an export")
-
-
-def _read_tile(
-    tree: Tree, stored: Callable[[int, int], bytes], waiting: Mapping[tuple[int, int], bytes], level: int, index: int
-) -> bytes:
-    """Return a tile as it stands: one that waits to be kept, one that is not full yet, or a kept one."""
-    full = waiting.get((level, index))
-    if full is not None:
-        return full
-    for tile in tree.partial_tiles():
-        if (tile.level, tile.index) == (level, index):
-            return tile.data
-    return stored(level, index)
-
-
-def rebuilt(stored: Callable[[int, int], bytes], level: int, index: int, width: int) -> bytes:
-    """Return the beginning of a partial tile above level 0 from the full tiles below it: partial tiles are not stored."""
-    hashes = bytearray()
-    for child in range(index * WIDTH, index * WIDTH + width):
-        tile = stored(level - 1, child)
-        edge = CompactRange()
-        edge.append_many(tile[at : at + HASH] for at in range(0, len(tile), HASH))
-        hashes += edge.root()
-    return bytes(hashes)

@@ -19,22 +19,26 @@ def pack(entries: Sequence[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def unpack(rows: Iterable[tuple[int, bytes]], first: int, count: int) -> list[bytes]:
-    """Return up to `count` entries from number `first` on, out of (number of the first entry, packed entries) in order."""
+def unpack(rows: Iterable[tuple[int, int, bytes]], first: int, count: int) -> list[bytes]:
+    """Return up to `count` entries from number `first` on, out of rows (number of the first entry, entries, packed) in order.
+
+    Each row holds as many as it says, and begins where the one before it ends; else `ValueError`.
+    """
     out: list[bytes] = []
-    for number, packed in rows:
-        at, offset = number, 0
-        while offset < len(packed):
-            (length,) = _LENGTH.unpack_from(packed, offset)
-            if first <= at < first + count:
-                out.append(packed[offset + 2 : offset + 2 + length])
-            offset += 2 + length
-            at += 1
+    expected: int | None = None
+    for number, held, packed in rows:
+        if expected is not None and number != expected:
+            raise ValueError(f"a row begins at {number} where the one before it ends at {expected}")
+        entries = unpack_row(packed, held)
+        expected = number + held
+        out += entries[max(first - number, 0) : max(first + count - number, 0)]
     return out
 
 
 def unpack_row(packed: bytes, count: int) -> list[bytes]:
     """Return the entries of one row, which has to hold so many and nothing else; else `ValueError`."""
+    if not isinstance(packed, bytes):  # SQLite keeps in any column what it is given
+        raise ValueError("a row holds no bytes")
     out: list[bytes] = []
     offset = 0
     while offset < len(packed):

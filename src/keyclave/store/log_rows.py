@@ -17,10 +17,10 @@ def read_tile(conn: Connection, level: int, number: int) -> bytes | None:
     return conn.execute(select(c.hashes).where(c.level == level, c.number == number)).scalar_one_or_none()
 
 
-def last_tile(conn: Connection) -> int:
-    """Return how many full tiles of level 0 are kept."""
+def last_tile(conn: Connection, level: int = 0) -> int:
+    """Return how many full tiles of a level are kept, by the number of the last."""
     c = s.log_tiles.c
-    number = conn.execute(select(c.number).where(c.level == 0).order_by(c.number.desc()).limit(1)).scalar_one_or_none()
+    number = conn.execute(select(c.number).where(c.level == level).order_by(c.number.desc()).limit(1)).scalar_one_or_none()
     return 0 if number is None else int(number) + 1
 
 

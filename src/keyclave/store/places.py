@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, bindparam, func, literal, select, union_all
 
+from keyclave.core.errors import Broken
 from keyclave.store import node_tables as n
 from keyclave.store import schema as s
 from keyclave.store.entries import unpack
 
+_KEEP = "stop, keep the database as evidence, and restore a backup"
 _s, _j = s.segments.c, n.journal.c
 _BEFORE = (
     select(_s.first, _s.count, _s.node_first)
@@ -17,9 +19,11 @@ _BEFORE = (
 )
 _START = select(func.max(_s.first)).where(_s.first <= bindparam("first"))
 _RANGE = (_s.first >= bindparam("start"), _s.first < bindparam("end"))
-_INLINE = select(_s.first.label("at"), _s.entries.label("entries")).where(*_RANGE, _s.entries.is_not(None))
+_INLINE = select(_s.first.label("at"), _s.count.label("held"), _s.entries.label("entries")).where(
+    *_RANGE, _s.entries.is_not(None)
+)
 _JOURNALED = (  # a segment may hold several rows of a journal
-    select((_s.first + _j.first - _s.node_first).label("at"), _j.entries)
+    select((_s.first + _j.first - _s.node_first).label("at"), _j.count, _j.entries)
     .join_from(s.segments, n.journal, (_j.node == _s.node) & (_j.first >= _s.node_first) & (_j.first < _s.node_first + _s.count))
     .where(*_RANGE, _s.entries.is_(None))
 )
@@ -43,8 +47,11 @@ def read_log(conn: Connection, first: int, count: int) -> list[bytes]:
     start = conn.execute(_START, {"first": first}).scalar_one()
     if start is None:
         return []
-    rows = conn.execute(_ENTRIES, {"start": start, "end": first + count})
-    return unpack(((row[0], row[1]) for row in rows), first, count)
+    try:
+        rows = conn.execute(_ENTRIES, {"start": start, "end": first + count})
+        return unpack(((row[0], row[1], row[2]) for row in rows), first, count)
+    except (TypeError, ValueError) as fault:
+        raise Broken(f"the rows of the log do not hold what they say, from event {start} on: {fault}", _KEEP) from None
 
 
 def find_place(conn: Connection, node: str, number: int, home: str) -> int | None:

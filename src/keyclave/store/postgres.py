@@ -160,9 +160,9 @@ class PostgresStore:
         """Return the sizes of kept checkpoints greater than `after`."""
         return self._transactions.single(lambda conn: log_rows.checkpoint_sizes(conn, after, limit))
 
-    def last_tile(self) -> int:
-        """Return how many full tiles of level 0 are kept."""
-        return self._transactions.single(log_rows.last_tile)
+    def last_tile(self, level: int = 0) -> int:
+        """Return how many full tiles of a level are kept."""
+        return self._transactions.single(lambda conn: log_rows.last_tile(conn, level))
 
     # ---- upkeep -----------------------------------------------------------------------------------------------------------
     def tidy(self) -> None:

@@ -99,7 +99,7 @@ def read_promised(conn: Connection, node: str, number: int) -> bytes | None:
     row = conn.execute(_KEPT, {"node": node, "number": number}).first()
     if row is None or number >= row.first + row.number:
         return None
-    return unpack([(row.first, row.entries)], number, 1)[0]
+    return unpack([(row.first, row.number, bytes(row.entries))], number, 1)[0]
 
 
 def place(

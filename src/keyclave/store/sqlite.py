@@ -135,9 +135,9 @@ class SqliteStore:
         """Return the sizes of kept checkpoints greater than `after`."""
         return self.read(lambda conn: log_rows.checkpoint_sizes(conn, after, limit))
 
-    def last_tile(self) -> int:
-        """Return how many full tiles of level 0 are kept."""
-        return self.read(log_rows.last_tile)
+    def last_tile(self, level: int = 0) -> int:
+        """Return how many full tiles of a level are kept."""
+        return self.read(lambda conn: log_rows.last_tile(conn, level))
 
     # ---- upkeep -----------------------------------------------------------------------------------------------------------
     def tidy(self) -> None:

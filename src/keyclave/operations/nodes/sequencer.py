@@ -20,12 +20,11 @@ import msgspec
 from sqlalchemy import Connection
 
 from keyclave.audit.event import decode
-from keyclave.audit.tiles import WIDTH
 from keyclave.audit.tree import Tree
 from keyclave.core.errors import Broken
 from keyclave.crypto.digest import leaf_hash
-from keyclave.operations.log import check_signed, rebuilt
 from keyclave.operations.nodes.placing import Row, in_order
+from keyclave.operations.stored_log import check_signed, check_tiles, first_to_grow, missing, rebuilt
 from keyclave.store import log_rows, places, sequence
 from keyclave.store.entries import unpack_row
 from keyclave.store.nodes import hold_lease, read_nodes
@@ -51,18 +50,29 @@ class Sequencer:
         self._backlog: dict[str, int] = {}
         self._looked = float("-inf")
         self.behind = False  # whether more waits than one look takes
-        self._tree = Tree.restore(log_rows.last_tile(conn) * WIDTH, lambda *at: rebuilt(self._stored, *at))
         head = places.head(conn)
-        while self._tree.size < head:
-            self._grow(places.read_log(conn, self._tree.size, min(_TAIL, head - self._tree.size)))
         kept = log_rows.last_checkpoint(conn)
         self.signed = 0 if kept is None else kept[0]
+        self._tree = self._found(head)
         if kept is not None:
             check_signed(kept[0], kept[1], self._tree, self._stored)
         # No checkpoint is dated before an event that it covers, though a node whose clock is ahead dated that event.
         self.newest = log_rows.last_signed_at(conn)
         for first in range(self.signed, head, _TAIL):
             self._saw(places.read_log(conn, first, min(_TAIL, head - first)))
+
+    def _found(self, head: int) -> Tree:
+        """Return the tree of the `head` events that have a place."""
+        begin = first_to_grow(lambda level: log_rows.last_tile(self._conn, level), head, self.signed)
+        self._tree = Tree.restore(begin, lambda *at: rebuilt(self._stored, *at))
+        grown: dict[tuple[int, int], bytes] = {}
+        while self._tree.size < head:
+            entries = places.read_log(self._conn, self._tree.size, min(_TAIL, head - self._tree.size))
+            if not entries:
+                raise missing(self._tree.size, head)
+            grown |= self._grow(entries)
+        check_tiles(grown, lambda *place: log_rows.read_tile(self._conn, *place))
+        return self._tree
 
     def _stored(self, level: int, number: int) -> bytes:
         tile = log_rows.read_tile(self._conn, level, number)

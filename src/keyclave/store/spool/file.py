@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from keyclave.core import limits
 from keyclave.core.errors import Broken, Unavailable
 from keyclave.crypto.digest import sha256
-from keyclave.store.entries import pack, unpack
+from keyclave.store.entries import pack, unpack_row
 from keyclave.store.interface import Leaves
 from keyclave.store.spool.folder import Folder
 
@@ -148,7 +148,7 @@ class Reading:
         packed = os.pread(self._file, size, self._at + RECORD_HEAD) if end <= self._size else b""
         chain = sha256(self._chain + head[: _RECORD.size] + packed)
         fits = len(packed) == size and count > 0 and first == self.events and chain == head[_RECORD.size :]
-        if not fits or len(unpack([(first, packed)], first, count)) != count:
+        if not fits or not _holds(packed, count):
             self.ending = "torn" if end >= self._size or self._only_zeros(self._at) else "damaged"
             return None
         self._at, self._chain = end, chain
@@ -157,6 +157,14 @@ class Reading:
     def _only_zeros(self, start: int) -> bool:
         """Tell whether nothing follows but zeros: the file had grown, and what was to stand there had not arrived."""
         return not any(any(os.pread(self._file, 1 << 20, at)) for at in range(start, self._size, 1 << 20))
+
+
+def _holds(packed: bytes, count: int) -> bool:
+    try:
+        unpack_row(packed, count)
+    except ValueError:
+        return False
+    return True
 
 
 def _hides_a_head(head: bytes) -> bool:
