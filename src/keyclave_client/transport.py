@@ -18,11 +18,13 @@ import random
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from keyclave_client.errors import KeyclaveError, Malformed, Unreachable, from_answer
+from keyclave_client.forking import forget_in_children
 
 if TYPE_CHECKING:
     import httpx
@@ -64,7 +66,10 @@ class _Failure(NamedTuple):
 
 
 class Transport:
-    """Sends requests to one server. Safe to share between threads; connects at the first call, not before."""
+    """Sends requests to one server. Threads may share it, and so may forked processes: each has connections of its own.
+
+    It connects at the first call, not before.
+    """
 
     def __init__(
         self,
@@ -95,7 +100,8 @@ class Transport:
         self._wait = wait
         self._approval = approval
         self._lock = threading.Lock()
-        self._http: httpx.Client | None = None
+        self._line: _Line | None = None
+        forget_in_children(self)
 
     def __repr__(self) -> str:
         return f"Transport({self.url!r})"
@@ -152,9 +158,10 @@ class Transport:
 
         content = None if request.body is None else json.dumps(request.body, separators=(",", ":")).encode()
         try:
-            got = self._client().request(
-                request.method, self.url + request.path, params=request.query, content=content, headers=self._headers(request)
-            )
+            with self._connected() as http:
+                got = http.request(
+                    request.method, self.url + request.path, params=request.query, content=content, headers=self._headers(request)
+                )
         except httpx.ConnectTimeout:
             return None, "it takes no connection in time", False
         except httpx.ConnectError as error:
@@ -181,28 +188,62 @@ class Transport:
             headers["if-match"] = f'"{request.if_match}"'
         return headers
 
-    def _client(self) -> httpx.Client:
+    @contextmanager
+    def _connected(self) -> Iterator[httpx.Client]:
+        """Lend the connections for one request. Whoever wants them closed meanwhile waits for nobody: the last user closes."""
         with self._lock:
             written = _written(self._certificate)
-            if self._http is not None and written != self._shown:  # renewed: the next request shows the new one
-                self._http.close()
-                self._http = None
-            if self._http is None:
-                self._shown = written
-                import httpx
+            if self._line is not None and written != self._shown:  # renewed: the next request shows the new one
+                self._retire()
+            if self._line is None:
+                self._shown, self._line = written, _Line(self._opened())
+            line = self._line
+            line.users += 1
+        try:
+            yield line.http
+        finally:
+            with self._lock:
+                line.users -= 1
+                unused = line.retired and not line.users
+            if unused:
+                line.http.close()
 
-                # trust_env=False: the environment must not send key traffic through a proxy or take the token from a netrc
-                self._http = httpx.Client(
-                    verify=_tls(self._ca_file, self._certificate), timeout=self._timeout, trust_env=False, follow_redirects=False
-                )
-            return self._http
+    def _opened(self) -> httpx.Client:
+        import httpx
+
+        # trust_env=False: the environment must not send key traffic through a proxy or take the token from a netrc
+        return httpx.Client(
+            verify=_tls(self._ca_file, self._certificate), timeout=self._timeout, trust_env=False, follow_redirects=False
+        )
+
+    def _retire(self) -> None:
+        """Use these connections for nothing new. Closed under another thread's request, that one's answer would be lost."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.retired = True
+            if not line.users:
+                line.http.close()
 
     def close(self) -> None:
-        """Close the connections; a later call opens new ones."""
+        """Close the connections, once what is under way is answered; a later call opens new ones."""
         with self._lock:
-            if self._http is not None:
-                self._http.close()
-                self._http = None
+            self._retire()
+
+    def forget(self) -> None:
+        """In a forked process: leave the connections to the one that opened them. Nothing is said on them, not even goodbye."""
+        self._lock = threading.Lock()
+        self._line = None
+
+
+class _Line:
+    """Open connections, and how many requests use them."""
+
+    __slots__ = ("http", "retired", "users")
+
+    def __init__(self, http: httpx.Client) -> None:
+        self.http = http
+        self.users = 0
+        self.retired = False
 
 
 def _tls(ca_file: str | None, certificate: tuple[str, str] | None) -> ssl.SSLContext:

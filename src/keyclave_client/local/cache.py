@@ -20,6 +20,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from keyclave_client.errors import Malformed
+from keyclave_client.forking import forget_in_children
 from keyclave_client.local.datakey import DataKey, DataKeySource
 
 
@@ -102,6 +103,12 @@ class _Shelf:
         self._lock = threading.Lock()
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._asking: dict[Hashable, Future[None]] = {}
+        forget_in_children(self)
+
+    def forget(self) -> None:
+        """In a forked process: drop every key, whose limits the other one goes on counting, and wait for none of its threads."""
+        self._lock = threading.Lock()
+        self._entries, self._asking = OrderedDict(), {}
 
     def get(self, name: Hashable, size: float, ask: Callable[[], DataKey]) -> DataKey:
         """Return the key of `name` and count one message of `size` bytes on it; `ask` for it if none is within the limits."""
