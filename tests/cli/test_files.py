@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from keyclave_cli import profiles
+from keyclave_cli.files import finished
 from keyclave_client import inspect_file
 from tests.cli.conftest import introduce
 from tests.cli.transcript import Prompt
@@ -116,6 +118,115 @@ def test_a_source_stays_that_is_not_what_was_encrypted(people: Prompt, live: Liv
     assert code == 1
     assert "holds something else" in said
     assert source.read_bytes() == bytes(10)
+
+
+def _two_of_one_size(people: Prompt, live: Live, key: str) -> None:
+    """Records of two patients, of one size and one name, as images of a series are."""
+    live.create_key(key)
+    for patient in ("a", "b"):
+        Path(patient).mkdir()
+        Path(f"{patient}/r.json").write_bytes(patient.encode() * 1000)
+
+
+@pytest.mark.requirement("R1", "R24")
+def test_nothing_is_called_done_that_was_done_to_another_record_or_in_another_context(people: Prompt, live: Live) -> None:
+    _two_of_one_size(people, live, "t-done")
+
+    def encrypt(patient: str, context: str) -> tuple[int, str]:
+        done = people("--profile", "app", "encrypt", patient, "-k", "t-done", "-c", f"patient={context}", "--out", "sealed")
+        return done.code, done.text + done.err
+
+    assert encrypt("a", "a")[0] == 0
+    assert "1 already done" in encrypt("a", "a")[1]
+    for patient, context in (("b", "b"), ("b", "a"), ("a", "other")):
+        code, said = encrypt(patient, context)
+        assert code == 1
+        assert "is not" in said and "under this key and context" in said and "already done" not in said
+    then = Path("a/r.json").stat().st_mtime_ns - 10**9
+    Path("a/r.json").write_bytes(b"c" * 1000)
+    os.utime("a/r.json", ns=(then, then))  # put there with an older date, as `mv` and `cp -p` do
+    assert encrypt("a", "a")[0] == 1
+
+
+@pytest.mark.requirement("R1", "R24")
+def test_what_is_there_is_called_decrypted_only_if_it_is_that_record(people: Prompt, live: Live) -> None:
+    _two_of_one_size(people, live, "t-opened")
+    for patient in ("a", "b"):
+        sealed = people(
+            "--profile", "app", "encrypt", patient, "-k", "t-opened", "-c", f"patient={patient}", "--out", f"s{patient}"
+        )
+        assert sealed.code == 0
+
+    def decrypt(patient: str, context: str) -> tuple[int, str]:
+        done = people("--profile", "app", "decrypt", f"s{patient}", "-c", f"patient={context}", "--out", "opened")
+        return done.code, done.text + done.err
+
+    assert decrypt("a", "a")[0] == 0
+    code, said = decrypt("b", "b")
+    assert code == 1 and "is not what sb/r.json.kc holds" in said
+    code, said = decrypt("a", "wrong")
+    assert code == 1 and "already done" not in said
+    os.utime("sa/r.json.kc")  # newer than what was opened, as after `rewrap`
+    code, said = decrypt("a", "a")
+    assert code == 0 and "1 already done" in said
+    assert Path("opened/r.json").read_bytes() == b"a" * 1000
+
+
+def test_who_may_not_open_is_told_so_and_not_that_it_is_done(people: Prompt, live: Live) -> None:
+    _two_of_one_size(people, live, "t-blind")
+    profiles.write_profile("blind", None, live.url, live.ca_file, live.token(["data-key"], ["t-blind"]), replace=True)
+    asked = ("encrypt", "a", "-k", "t-blind", "-c", "patient=a", "--out", "sealed")
+    assert people("--profile", "blind", *asked).code == 0
+    again = people("--profile", "blind", *asked)
+    assert again.code == 1
+    assert "this credential may not open it" in again.err
+    assert people("--profile", "blind", *asked, "--force").code == 0
+
+
+def test_a_file_that_is_named_twice_is_worked_on_once(people: Prompt, live: Live) -> None:
+    live.create_key("t-twice")
+    _records(Path("records"), 2)
+    named = ("records/0000.json", "records", "./records/0001.json")
+    done = people("--profile", "app", "encrypt", *named, "-k", "t-twice", *CONTEXT, "--json")
+    assert json.loads(done.text)["counts"] == {"done": 2}
+
+
+def test_what_cannot_be_read_keeps_nothing_else_from_being_done(
+    people: Prompt, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.create_key("t-unreadable")
+    _records(Path("records"), 3)
+    Path("records/closed").mkdir()
+    real_list, real_look = os.scandir, finished.inspect_file
+
+    def scandir(path: str) -> object:
+        if path.endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return real_list(path)
+
+    def look(path: str) -> object:
+        if path.endswith("0001.json"):
+            raise PermissionError(13, "Permission denied", path)
+        return real_look(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(finished, "inspect_file", look)
+    done = people("--profile", "app", "encrypt", "records", "-k", "t-unreadable", *CONTEXT)
+    assert done.code == 1
+    assert "encrypted 2 files" in done.text and "2 failed" in done.text
+    assert "records/closed" in done.err and "records/0001.json" in done.err
+
+
+def test_every_file_that_failed_is_named(people: Prompt, live: Live) -> None:
+    live.create_key("t-named")
+    _records(Path("records"), 30)
+    people("--profile", "app", "encrypt", "records", "-k", "t-named", *CONTEXT, "--out", "sealed")
+    for path in Path("sealed").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    done = people("--profile", "app", "decrypt", "sealed", *CONTEXT, "--out", "opened")
+    assert done.code == 1
+    assert sum(f"sealed/{number:04}.json.kc" in done.err for number in range(30)) == 21
+    assert "and 9 more" in done.err
 
 
 def test_a_source_stays_whose_result_does_not_open(people: Prompt, live: Live) -> None:

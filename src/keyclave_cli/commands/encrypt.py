@@ -29,8 +29,9 @@ def encrypt(
     """Encrypt files and folders on this machine.
 
     NAME becomes NAME.kc. The data does not travel: the server is asked for a data key for each file, wrapped by --key
-    and bound to the --context, which must be given again to decrypt. Results appear whole or not at all, and files
-    that are done are skipped: an interrupted run is repeated to go on. `-` reads stdin and writes stdout.
+    and bound to the --context, which must be given again to decrypt. Results appear whole or not at all. A result that
+    is there already is opened and compared, and left if it is that of the file: an interrupted run is repeated to go
+    on. `-` reads stdin and writes stdout.
 
     \b
     keyclave encrypt records --key patient-records -c purpose=treatment --out sealed

@@ -28,18 +28,21 @@ def inspect(ctx: click.Context, paths: tuple[str, ...], summary: bool) -> None:
 
     session = ctx.ensure_object(Session)
     seen: list[tuple[str, Inspection]] = []
-    failed = False
-    for found in find(paths, []):
+    failed: list[tuple[str, OSError | Malformed]] = []
+    unreadable: list[tuple[str, OSError]] = []
+    for found in find(paths, [], unreadable):
         try:
             seen.append((found.path, inspect_file(found.path)))
         except (Malformed, OSError) as error:
             if found.explicit or not isinstance(error, Malformed):
-                problem = describe(error)
-                if problem is None:
-                    raise
-                problem.detail = problem.detail if found.path in problem.detail else f"{found.path}: {problem.detail}"
-                show(problem, as_json=session.json)
-                failed = True
+                failed.append((found.path, error))
+    failed += unreadable
+    for path, fault in failed:
+        problem = describe(fault)
+        if problem is None:
+            raise fault
+        problem.detail = problem.detail if path in problem.detail else f"{path}: {problem.detail}"
+        show(problem, as_json=session.json)
     versions = Counter((said.key, said.version) for _, said in seen)
     counted = [{"key": key, "version": version, "files": count} for (key, version), count in sorted(versions.items(), key=str)]
     if session.json:

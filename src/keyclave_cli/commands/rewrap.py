@@ -71,10 +71,10 @@ def rewrap(
 
 def _in_place(session: Session, client: Client, work: Plan, context: dict[str, str], to_key: str | None) -> int:
     from keyclave_cli.files.progress import Bars
-    from keyclave_cli.files.report import report
+    from keyclave_cli.files.report import report, unreadable
     from keyclave_cli.files.rewrapping import Rewrapping
 
     began = time.monotonic()
     with Bars("rewrapping", len(work.items), sum(item.size for item in work.items), quiet=session.json) as bars:
-        outcomes = Rewrapping(client, context, to_key).run(work.items, bars)
+        outcomes = Rewrapping(client, context, to_key).run(work.items, bars) + unreadable(work)
     return report(outcomes, work.aside, "rewrapped", time.monotonic() - began, as_json=session.json)

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from keyclave_cli.problems import Stop
 from keyclave_client import Encryptor, inspect_file
-from keyclave_client.errors import KeyclaveError, Malformed
+from keyclave_client.errors import KeyclaveError, Malformed, Refused, Undecipherable, Unknown
 from keyclave_client.local.landing import open_source
 
 Context = dict[str, str]
@@ -22,44 +22,38 @@ def is_object(path: str) -> bool:
     return True
 
 
-def sealed_already(source: str, sealed: str, key_id: str | None) -> bool:
-    """Tell whether `sealed` is a whole object of `source` as it is now: newer, of its size, and of the key asked for.
+def holds(encryptor: Encryptor, sealed: str, plain: str, context: Context) -> bool:
+    """Tell whether the object `sealed`, decrypted in `context`, is the file `plain` as it is now, byte for byte.
 
-    Whether the encryption context is the same cannot be seen from outside; removing a source depends on decrypting,
-    not on this.
+    Sizes and dates would not do: images of one series are all of one size, and a file that was moved here keeps its date.
     """
+    with open_source(plain, follow_symlinks=False) as file, open_source(sealed, follow_symlinks=False) as source:
+        return _same(encryptor, source, file, context)
+
+
+def sealed_already(encryptor: Encryptor, source: str, sealed: str, context: Context) -> bool:
+    """Tell whether `sealed` is an object of `source` as it is now, under the key and the context that are asked for."""
     try:
-        seen = inspect_file(sealed)
-    except (Malformed, FileNotFoundError):
+        return is_object(sealed) and holds(encryptor, sealed, source, context)
+    except Undecipherable:
         return False
-    return (key_id is None or seen.key == key_id) and _made_after(source, sealed, seen.plaintext_size)
-
-
-def opened_already(sealed: str, plain: str) -> bool:
-    """Tell whether `plain` looks like the whole plaintext of `sealed` as it is now: newer, and of its size."""
-    try:
-        size = inspect_file(sealed).plaintext_size
-        return size == os.lstat(plain).st_size and os.lstat(plain).st_mtime_ns >= os.lstat(sealed).st_mtime_ns
-    except (Malformed, FileNotFoundError):
-        return False
-
-
-def _made_after(source: str, sealed: str, plaintext_size: int | None) -> bool:
-    before, after = os.lstat(source), os.lstat(sealed)
-    return plaintext_size == before.st_size and after.st_mtime_ns >= before.st_mtime_ns
+    except (Refused, Unknown):
+        raise Stop(
+            f"{sealed} is there, and this credential may not open it to see whether it is {source}",
+            "use a credential that may unwrap, too; --force encrypts it again",
+        ) from None
 
 
 def remove_source(encryptor: Encryptor, source: str, sealed: str, context: Context) -> None:
     """Remove `source` once `sealed`, which is on the disk, was decrypted and found to be the same, byte for byte."""
     with open_source(source, follow_symlinks=False) as plain, open_source(sealed, follow_symlinks=False) as file:
-        comparison = _Comparison(plain)
         try:
-            encryptor.decrypt_stream(file, comparison, context)
+            same = _same(encryptor, file, plain, context)
         except KeyclaveError as error:
             raise Stop(
                 f"{source} stays: {sealed} does not decrypt ({error.detail})", "check key and context, then encrypt it again"
             ) from None
-        if not comparison.same or plain.read(1):
+        if not same:
             raise Stop(f"{source} stays: {sealed} holds something else", "encrypt it again with --force")
         there, ours = os.lstat(source), os.fstat(plain.fileno())
         if (there.st_ino, there.st_dev, there.st_size, there.st_mtime_ns) != (
@@ -75,6 +69,12 @@ def remove_source(encryptor: Encryptor, source: str, sealed: str, context: Conte
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _same(encryptor: Encryptor, sealed: BinaryIO, plain: BinaryIO, context: Context) -> bool:
+    comparison = _Comparison(plain)
+    encryptor.decrypt_stream(sealed, comparison, context)
+    return comparison.same and not plain.read(1)
 
 
 class _Comparison:

@@ -34,22 +34,27 @@ class Found(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The work, and what was left aside: path and why."""
+    """The work; what was left aside: path and why; what could not be looked at, and what the system says."""
 
     items: list[Item]
     aside: list[tuple[str, str]]
+    unreadable: list[tuple[str, OSError]]
 
 
 Naming = Callable[[str, bool], str | None]
 """Given a relative path and whether it was named itself: the result's relative path, or None to leave the file alone."""
 
 
-def find(paths: Sequence[str], aside: list[tuple[str, str]]) -> Iterator[Found]:
-    """Yield the regular files at and under `paths`; what is neither file nor folder goes to `aside`."""
+Unreadable = list[tuple[str, OSError]]
+
+
+def find(paths: Sequence[str], aside: list[tuple[str, str]], unreadable: Unreadable) -> Iterator[Found]:
+    """Yield the regular files at and under `paths`; what is neither file nor folder goes to `aside`, a folder that cannot be
+    listed to `unreadable`."""
     for path in paths:
         there = os.lstat(path)
         if stat.S_ISDIR(there.st_mode):
-            yield from _walk(path, "", aside)
+            yield from _walk(path, "", aside, unreadable)
         elif stat.S_ISREG(there.st_mode):
             yield Found(path, os.path.basename(path), there.st_size, True)
         else:
@@ -57,15 +62,19 @@ def find(paths: Sequence[str], aside: list[tuple[str, str]]) -> Iterator[Found]:
             raise Stop(f"{path} is {what}", "name the file or folder itself, or use `-` for pipes", USAGE)
 
 
-def _walk(folder: str, relative: str, aside: list[tuple[str, str]]) -> Iterator[Found]:
-    with os.scandir(folder) as entries:
-        ordered = sorted(entries, key=lambda entry: entry.name)
+def _walk(folder: str, relative: str, aside: list[tuple[str, str]], unreadable: Unreadable) -> Iterator[Found]:
+    try:
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:  # one of many: the others are worked on all the same
+        unreadable.append((folder, error))
+        return
     for entry in ordered:
         below = os.path.join(relative, entry.name)
         if entry.is_symlink():
             aside.append((entry.path, "symbolic link"))
         elif entry.is_dir():
-            yield from _walk(entry.path, below, aside)
+            yield from _walk(entry.path, below, aside, unreadable)
         elif entry.is_file():
             yield Found(entry.path, below, entry.stat().st_size, False)
         else:
@@ -76,20 +85,32 @@ def plan(paths: Sequence[str], out: str | None, naming: Naming) -> Plan:
     """Return what is to be done. Without `out` each result lands beside its source, else at the same place under `out`."""
     items: list[Item] = []
     aside: list[tuple[str, str]] = []
-    taken: dict[str, str] = {}
-    for found in find(paths, aside):
-        name = naming(found.path, found.explicit)
+    unreadable: Unreadable = []
+    taken: dict[str, Found] = {}  # places of results, and of what
+    going: dict[str, str] = {}  # sources, and where their results go
+    for found in find(paths, aside, unreadable):
+        try:
+            name = naming(found.path, found.explicit)
+        except OSError as error:
+            unreadable.append((found.path, error))
+            continue
         if name is None:
             continue
         dest = os.path.join(os.path.dirname(found.path), name) if out is None else _under(out, found.relative, name)
-        place = os.path.normpath(os.path.abspath(dest))
-        other = taken.setdefault(place, found.path)
-        if other != found.path:
+        source, place = os.path.abspath(found.path), os.path.abspath(dest)
+        if source in going and going[source] == place:  # named twice: two threads on it would be in each other's way
+            continue
+        if going.setdefault(source, place) != place:
+            raise Stop(f"{found.path} is named twice, for two places: {going[source]} and {dest}", "name it once", USAGE)
+        if place in taken:
             raise Stop(
-                f"{other} and {found.path} would both become {dest}", "work on them one at a time, or without --out", USAGE
+                f"{taken[place].path} and {found.path} would both become {dest}",
+                "work on them one at a time, or without --out",
+                USAGE,
             )
+        taken[place] = found
         items.append(Item(found.path, dest, found.size))
-    return Plan(items, aside)
+    return Plan(items, aside, unreadable)
 
 
 def _under(out: str, relative: str, name: str) -> str:

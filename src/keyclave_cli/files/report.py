@@ -8,21 +8,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keyclave_cli import output
-from keyclave_cli.files.plan import Plan
+from keyclave_cli.files.plan import Item, Plan
 from keyclave_cli.files.progress import Bars
 from keyclave_cli.files.running import Crew, Fate, Outcome, Work
-from keyclave_cli.problems import FAILED, OK, Problem, show
+from keyclave_cli.problems import FAILED, OK, Problem, describe, show
 
 GONE = frozenset({"sealed", "unreachable", "unavailable", "unauthenticated"})
 """Errors that the next file would meet as well."""
+
+
+_NAMED = 20  # files that met what another met, and are named
 
 
 def carry_out(work: Work, plan: Plan, verb: tuple[str, str], *, jobs: int, as_json: bool, hopeless: frozenset[str] = GONE) -> int:
     """Do the work, report it, and return the exit code. `verb`: during the work and after it ("encrypting", "encrypted")."""
     began = time.monotonic()
     with Bars(verb[0], len(plan.items), sum(item.size for item in plan.items), quiet=as_json) as bars:
-        outcomes = Crew(work, jobs, hopeless, bars).run(plan.items)
+        outcomes = Crew(work, jobs, hopeless, bars).run(plan.items) + unreadable(plan)
     return report(outcomes, plan.aside, verb[1], time.monotonic() - began, as_json=as_json)
+
+
+def unreadable(plan: Plan) -> list[Outcome]:
+    """Return what became of files and folders that could not even be looked at: they failed."""
+    return [Outcome(Item(path, "", 0), Fate.FAILED, problem=describe(error)) for path, error in plan.unreadable]
 
 
 def report(
@@ -82,6 +90,10 @@ def _tell_problems(outcomes: Sequence[Outcome]) -> None:
         if others:
             named += f" (and so for {output.count_text(len(others), 'more file')})"
         show(Problem(said.code, named, said.hint, said.exit_code, said.event), as_json=False)
+        for other in others[:_NAMED]:
+            output.note(f"  also: {other.item.source}")
+        if len(others) > _NAMED:
+            output.note(f"  and {len(others) - _NAMED:,} more: --json names them all")
 
 
 def _exit_code(outcomes: Sequence[Outcome]) -> int:

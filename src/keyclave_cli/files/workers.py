@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 from keyclave_cli.files.data_keys import AheadOfTime
-from keyclave_cli.files.finished import Context, opened_already, remove_source, sealed_already
+from keyclave_cli.files.finished import Context, holds, remove_source, sealed_already
 from keyclave_cli.files.plan import Item, make_folder
 from keyclave_cli.files.running import Fate, Progress
 from keyclave_cli.problems import Stop
@@ -26,29 +26,23 @@ class Encryption:
         self._force = force
         self._remove = remove
         self._encryptor = Encryptor(AheadOfTime(client, key, files))
-        self._lock = threading.Lock()
-        self._key_id: str | None = None
 
     def __call__(self, item: Item, progress: Progress) -> tuple[Fate, str | None]:
         """Encrypt one file, unless that was done before."""
         fate = Fate.DONE
         if not self._force and os.path.lexists(item.dest):
-            if not sealed_already(item.source, item.dest, self._wanted_key()):
-                raise Stop(f"{item.dest} is there and is not {item.source} as it is now", "look at both; --force replaces it")
+            if not self._remove and not sealed_already(self._encryptor, item.source, item.dest, self._context):
+                raise Stop(
+                    f"{item.dest} is there and is not {item.source} as it is now, under this key and context",
+                    "look at both; --force replaces it",
+                )
             fate = Fate.ALREADY
         else:
             make_folder(os.path.dirname(item.dest))
             self._encryptor.encrypt_file(item.source, item.dest, self._context, overwrite=self._force, progress=progress)
-        if self._remove:
+        if self._remove:  # which compares, whoever made the object
             remove_source(self._encryptor, item.source, item.dest, self._context)
         return fate, "source removed" if self._remove else None
-
-    def _wanted_key(self) -> str:
-        """Return the key's id. A data key tells it: whoever may encrypt may ask for one, but not always for the description."""
-        with self._lock:
-            if self._key_id is None:
-                self._key_id = self._client.data_key(self._key, context=self._context, plaintext=False).key
-            return self._key_id
 
 
 class Decryption:
@@ -64,11 +58,11 @@ class Decryption:
 
     def __call__(self, item: Item, progress: Progress) -> tuple[Fate, str | None]:
         """Decrypt one file, unless that was done before."""
+        encryptor = self.encryptor(item.source)
         if not self._force and os.path.lexists(item.dest):
-            if not opened_already(item.source, item.dest):
+            if not holds(encryptor, item.source, item.dest, self._context):
                 raise Stop(f"{item.dest} is there and is not what {item.source} holds", "look at both; --force replaces it")
             return Fate.ALREADY, None
-        encryptor = self.encryptor(item.source)
         make_folder(os.path.dirname(item.dest))
         encryptor.decrypt_file(item.source, item.dest, self._context, overwrite=self._force, progress=progress)
         return Fate.DONE, None
