@@ -30,6 +30,7 @@ ON_SQLITE_ALONE = {
     "tests/store/test_guards.py": "triggers in SQLite's language, the rights of the file",
     "tests/store/test_people_guards.py": "rows over SQLite's own connection, beside test_rules.py",
     "tests/store/test_shared.py": "processes that take turns at one file",
+    "tests/store/test_shared_targets.py": "processes that take turns at one file",
     "tests/protocols/test_drafts.py": "answers beside the sync of SQLite's write-ahead log",
     "tests/store/test_syncs.py": "the sync of SQLite's write-ahead log",
     "tests/store/test_turns.py": "processes that take turns at one file",

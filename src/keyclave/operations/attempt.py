@@ -74,7 +74,7 @@ class Attempt:
     key_id = ""
     meter: Meter | None = None  # of its principal, where it counts as unanswered
     meters: tuple[Meter, ...] = ()  # of key and tenant
-    others: set[str] | None = None  # names and ids of further keys that it uses, or looked for
+    others: set[str] | None = None  # further keys that it asked for, found or not: as they were named, and their ids
     outcome = "ok"
     purpose = ""  # purpose of use, as the caller declared it
     parts: Sequence[dict[str, list[str]]] = ()
@@ -128,11 +128,11 @@ class Attempt:
                     self.several = True
                 recorded.setdefault(name, []).append(tagged)
 
-    def rest_on(self, *names: str) -> None:
-        """Remember what else went into it: of any of these, a change that another process makes meanwhile takes it back."""
+    def rest_on(self, name: str) -> None:
+        """Remember a further key: whoever changes or makes it before this is kept has it done over."""
         if self.others is None:
             self.others = set()
-        self.others.update(names)
+        self.others.add(name)
 
     def use_grant(self, right: Alternative) -> None:
         """Remember which grant permitted it; one whose uses are counted is spent once for each item that succeeds."""

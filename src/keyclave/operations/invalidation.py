@@ -101,8 +101,8 @@ def take_back(desk: Desk, attempt: Attempt, names: Names) -> bool:
 def rests_on(attempt: Attempt, names: Names) -> bool:
     """Tell whether anything in `names` went into what the attempt was judged by, or does."""
     caller = attempt.caller
-    base = {POLICY, caller.id, caller.principal, attempt.key_id, attempt.ref, *attempt.touches}
-    base.update(attempt.others or ())
-    base.update(inner.key_id for inner in attempt.inner)
+    base = {POLICY, caller.id, caller.principal, *attempt.touches}
+    for each in (attempt, *attempt.inner):  # what is done within it may use keys of its own, and further ones
+        base.update((each.key_id, each.ref), each.others or ())
     everywhere = {SEAL, TENANT_KEYS} if isinstance(attempt.error, Sealed) else {SEAL}  # a new tenant's keys are here by now
     return any(name in everywhere or (tenant == caller.tenant and name in base) for tenant, name in names)

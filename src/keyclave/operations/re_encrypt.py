@@ -60,7 +60,7 @@ def re_encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: ReEncryptR
 def _target(desk: Desk, attempt: Attempt, request: ReEncryptRequest) -> LoadedKey:
     """Find the other key; the caller must have a right on it too, which admits the context that the result will have."""
     own, ref = attempt.decision, request.to_key or ""
-    attempt.rest_on(ref)  # found or not: another process may be creating it
+    attempt.rest_on(ref)  # before it is looked for: one that is not there may just have been made by another process
     try:
         target = desk.find(attempt.caller.tenant, ref)
     except Unknown:

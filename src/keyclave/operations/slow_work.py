@@ -65,8 +65,16 @@ def _what_changed(desk: Desk, op: Operation, attempt: Attempt, key: LoadedKey | 
             return attempt.ref
         attempt.spends = ()
         desk.admit(op, attempt, attempt.ref)  # the change itself is held to the key's revision by the store
-    if key is not None and done and not op.changes:
-        now = desk.find(attempt.caller.tenant, key.key.id)
-        if now.key.rev != key.key.rev:
-            return now.key.id
+    if done and any(_differs(desk, attempt, used) for used in _used(op, attempt, key)):
+        return attempt.ref
     return None
+
+
+def _used(op: Operation, attempt: Attempt, key: LoadedKey | None) -> list[LoadedKey]:
+    """Return the keys that were used, not changed: by the attempt itself, or by what was approved and is done within it."""
+    own = [] if op.changes else [key]
+    return [each for each in (*own, *(inner.key for inner in attempt.inner if not inner.changes)) if each is not None]
+
+
+def _differs(desk: Desk, attempt: Attempt, used: LoadedKey) -> bool:
+    return desk.find(attempt.caller.tenant, used.key.id).key.rev != used.key.rev
