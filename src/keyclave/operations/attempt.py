@@ -15,6 +15,7 @@ from keyclave.core.errors import KeyclaveError
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer
 from keyclave.operations.answers import encode_answer
+from keyclave.operations.event_parts import repeated, shared_out
 from keyclave.operations.invalidation import settled, take_back
 from keyclave.operations.once import DryRun, make_change
 from keyclave.policy.decision import Alternative, Decision
@@ -38,7 +39,6 @@ _LEFT_BY_A_RUN = (
     "spends", "touches", "used",
 )  # fmt: skip
 _LEFT_BY_A_TRY = ("answer", "detail", "drops", "error", "failed", "replayed")
-EVENT_BYTES = 40_000  # of recorded context in one event: well under the 65,535 bytes of an entry
 
 
 class Attempt:
@@ -154,7 +154,7 @@ class Attempt:
     def settle(self) -> None:
         """Say how many events this will be, before it is enqueued."""
         if self.several and self.context is not None:
-            self.parts = _parts(self.context)
+            self.parts = shared_out(self.context, self.detail)
             self.events = len(self.parts)
         for inner in self.inner:
             inner.settle()
@@ -282,7 +282,7 @@ class Attempt:
         if self.events == 1:
             context = self.parts[0] if self.parts else self.context
             return [encode(self.entry(first, outcome, context, 0))]
-        return [encode(self.entry(first + i, outcome, part, i + 1)) for i, part in enumerate(self.parts)]
+        return [encode(self.entry(first + i, outcome, part or None, i + 1)) for i, part in enumerate(self.parts)]
 
     def entry(self, number: int, outcome: str, context: dict[str, list[str]] | None, part: int) -> Event:
         """Return an event of it."""
@@ -294,7 +294,7 @@ class Attempt:
             context=context,
             count=self.count,
             credential=caller.id,
-            detail=self.detail,
+            detail=self.detail if part < 2 else repeated(self.detail),
             failed=self.failed,
             grant=self.grant or caller.standing.elevation,
             how=caller.standing.how,
@@ -312,17 +312,3 @@ class Attempt:
             tenant=caller.tenant,
             version=self.version,
         )
-
-
-def _parts(context: dict[str, list[str]]) -> list[dict[str, list[str]]]:
-    """Share out recorded values over as many events as they need: `EVENT_BYTES` each, names sorted."""
-    parts: list[dict[str, list[str]]] = [{}]
-    room = EVENT_BYTES
-    for name in sorted(context):
-        for value in context[name]:
-            room -= len(value.encode()) + len(name) + 8
-            if room < 0:
-                parts.append({})
-                room = EVENT_BYTES - len(value.encode()) - len(name) - 8
-            parts[-1].setdefault(name, []).append(value)
-    return parts

@@ -49,7 +49,9 @@ def many(verb: UseVerb, whole: Whole | None = None) -> Callable[[Desk, Attempt, 
                 return BatchAnswer(results=whole(desk, attempt, key, request.items, Sealing(attempt, desk.messages)))
             except KeyclaveError:
                 attempt.context, attempt.several = None, False  # recorded anew, item by item
-        return _one_by_one(verb, desk, attempt, key, request.items)
+        items = Items(verb, desk, attempt, key)
+        items.do(request.items)
+        return items.answer()
 
     return run
 
@@ -59,19 +61,56 @@ def _by_grant(attempt: Attempt) -> bool:
     return attempt.decision is not None and any(right.grant for right in attempt.decision.alternatives)
 
 
-def _one_by_one(verb: UseVerb, desk: Desk, attempt: Attempt, key: LoadedKey | None, items: Sequence[Any]) -> BatchAnswer:
-    sealing = Sealing(attempt, desk.messages)
-    results: list[Any] = []
-    codes: dict[str, str | int] = {}
-    for item in items:
-        try:
-            results.append(verb(desk, attempt, key, item, sealing))
+class Items:
+    """The items of a batch, done one by one, and what its event says of them all."""
+
+    __slots__ = ("_attempt", "_codes", "_desk", "_key", "_results", "_sealing", "_used", "_verb", "_versions")
+
+    def __init__(self, verb: UseVerb, desk: Desk, attempt: Attempt, key: LoadedKey | None) -> None:
+        self._verb, self._desk, self._attempt, self._key = verb, desk, attempt, key
+        self._sealing = Sealing(attempt, desk.messages)
+        self._results: list[Any] = []
+        self._codes: dict[str, str | int] = {}
+        self._versions: set[int] = set()
+        self._used: dict[tuple[tuple[str, str | int], ...], None] = {}  # what verbs said of items, each once
+
+    def do(self, items: Sequence[Any]) -> None:
+        """Do some of them. One that fails leaves its code, and nothing of what it was tried with."""
+        verb, desk, attempt, key, sealing = self._verb, self._desk, self._attempt, self._key, self._sealing
+        results, versions = self._results, self._versions
+        for item in items:
+            try:
+                results.append(verb(desk, attempt, key, item, sealing))
+            except KeyclaveError as error:
+                self._fail(error)
+                continue
+            versions.add(attempt.version)
             attempt.end_item()
-        except KeyclaveError as error:
-            codes[error.code] = int(codes.get(error.code, 0)) + 1
-            results.append(Failed(Problem(error.code, error.detail, error.hint)))
-            attempt.failed += 1
-            attempt.end_item(failed=True)
-    if codes:
-        attempt.detail = dict(sorted(codes.items()))
-    return BatchAnswer(results=results)
+            if attempt.detail is not None:
+                self._used[tuple(attempt.detail.items())] = None
+                attempt.detail = None
+
+    def _fail(self, error: KeyclaveError) -> None:
+        attempt = self._attempt
+        self._codes[error.code] = int(self._codes.get(error.code, 0)) + 1
+        self._results.append(Failed(Problem(error.code, error.detail, error.hint)))
+        attempt.failed += 1
+        attempt.detail = None
+        attempt.end_item(failed=True)
+
+    def answer(self) -> BatchAnswer:
+        """Return the results, and have the event name all that was used: not the last key and version alone."""
+        attempt = self._attempt
+        detail = {**self._codes, **_columns(list(self._used))}
+        attempt.version = max(self._versions, default=0)
+        if len(self._versions) > 1:
+            detail["versions"] = ",".join(map(str, sorted(self._versions)))
+        attempt.detail = dict(sorted(detail.items())) if detail else None
+        return BatchAnswer(results=self._results)
+
+
+def _columns(rows: list[tuple[tuple[str, str | int], ...]]) -> dict[str, str | int]:
+    """Return what was said of items, name by name: the values of one row as they are, of several joined in the same order."""
+    if len(rows) < 2:
+        return dict(rows[0]) if rows else {}
+    return {column[0][0]: ",".join(str(value) for _, value in column) for column in zip(*rows, strict=True)}

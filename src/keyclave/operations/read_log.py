@@ -29,7 +29,7 @@ Index = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename={"from_": "from"}):
-    """Events from number `from`; the filters are exact."""
+    """Events from number `from`; the filters are exact. `key` is the id of a key that was used: its own, or a target's."""
 
     from_: Index = 0
     limit: Annotated[int, Meta(ge=1, le=limits.PAGE)] = 100
@@ -101,12 +101,17 @@ def read_events(desk: Desk, attempt: Attempt, _key: LoadedKey | None, query: Eve
 def _matches(event: Event, tenant: str, query: EventsQuery) -> bool:
     return (
         event.tenant in (tenant, "")
-        and query.key in ("", event.key)
+        and (query.key in ("", event.key) or query.key in _targets(event))
         and query.actor in ("", event.actor)
         and query.operation in ("", event.op)
         and query.outcome in ("", event.outcome)
         and query.grant in ("", event.grant)
     )
+
+
+def _targets(event: Event) -> list[str]:
+    """Return the ids of the keys that something was re-encrypted to: they were used like the one in `key`."""
+    return [] if event.detail is None else str(event.detail.get("to_key", "")).split(",")
 
 
 def check_reader(desk: Desk, caller: Caller, peer: Peer) -> None:
