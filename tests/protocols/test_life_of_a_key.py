@@ -145,6 +145,22 @@ def test_destroyed_is_for_ever_and_leaves_a_tombstone(house: Live) -> None:
     assert late.json()["versions"][0]["state"] == "destroyed-compromised"
 
 
+@pytest.mark.requirement("R23", "R24")
+@pytest.mark.parametrize("version", [None, 1])
+def test_what_is_to_be_destroyed_is_not_activated_and_is_destroyed_on_its_day(house: Any, version: int | None) -> None:
+    """Activated meanwhile, it was active, served nobody, and could not be destroyed when its day came."""
+    name = f"never-used-{version}"
+    house.create_key(name, activate=False)
+    assert move(house, name, "schedule-destruction", "custodian", version=1, reason="made by mistake", days=0).status_code == 200
+    refused = move(house, name, "activate", "custodian", version=version)
+    assert (refused.status_code, refused.json()["code"], states(house, name)) == (409, "wrong_state", ["pre-active"])
+    assert move(house, name, "cancel-destruction", "operator").status_code == 200
+    assert move(house, name, "schedule-destruction", "custodian", version=1, reason="made by mistake", days=0).status_code == 200
+    other = {"principal": f"destroyer-{version}", "role": "custodian", "ttl_seconds": 600}
+    second = house.post("/v1/credentials", "custodian", other).json()["token"]
+    assert move(house, name, "destroy", second, version=1).json()["versions"][0]["state"] == "destroyed"
+
+
 @pytest.mark.requirement("R23")
 def test_revisions_guard_against_lost_updates(live: Live) -> None:
     rev = live.create_key("guarded")["rev"]

@@ -14,7 +14,7 @@ import msgspec
 
 from keyclave.core.errors import WrongState
 from keyclave.keys.model import Version
-from keyclave.keys.states import State
+from keyclave.keys.states import GONE, State
 
 
 class Move(StrEnum):
@@ -64,7 +64,7 @@ _SUSPECT = "disclosure or change is suspected or known; a reason is recorded"
 TRANSITIONS: dict[tuple[State, Move], Transition] = {
     (_S.PRE_ACTIVE, Move.DESTROY): Transition(_S.DESTROYED, "T2", _NEVER_USED),
     (_S.PRE_ACTIVE, Move.COMPROMISE): Transition(_S.COMPROMISED, "T3", _SUSPECT),
-    (_S.PRE_ACTIVE, Move.ACTIVATE): Transition(_S.ACTIVE, "T4", "its cryptoperiod starts now"),
+    (_S.PRE_ACTIVE, Move.ACTIVATE): Transition(_S.ACTIVE, "T4", "no destruction is scheduled; its cryptoperiod starts now"),
     (_S.ACTIVE, Move.COMPROMISE): Transition(_S.COMPROMISED, "T6", _SUSPECT),
     (_S.ACTIVE, Move.SUSPEND): Transition(_S.SUSPENDED, "T7", "temporary; a reason is recorded"),
     (_S.ACTIVE, Move.DEACTIVATE): Transition(_S.DEACTIVATED, "T8", "the end of its use for protection"),
@@ -118,9 +118,25 @@ _STAMP: dict[Move, str] = {
 _CLEARS: dict[Move, str] = {Move.RESUME: "suspended_at", Move.RECOVER: "archived_at"}
 
 
+def can_move(version: Version, move: Move) -> bool:
+    """Tell whether `moved` would refuse: the table knows the move, and no scheduled destruction stands against it."""
+    transition = TRANSITIONS.get((version.state, move))
+    return transition is not None and not _leads_away(version, transition.after)
+
+
+def _leads_away(version: Version, state: State) -> bool:
+    """Tell whether a version whose destruction is scheduled would come to where it cannot be destroyed.
+
+    One that was activated so would be active, of no use to anybody, and still there after the day it was to be gone.
+    """
+    return version.scheduled and state not in GONE and (state, Move.DESTROY) not in TRANSITIONS
+
+
 def moved(version: Version, move: Move, at: int) -> Version:
     """Return `version` after the move, made at `at` (microseconds since the epoch)."""
     changes: dict[str, object] = {"state": after(version.state, move)}
+    if not can_move(version, move):
+        raise WrongState(f"version {version.number} is scheduled for destruction", f"to {move.value} it, cancel the destruction")
     if move in _STAMP:
         changes[_STAMP[move]] = at
     if move in _CLEARS:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from keyclave.core.errors import Malformed, StaleRevision, Unknown, WrongState
 from keyclave.keys.model import Key, Version
-from keyclave.keys.transitions import REASON_REQUIRED, TRANSITIONS, Move, moved
+from keyclave.keys.transitions import REASON_REQUIRED, Move, can_move, moved
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Number, Reason, Request
@@ -57,11 +57,11 @@ def chosen(key: Key, name: Move, version: int | None) -> list[int]:
             raise Unknown("no such key version", "see `keyclave key show` for its versions")
         moved(one, name, 0)  # raises what is possible instead
         return [version]
-    able = [v.number for v in key.versions if (v.state, name) in TRANSITIONS]
+    able = [v.number for v in key.versions if can_move(v, name)]
     if name is Move.ACTIVATE:
         able = able[-1:]  # activating makes primary, and there is one primary
     if not able:
-        states = ", ".join(f"{v.number} is {v.state.value}" for v in key.versions[-5:])
+        states = ", ".join(f"{v.number} is {v.state.value}{', to be destroyed' * v.scheduled}" for v in key.versions[-5:])
         raise WrongState(f"no version of this key can {name.value}", f"version {states}")
     return able
 

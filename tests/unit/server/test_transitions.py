@@ -7,11 +7,12 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from keyclave.core.errors import WrongState
 from keyclave.keys.model import Version
 from keyclave.keys.states import GONE, PERMITS, State, Use, permits
-from keyclave.keys.transitions import FIRST, MAY, TRANSITIONS, Move, after, moved, possible
+from keyclave.keys.transitions import FIRST, MAY, TRANSITIONS, Move, after, can_move, moved, possible
 
 # Written out by hand from SP 800-57 part 1 rev 5 section 7 (and 8.3.1 for the archive), independently of the table under test.
 EXPECTED = {
@@ -83,6 +84,30 @@ def test_no_walk_revives_what_is_over(moves: list[Move]) -> None:
         if now is State.ACTIVE:
             assert before in {State.PRE_ACTIVE, State.SUSPENDED}
     assert (current.destroyed_at is not None) == (current.state in GONE)
+
+
+@pytest.mark.requirement("R23")
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("move", Move)
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_what_is_scheduled_for_destruction_stays_where_it_can_be_destroyed(state: State, move: Move, scheduled: bool) -> None:
+    """Activated in between, it was active with a day of destruction, and could not be destroyed when that came."""
+    before = version(state)
+    if scheduled:
+        before = structs.replace(before, destroy_at=99, destroy_by="first-custodian")
+    expected = EXPECTED[state.value].get(move.value)
+    destroyable = expected is not None and ("destroy" in EXPECTED[expected] or expected.startswith("destroyed"))
+    allowed = expected is not None and (destroyable or not before.scheduled)
+    assert can_move(before, move) == allowed
+    if allowed:
+        now = moved(before, move, 50)
+        assert now.state.value == expected
+        assert not now.scheduled or (now.state, Move.DESTROY) in TRANSITIONS
+        assert (now.destroy_at, now.destroy_by) == (before.destroy_at, before.destroy_by)
+    else:
+        with pytest.raises(WrongState) as refused:
+            moved(before, move, 50)
+        assert expected is None or "cancel the destruction" in refused.value.hint
 
 
 @pytest.mark.requirement("R23")
