@@ -12,6 +12,9 @@ import httpx
 import pytest
 
 from drill.wire import Wire
+from keyclave.core.canonical import canonical
+from keyclave.crypto.digest import sha256
+from keyclave.operations.once import request_digest
 from tests.live import Live, launch
 
 CLIENTS = 8
@@ -107,6 +110,45 @@ def test_a_key_is_bound_to_its_request(server: Live, path: str, body: dict[str, 
     assert (refused.status_code, refused.json()["code"]) == (422, "idempotency_reuse")
     assert outcomes(server, start)[0][1] == "idempotency_reuse"
     assert server.get("/v1/keys/other", "custodian").status_code == 404
+
+
+def patch(live: Live, body: dict[str, Any], key: str, revision: int | None = None) -> httpx.Response:
+    condition = {} if revision is None else {"if-match": f'"{revision}"'}
+    return live.request("PATCH", "/v1/keys/conditional", "custodian", json=body, headers={"idempotency-key": key, **condition})
+
+
+@pytest.mark.requirement("R23")
+def test_a_key_is_bound_to_the_revision_that_the_change_is_for(server: Live) -> None:
+    """If-Match was no part of it: a condition that did not hold was answered with somebody's success under another one."""
+    revision = server.create_key("conditional")["rev"]
+    body = {"owner": "radiology"}
+    first = patch(server, body, "for this one", revision)
+    assert (first.status_code, first.headers["etag"]) == (200, f'"{revision + 1}"')
+    for other in (revision + 5, revision + 1, None):
+        refused = patch(server, body, "for this one", other)
+        assert (refused.status_code, refused.json()["code"]) == (422, "idempotency_reuse")
+    again = patch(server, body, "for this one", revision)
+    assert (again.status_code, again.content, again.headers["idempotent-replayed"]) == (200, first.content, "true")
+
+
+@pytest.mark.requirement("R23")
+def test_a_replay_carries_the_revision_of_its_answer(server: Live) -> None:
+    """Whoever lost the first answer needs the ETag of it for the next change; what came after is for a conflict to tell."""
+    body = {"name": "tagged", "owner": "o"}
+    first = send(server, "/v1/keys", "custodian", body, "tagged")
+    assert server.post("/v1/keys/tagged/rotate", "operator").json()["rev"] == first.json()["rev"] + 1
+    again = send(server, "/v1/keys", "custodian", body, "tagged")
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["etag"] == first.headers["etag"] == f'"{first.json()["rev"]}"'
+    tokens = {"principal": "untagged", "role": "application", "ttl_seconds": 600, "scope": SCOPE}
+    for _ in range(2):
+        assert "etag" not in send(server, "/v1/credentials", "operator", tokens, "untagged").headers
+
+
+def test_answers_kept_before_conditions_counted_are_found() -> None:
+    as_ever = sha256(canonical("keyclave/idempotency/1", "rotate", "ward", b"{}"))
+    assert request_digest("rotate", "ward", b"{}") == as_ever
+    assert len({as_ever, *(request_digest("rotate", "ward", b"{}", revision) for revision in (0, 1))}) == 3
 
 
 def test_different_bodies_under_one_key_at_once_are_one_change_and_refusals(server: Live) -> None:

@@ -108,8 +108,10 @@ def _context(attempt: Attempt, key: str) -> bytes:
     return canonical("keyclave/idempotent-answer/1", attempt.caller.tenant, attempt.caller.principal, key)
 
 
-def request_digest(operation: str, ref: str, body: bytes) -> bytes:
-    """Return what an idempotency key is bound to."""
+def request_digest(operation: str, ref: str, body: bytes, if_match: int | None = None) -> bytes:
+    """Return what an idempotency key is bound to; what was kept before If-Match counted is found as it was."""
     if not operation:
         raise Malformed("no operation")
-    return sha256(canonical("keyclave/idempotency/1", operation, ref, body))
+    if if_match is None:
+        return sha256(canonical("keyclave/idempotency/1", operation, ref, body))
+    return sha256(canonical("keyclave/idempotency/2", operation, ref, body, if_match))

@@ -247,7 +247,8 @@ def _options(op: Operation, ref: str, head: Head, body: bytes | bytearray | Mapp
         if not head.dry_run:  # a rehearsal uses no key up
             # an answer with a secret for one credential is not for another of the same principal, narrower perhaps or stolen
             about = attempt.caller.id if op.name in _OF_CREDENTIALS else ref
-            attempt.idempotency = (key.decode(), request_digest(op.name, about, bytes(body)))  # type: ignore[arg-type]
+            digest = request_digest(op.name, about, bytes(body), attempt.if_match)  # type: ignore[arg-type]
+            attempt.idempotency = (key.decode(), digest)
 
 
 def _reply(op: Operation, respond: Respond, attempt: Attempt) -> None:
@@ -259,6 +260,8 @@ def _reply(op: Operation, respond: Respond, attempt: Attempt) -> None:
     if attempt.replayed:
         body = answer
         more.append((b"idempotent-replayed", b"true"))
+        if issubclass(op.answer, KeyView):
+            more.append(_etag(_kept_revision(answer).rev))
     else:
         answer.event = attempt.event
         if attempt.by_cookie and isinstance(answer, SessionAnswer):
@@ -267,10 +270,23 @@ def _reply(op: Operation, respond: Respond, attempt: Attempt) -> None:
             more.append((b"set-cookie", no_cookie().encode()))
         body = attempt.drafted or encode_answer(answer)
         if isinstance(answer, KeyView):
-            more.append((b"etag", b'"%d"' % answer.rev))
+            more.append(_etag(answer.rev))
     if attempt.dry_run:
         more.append((b"keyclave-dry-run", b"true"))
     respond(200 if attempt.dry_run else op.status, JSON, body, more)
+
+
+class _Revised(msgspec.Struct):
+    """What a kept answer says of the key's revision: the one that the first asker got, whatever came after."""
+
+    rev: int
+
+
+_kept_revision = msgspec.json.Decoder(_Revised).decode
+
+
+def _etag(revision: int) -> tuple[bytes, bytes]:
+    return b"etag", b'"%d"' % revision
 
 
 def _respond_error(error: KeyclaveError, event: str, respond: Respond) -> None:
