@@ -11,9 +11,11 @@ import pytest
 
 from keyclave.audit.event import decode
 from keyclave.core.errors import Malformed, Sealed
+from keyclave.identity.peer import Peer
 from keyclave.operations import contexts as room
 from keyclave.operations.unseal import close_house
-from tests.protocols.inside import Inside, inside
+from keyclave.protocols.rest.gateway import Head, read_head
+from tests.protocols.inside import BY_PATH, Inside, inside
 
 SCOPE = '{"operations":["encrypt","decrypt"],"keys":["*"]}'
 
@@ -85,3 +87,40 @@ def test_memory_of_contexts_is_bounded_and_ends_with_the_seal(server: Inside, mo
     assert not known._tags
     with pytest.raises(Sealed):
         known.of(home, {"patient": "p-499"})
+
+
+TWICE = {
+    "an empty one last": '{"plaintext":"","context":{"a":"1"},"context":{}}',
+    "another one last": '{"plaintext":"","context":{"a":"1"},"context":{"a":"2"}}',
+    "an entry": '{"plaintext":"","context":{"a":"1","a":"2"}}',
+    "in another spelling": '{"plaintext":"","context":{"a":"1"},"cont\\u0065xt":{}}',
+    "apart from its colon": '{"plaintext":"","context":{"a":"1"},"context" : {}}',
+    "what it is if left out, twice": '{"plaintext":"","context":{},"context":{}}',
+    "something else": '{"plaintext":"","plaintext":"eA==","context":{"a":"1"}}',
+}
+
+
+@pytest.mark.requirement("R10")
+@pytest.mark.parametrize("body", TWICE.values(), ids=list(TWICE))
+def test_a_context_does_not_become_another_one_by_being_sent_twice(server: Inside, body: str) -> None:
+    """The last of two counted: whoever was shown the first (a filter before us, a log) saw a context that nothing was bound to."""
+    _, token = server.issue("app", "application", SCOPE)
+    path = "/v1/keys/{key}/encrypt"
+    for form, text in ((path, body), (path + "/batch", f'{{"items":[{{"plaintext":""}},{body}]}}')):
+        status, answer = server.ask("POST", form, token, text.encode(), ref="k")
+        assert (status, json.loads(answer)["code"], b"twice" in answer) == (400, "malformed", True)
+        head = read_head([(b"authorization", b"Bearer " + token.encode())], b"")
+        head.comes_again = True  # as the fast lane keeps it
+        for number, (sent, expected) in enumerate([(b'{"plaintext":""}', 200)] * 2 + [(text.encode(), 400)]):
+            if form == path:
+                assert _again(server, head, path, sent) == expected, number
+
+
+def _again(server: Inside, head: Head, path: str, body: bytes) -> int:
+    """Send what has the head of the one before, as the fast lane does."""
+    answers: list[int] = []
+    respond = lambda status, *_rest: answers.append(status)  # noqa: E731
+    if head.repeat is None or not server.gateway.submit_again(head.repeat, body, Peer("test"), respond):
+        server.gateway.submit(BY_PATH["POST", path], "k", head, body, Peer("test"), respond)
+    server.store.flush()
+    return answers.pop()

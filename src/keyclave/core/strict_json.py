@@ -20,6 +20,15 @@ def read_object(raw: bytes, most: int) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def repeats_a_name(raw: bytes | bytearray) -> bool:
+    """Tell whether an object in this JSON has a name twice, or there is a number in it that not every reader takes."""
+    try:
+        json.loads(raw, object_pairs_hook=_once, parse_constant=_never)
+    except ValueError:
+        return True
+    return False
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):

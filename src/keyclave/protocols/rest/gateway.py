@@ -26,6 +26,7 @@ from keyclave.operations.operation import Operation
 from keyclave.operations.people.sessions import SessionAnswer
 from keyclave.operations.repeats import Repeat, remember
 from keyclave.policy.duties import OWN_CREDENTIALS
+from keyclave.protocols.rest.bodies import Bodies
 from keyclave.protocols.rest.cookies import move_to_cookie, no_cookie, token_in
 from keyclave.protocols.rest.problems import CONTENT_TYPE, malformed, problem, retry_after
 from keyclave.protocols.rest.same_site import check_site
@@ -109,9 +110,7 @@ class Gateway:
         self.desk = desk
         self.refused = refused
         self.failures = Lockout(desk.clock, burst=_TOKENS_AT_ONCE, refill=_TOKEN_REFILL)
-        self._decoders: dict[int, msgspec.json.Decoder[Any]] = {
-            id(op): msgspec.json.Decoder(op.request) for op in operations if op.request is not None
-        }
+        self._bodies = Bodies(operations)
 
     def caller(self, head: Head, peer: Peer, *, reading: bool = False) -> Caller:
         """Return the caller, or raise `Unauthenticated` after counting the attempt. `reading`: the request changes nothing."""
@@ -205,15 +204,15 @@ class Gateway:
         if key is None:
             return False
         try:
-            request = self._decoders[id(op)].decode(body)
-        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            request = self._bodies.read(op, body)
+        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, Malformed):
             return False
         desk.use_again(repeat, attempt, key, request)
         return True
 
     def _request(self, op: Operation, body: bytes | bytearray | Mapping[str, str]) -> Any:
         if isinstance(body, bytes | bytearray):
-            return self._decoders[id(op)].decode(body or b"{}")
+            return self._bodies.read(op, body or b"{}")
         if op.query is None:
             if body:
                 raise Malformed("this operation takes no query", "see /v1/openapi.json")

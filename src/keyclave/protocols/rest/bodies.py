@@ -1,0 +1,142 @@
+"""The body of a request, read into the operation's form; a name that is there twice in one object is refused.
+
+Of two `context` the decoder takes the last, and whoever looked at the request before us (a gateway, a filter, a log) perhaps the
+first: what was authorized with a context must not be encrypted without one. To look at every name in Python would cost as much as
+the rest of reading. So it is done only where it may be needed: each name and text begins and ends with a quotation mark, and may
+hold further ones, so where a body has no more of them than what was read from it must have had, nothing was passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import inspect
+
+from keyclave.core.errors import Malformed
+from keyclave.core.strict_json import repeats_a_name
+from keyclave.operations.operation import Operation
+
+_NAME, _TEXT = 2, 2  # quotation marks
+_ENTRY = _NAME + _TEXT
+
+
+class Bodies:
+    """Reads the bodies of all operations."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._forms = {id(op): _Form(op.request) for op in operations if op.request is not None}
+
+    def read(self, op: Operation, body: bytes | bytearray) -> Any:
+        """Return the operation's request; a body that is none raises what the decoder raises, or `Malformed`."""
+        form = self._forms[id(op)]
+        request = form.decode(body)
+        if (form.marks is None or _count(body) != form.marks(request)) and repeats_a_name(body):
+            raise Malformed("a name is there twice in one object of the body", "send each name once")
+        return request
+
+
+class _Form:
+    """How one operation's bodies are read; `marks` counts the quotation marks that a request must have had, if it can."""
+
+    __slots__ = ("decode", "marks")
+
+    def __init__(self, form: type) -> None:
+        self.decode: Callable[[bytes | bytearray], Any] = msgspec.json.Decoder(form).decode
+        self.marks = _counter(form)
+
+
+class _Optional(NamedTuple):
+    """A field that may be left out: how it is got, what it is then, its marks, and whether it holds entries, with marks each."""
+
+    get: Callable[[Any], Any]
+    default: Any
+    marks: int
+    entries: bool
+
+
+class _Marks(NamedTuple):
+    """The marks of a form's required fields together, and the fields that may be left out."""
+
+    required: int
+    optional: list[_Optional]
+
+    def of(self, request: Any) -> int:
+        """Count, at most, the marks that it must have come with: a field that is as if left out may have been."""
+        total = self.required
+        for get, default, marks, entries in self.optional:
+            value = get(request)
+            if entries and value:
+                total += marks + _ENTRY * len(value)
+            elif not entries and value != default:
+                total += marks
+        return total
+
+    def of_all(self, requests: Sequence[Any]) -> int:
+        """Count those of many, field by field: a third of the time."""
+        total = self.required * len(requests)
+        for get, default, marks, entries in self.optional:
+            values = list(map(get, requests))
+            if entries:
+                held = list(filter(None, values))
+                total += marks * len(held) + _ENTRY * sum(map(len, held))
+            else:
+                total += marks * (len(values) - values.count(default))
+        return total
+
+
+def _count(body: bytes | bytearray) -> int:
+    """Count quotation marks: by what is left without them, several times as fast as `count` where texts are long."""
+    return len(body) - len(body.replace(b'"', b""))
+
+
+def _counter(form: type) -> Callable[[Any], int] | None:
+    """Return what counts the marks of a request, or of a batch; None for forms with more in them than texts and contexts."""
+    described = inspect.type_info(form)
+    assert isinstance(described, inspect.StructType)  # noqa: S101
+    marks = _marks(described)
+    if marks is not None:
+        return marks.of
+    match [_plain(field.type) for field in described.fields]:
+        case [inspect.ListType(item_type=inspect.StructType() as item)] if (of_items := _marks(item)) is not None:
+            return lambda request: _NAME + of_items.of_all(request.items)
+    return None
+
+
+def _marks(form: inspect.StructType) -> _Marks | None:
+    """Return how the marks of a form are counted, if each of its fields is known to have so and so many."""
+    required, optional = 0, []
+    for field in form.fields:
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        match _given(field.type, default):
+            case inspect.StrType():
+                marks, entries = _NAME + _TEXT, False
+            case inspect.EnumType(cls=kind) if issubclass(kind, str):
+                marks, entries = _NAME + _TEXT, False
+            case inspect.IntType() | inspect.BoolType():
+                marks, entries = _NAME, False
+            case inspect.DictType(key_type=inspect.StrType(), value_type=inspect.StrType()):
+                marks, entries = _NAME, True
+            case _:
+                return None
+        if field.required and not entries:
+            required += marks
+        else:
+            optional.append(_Optional(attrgetter(field.name), default, marks, entries))
+    return _Marks(required, optional)
+
+
+def _given(kind: inspect.Type, default: object) -> inspect.Type:
+    """Return of what type a field is where it is not left out: `X | None` is X if None is what it is then."""
+    kind = _plain(kind)
+    if isinstance(kind, inspect.UnionType) and default is None:
+        others = [_plain(each) for each in kind.types if not isinstance(each, inspect.NoneType)]
+        return others[0] if len(others) == 1 else kind
+    return kind
+
+
+def _plain(kind: inspect.Type) -> inspect.Type:
+    """Return a type without what our document says of it besides."""
+    return _plain(kind.type) if isinstance(kind, inspect.Metadata) else kind
