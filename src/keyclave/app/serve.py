@@ -36,6 +36,7 @@ from keyclave.operations.desk import Desk
 from keyclave.operations.nodes.handing_rules import HandingOn
 from keyclave.operations.sealing_reasons import Why
 from keyclave.operations.table import OPERATIONS
+from keyclave.operations.turns import THREADS
 from keyclave.operations.unseal import close_house
 from keyclave.protocols.rest.asgi import application
 from keyclave.protocols.rest.gateway import Gateway
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("keyclave")
 
-_WORKERS = 4
 _SWITCH = 0.001  # seconds a worker keeps the interpreter while the loop wants it; a request asks for it a dozen times
 
 
@@ -97,7 +97,7 @@ def _prepare(home: Path, host: str | None, port: int | None, workers: int | None
 
 
 async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
-    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="keyclave") as workers:
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="keyclave") as workers:
         shared = part is not None
         first = part is None or part.first
         desk, store = build(config, home, workers=workers, loop=asyncio.get_running_loop(), shared=shared, first=first)
@@ -128,6 +128,7 @@ async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
             following.cancel()
             settling.cancel()
             asking.cancel()
+            desk.turns.close()
             try:
                 store.flush()
                 close_house(desk)

@@ -45,6 +45,7 @@ from keyclave.operations.sealing import Messages
 from keyclave.operations.sealing_reasons import Why
 from keyclave.operations.siblings import Alone, Siblings
 from keyclave.operations.slow_work import work
+from keyclave.operations.turns import Line, Turns
 from keyclave.operations.vault import Vault
 from keyclave.operations.workloads.settings import WorkloadSettings
 from keyclave.policy.engine import Compiled
@@ -84,12 +85,16 @@ class Desk:
         self.contexts = Contexts(self.module, self.keyring, plain_context)
         self.people.ceremonies.house = self._house_key
         self.meters = Meters()
+        self.turns = Turns(self._call_worker)
         self.siblings: Siblings = Alone(self.vault)
         self.stale: StaleUses | None = None  # what it may do while the database is away
         self.handing_on = HandingOn("", frozenset())  # to which nodes the root key may be handed on
         self.pending = Pending()
         self.messages: Messages = {}
         self.met = 0  # how often something was dropped that another process had changed
+
+    def _call_worker(self, run: Callable[[], None]) -> None:
+        self.workers.submit(run)
 
     def _house_key(self) -> Slot:
         """Return what seals the ceremonies of people who are not known yet, the same at every node; `Sealed` while it is."""
@@ -125,7 +130,8 @@ class Desk:
             if revision.uses_limited and not attempt.meters:
                 self._admit_within(revision, op, attempt, key)
             if attempt.slow or (op.slow is not None and op.slow(key, request)):
-                self.workers.submit(work, self, op, attempt, key, request)
+                line = Line(attempt.caller.tenant, attempt.caller.principal, op.method == "GET")
+                self.turns.submit(line, work(self, op, attempt, key, request))
                 return
             self.act(op, attempt, key, request)
         except KeyclaveError as error:
@@ -223,8 +229,11 @@ class Desk:
             attempt.caller = self.callers.again(caller, attempt.peer)
 
     def act(self, op: Operation, attempt: Attempt, key: LoadedKey | None, request: Any) -> None:
-        """Do what was admitted: a use has its answer afterwards, a change is made in its transaction."""
-        result = op.run(self, attempt, key, request)
+        """Do what was admitted."""
+        self.finish(op, attempt, key, op.run(self, attempt, key, request))
+
+    def finish(self, op: Operation, attempt: Attempt, key: LoadedKey | None, result: Any) -> None:
+        """Take what a verb returned: a use has its answer now, a change is made in its transaction."""
         if attempt.item is not None:
             spend_grants(attempt)
         if attempt.spends and not op.changes:  # what is spent on a use is spent with its event, or the use did not happen

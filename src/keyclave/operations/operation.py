@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from keyclave.operations.keyring import LoadedKey
 
 Run = Callable[["Desk", "Attempt", Any, Any], Any]
+Portioned = Callable[["Desk", "Attempt", Any, Any], Generator[None, None, Any]]
 Slow = Callable[["LoadedKey | None", Any], bool]
 
 
@@ -25,6 +26,7 @@ class Operation:
     one thing, in braces: it becomes `ref`. `plane` is the listener that serves it. `self_service` operations concern
     the caller alone and need no permit. `acts_as` names the action that policy judges, where the request decides which it is.
     `classed` says what it is sensitive for: the standard policy has such an operation wait for others, from its first day.
+    `portions` does what `run` does, if it is slow, in steps between which others have their turn.
     `while_away`: a node may do it while the database is away, with keys that allow it."""
 
     name: str
@@ -46,6 +48,7 @@ class Operation:
     acts_as: Callable[[Any], str] | None = None
     classed: Class | None = None
     while_away: bool = False
+    portions: Portioned | None = None
 
 
 def always(_key: LoadedKey | None, _request: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Slow work (RSA, key generation, long reads) is done on a worker thread, and then asked about again on the loop.
+"""Slow work (RSA, key generation, long reads) is done on worker threads in turn (`turns`), then asked about again on the loop.
 
 Meanwhile the credential may have been revoked, the policy changed, the server sealed, the key suspended. A change is held to the
 key's revision by the store; a use of something that has changed is done over.
@@ -6,6 +6,7 @@ key's revision by the store; a use of something that has changed is done over.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from keyclave.core.errors import Broken, KeyclaveError, Sealed
@@ -17,16 +18,34 @@ if TYPE_CHECKING:
     from keyclave.operations.operation import Operation
 
 
-def work(desk: Desk, op: Operation, attempt: Attempt, key: LoadedKey | None, request: Any) -> None:
-    """On a worker thread: do what would hold up the loop."""
+def work(desk: Desk, op: Operation, attempt: Attempt, key: LoadedKey | None, request: Any) -> Iterator[None]:
+    """On worker threads, portion by portion: do what would hold up the loop."""
     try:
-        desk.act(op, attempt, key, request)
+        if op.portions is None:
+            desk.act(op, attempt, key, request)
+        else:
+            yield from _in_portions(desk, op, attempt, key, request)
     except KeyclaveError as error:
         attempt.error = error
     except Exception as fault:
         attempt.error = Broken("the operation failed", "see the server's log")
         desk.on_loop(desk.log.complain, fault)
     desk.on_loop(_worked, desk, op, attempt, key)
+
+
+def _in_portions(desk: Desk, op: Operation, attempt: Attempt, key: LoadedKey | None, request: Any) -> Iterator[None]:
+    """Do a batch item by item, for as long as it is of use: not once the server was sealed or its caller has changed."""
+    assert op.portions is not None  # noqa: S101
+    closed, portions = desk.closed, op.portions(desk, attempt, key, request)
+    while attempt.caller.live:  # one who is not is looked up again afterwards: nobody, or it is done over
+        if desk.vault.sealed or desk.closed != closed:
+            raise Sealed
+        try:
+            next(portions)
+        except StopIteration as over:
+            desk.finish(op, attempt, key, over.value)
+            return
+        yield
 
 
 def _worked(desk: Desk, op: Operation, attempt: Attempt, key: LoadedKey | None) -> None:

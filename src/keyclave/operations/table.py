@@ -31,7 +31,7 @@ from keyclave.operations import (
 )
 from keyclave.operations.approvals.table import OPERATIONS as APPROVALS
 from keyclave.operations.archive_key import rewrapping
-from keyclave.operations.batch import BatchAnswer, UseVerb, Whole, many, single
+from keyclave.operations.batch import BatchAnswer, UseVerb, Whole, in_portions, many, single
 from keyclave.operations.elevation.table import OPERATIONS as ELEVATION
 from keyclave.operations.forms import Empty, Request
 from keyclave.operations.grants.table import OPERATIONS as GRANTS
@@ -65,6 +65,7 @@ def _use(
     batch = Operation(
         name, "POST", f"{path}/batch", _batch_of(request), BatchAnswer, f"{summary} Up to {limits.BATCH} items.",
         many(verb, whole), on_key=True, slow=slow, batch=True, plane=Plane.DATA, while_away=while_away,
+        portions=None if slow is None else in_portions(verb),
     )  # fmt: skip
     return [one, batch]
 
