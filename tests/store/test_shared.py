@@ -221,39 +221,6 @@ def test_a_use_of_two_keys_sees_what_the_commit_of_the_second_one_s_change_met(p
     assert late[0].answer is None
 
 
-@pytest.mark.requirement("P4", "R24", "R22")
-@pytest.mark.parametrize("change", ["suspend", "compromise"])
-@pytest.mark.parametrize("target", ["lab", "ward"])
-def test_a_batch_to_several_keys_sees_the_change_of_any_of_them(pair: tuple[Inside, Inside], change: str, target: str) -> None:
-    one, other = pair
-    for name in ("chart", "lab", "ward"):
-        one.get("key-create", "custodian", "", {**KEY, "name": name})
-    app = one.application(["encrypt", "re-encrypt"], ["*"])
-    sealed = other.get("encrypt", app, "chart", _plain(b"record"))["ciphertext"]
-    asked = {"items": [{"ciphertext": sealed, "to_key": name} for name in ("lab", "ward", "chart")]}
-    other.get("re-encrypt", app, "chart", asked, batch=True)
-    waiting = other.begin("re-encrypt", app, "chart", asked, batch=True)
-    one.get(change, "custodian", target, {"reason": "lost laptop"})
-    other.store.flush()
-    results = [getattr(result, "error", None) for result in waiting[0].answer.results]
-    assert [error and error.code for error in results] == [
-        "wrong_state" if name == target else None for name in ("lab", "ward", "chart")
-    ]
-
-
-def test_a_target_that_was_unknown_here_and_made_there_is_found(pair: tuple[Inside, Inside]) -> None:
-    one, other = pair
-    one.get("key-create", "custodian", "", KEY)
-    app = one.application(["encrypt", "re-encrypt"], ["*"])
-    sealed = other.get("encrypt", app, "chart", _plain(b"record"))["ciphertext"]
-    asked = {"ciphertext": sealed, "to_key": "lab"}
-    assert other.ask("re-encrypt", app, "chart", asked).error is not None
-    waiting = other.begin("re-encrypt", app, "chart", {"items": [asked]}, batch=True)
-    one.get("key-create", "custodian", "", {**KEY, "name": "lab"})
-    other.store.flush()
-    assert getattr(waiting[0].answer.results[0], "error", None) is None
-
-
 def test_a_key_that_was_unknown_here_and_made_there_is_found(pair: tuple[Inside, Inside]) -> None:
     one, other = pair
     assert other.ask("key-read", "operator", "chart").error is not None
