@@ -14,9 +14,12 @@ import json
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from keyclave_cli.new_files import new_file
 from keyclave_cli.problems import USAGE, Stop
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -139,6 +142,21 @@ def write_profile(name: str, home: str | None, url: str, ca_file: str | None, to
     path = folders(home)[0] / f"{check_name(name)}.json"
     _write_profile(path, url, ca_file, token, replace=replace)
     return read_profile(path)
+
+
+@contextmanager
+def new_profile(name: str | None, home: str | None) -> Iterator[None]:
+    """Keep the name of a new profile for the credential that is about to be made; then `write_profile` replaces what is there."""
+    if name is None:
+        yield
+        return
+    path = folders(home)[0] / f"{check_name(name)}.json"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Stop(f"{path.parent}: {error.strerror}", "profiles need a folder: see --home and XDG_CONFIG_HOME", USAGE) from None
+    with new_file(path, "name another profile; `keyclave profile list` shows those that there are"):
+        yield
 
 
 def _write_profile(path: Path, url: str, ca_file: str | None, token: str | None, *, replace: bool) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
 
 from keyclave_cli import output
+from keyclave_cli.new_files import new_file
 from keyclave_cli.parameters import Family, as_pairs, as_seconds
 from keyclave_cli.problems import USAGE, Stop
 from keyclave_cli.session import Session
@@ -61,18 +61,15 @@ def issue(
     session = ctx.ensure_object(Session)
     connection = session.connection()
     scope = scope_of(role, operations, keys, contexts)
-    if save_profile:
-        profiles.check_name(save_profile)
-    if save_token and os.path.lexists(save_token):
-        raise Stop(f"{save_token}: there is a file already", "name a new one: a token is written once", USAGE)
-    with session.client() as client:
+    home = session.local_home()
+    with session.client() as client, profiles.new_profile(save_profile, home), new_file(save_token) as file:
         issued = client.issue_credential(principal, role, ttl, scope)
-    shown = output.plain(issued)
-    token = shown.pop("token")
-    if save_token:
-        write_token(save_token, token)
-    if save_profile:
-        profiles.write_profile(save_profile, session.local_home(), connection.url, connection.ca_file, token, replace=False)
+        shown = output.plain(issued)
+        token = shown.pop("token")
+        if file is not None:
+            file.write(f"{token}\n".encode())
+        if save_profile:
+            profiles.write_profile(save_profile, home, connection.url, connection.ca_file, token, replace=True)
     if not save_token and not save_profile:
         shown["token"] = token
     if session.json:
@@ -106,13 +103,6 @@ def scope_of(
     for name, value in contexts:
         values.setdefault(name, []).append(value)
     return {"operations": list(operations), "keys": list(keys), "context": values}
-
-
-def write_token(path: str, token: str) -> None:
-    """Write a token to a new file that only its owner reads."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(token + "\n")
 
 
 @credential.command(name="list")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
 
 from keyclave_cli import output
+from keyclave_cli.new_files import new_file
 from keyclave_cli.parameters import Family, as_seconds
 from keyclave_cli.problems import USAGE, Stop
 from keyclave_cli.session import Session
@@ -45,18 +45,11 @@ def invite(
     options = ctx.ensure_object(Session)
     if ttl % 3600 or not 3600 <= ttl <= 168 * 3600:
         raise Stop("an invitation holds for 1 to 168 whole hours", "say --ttl 24h", USAGE)
-    if save_token and os.path.lexists(save_token):
-        raise Stop(f"{save_token}: there is a file already", "name a new one: a token is written once", USAGE)
-    with options.client() as client:
+    with options.client() as client, new_file(save_token) as file:
         made = client.invite(principal, role, roles=roles, hours=ttl // 3600, reason=reason)
-    shown = output.plain(made)
-    token = shown.pop("token")
-    if save_token:
-        descriptor = os.open(save_token, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(token + "\n")
-    else:
-        shown["token"] = token
+        shown = output.plain(made)
+        if file is not None:
+            file.write(f"{shown.pop('token')}\n".encode())
     if options.json:
         output.write_json(shown)
         return

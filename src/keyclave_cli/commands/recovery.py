@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from keyclave_cli import output
+from keyclave_cli.new_files import new_file
 from keyclave_cli.parameters import Family
-from keyclave_cli.problems import USAGE, Stop
 from keyclave_cli.session import Session
 
 
@@ -26,15 +24,12 @@ def recovery() -> None:
 @click.pass_context
 def codes(ctx: click.Context, save: str | None) -> None:
     """Make ten new codes; they are seen once, and an older set opens nothing any more."""
-    if save and os.path.lexists(save):
-        raise Stop(f"{save}: there is a file already", "name a new one: codes are written once", USAGE)
     options = ctx.ensure_object(Session)
-    with options.client() as client:
+    with options.client() as client, new_file(save, "name a new one: codes are written once") as file:
         made = client.make_recovery_codes()
+        if file is not None:
+            file.write(("\n".join(made.codes) + "\n").encode())
     if save:
-        descriptor = os.open(save, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write("\n".join(made.codes) + "\n")
         output.note(f"  wrote {len(made.codes)} codes to {save}; print them, lock them away, and delete the file")
     elif options.json:
         output.write_json(made)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import click
 
 from keyclave_cli import output
 from keyclave_cli.parameters import Family
 from keyclave_cli.session import Session
+
+FIRST_PEOPLE = ("custodian", "operator", "auditor")
 
 
 @click.group(cls=Family)
@@ -32,15 +36,16 @@ def create(ctx: click.Context, name: str, save_profiles: bool) -> None:
 
     session = ctx.ensure_object(Session)
     connection = session.connection()
-    if save_profiles:
-        profiles.check_name(f"{name}-custodian")
-    with session.client() as client:
+    home = session.local_home()
+    with session.client() as client, ExitStack() as kept:
+        for role in FIRST_PEOPLE if save_profiles else ():
+            kept.enter_context(profiles.new_profile(f"{name}-{role}", home))
         made = client.create_tenant(name)
-    if save_profiles:
-        for one in made.credentials:
+        for one in made.credentials if save_profiles else ():
             target = f"{name}-{one.role}"
-            profiles.write_profile(target, session.local_home(), connection.url, connection.ca_file, one.token, replace=False)
+            profiles.write_profile(target, home, connection.url, connection.ca_file, one.token, replace=True)
             output.note(f"made profile {target}")
+    if save_profiles:
         if session.json:
             output.write_json({"tenant": made.tenant, "profiles": [f"{name}-{one.role}" for one in made.credentials]})
         else:

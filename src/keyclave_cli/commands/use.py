@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 
 import click
 
 from keyclave_cli import output
 from keyclave_cli.commands.use_proofs import PROOFS
+from keyclave_cli.new_files import new_file
 from keyclave_cli.parameters import Family, as_map, context_option
-from keyclave_cli.problems import USAGE, Stop
 from keyclave_cli.session import Session
 from keyclave_cli.small import FILE, KEY, RAW, decoded, read_input, write_result
 
@@ -123,12 +122,8 @@ class _Random:
 def data_key(ctx: click.Context, key: str, context: dict[str, str], size: int, save_plain: str | None, raw: bool) -> None:
     """Make a data key; it is printed wrapped."""
     session = ctx.ensure_object(Session)
-    if save_plain and os.path.lexists(save_plain):
-        raise Stop(f"{save_plain}: there is a file already", "name a new one", USAGE)
-    with session.client() as client:
-        made = client.data_key(key, size, context, plaintext=save_plain is not None)
-    if save_plain:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with os.fdopen(os.open(save_plain, flags, 0o600), "wb") as file:
+    with session.client() as client, new_file(save_plain, "name a new one") as file:
+        made = client.data_key(key, size, context, plaintext=file is not None)
+        if file is not None:
             file.write(made.plaintext or b"")
     write_result(session, replace(made, plaintext=None), "wrapped", raw=raw)

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from keyclave_cli import output
-from keyclave_cli.commands.credential import scope_of, scope_text, write_token
+from keyclave_cli.commands.credential import scope_of, scope_text
+from keyclave_cli.new_files import new_file
 from keyclave_cli.parameters import Family, as_pairs, as_seconds
 from keyclave_cli.problems import USAGE, Stop
 from keyclave_cli.session import Session
@@ -107,12 +108,10 @@ def token(ctx: click.Context, name: str, uses: int, ttl: int, save_token: str | 
     keyclave workload token spiffe://hospital.example/ehr/gateway --save-token gateway.token
     """
     session = ctx.ensure_object(Session)
-    if save_token and os.path.lexists(save_token):
-        raise Stop(f"{save_token}: there is a file already", "name a new one: a token is written once", USAGE)
-    with session.client() as client:
+    with session.client() as client, new_file(save_token) as file:
         made = client.create_enrolment(name, uses=uses, ttl_seconds=ttl)
-    if save_token:
-        write_token(save_token, made.token or "")
+        if file is not None:
+            file.write(f"{made.token}\n".encode())
     shown = output.plain(made)
     if save_token:
         shown.pop("token")
