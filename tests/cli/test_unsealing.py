@@ -25,12 +25,23 @@ def test_shares_from_a_pipe_and_from_files(own_live: Live, prompt: Prompt) -> No
     assert sealed.code == 3
     assert "keyclave unseal" in sealed.err
     one = prompt("--profile", "operator", "unseal", given=own_live.shares[1].encode())
-    assert (one.code, one.text) == (0, "1 of 2: the server is still sealed\n")
+    assert (one.code, one.text) == (3, "1 of 2: the server is still sealed\n")
+    assert "1 share is missing" in one.err
     Path("share").write_text(own_live.shares[2] + "\n")
     two = prompt("--profile", "operator", "unseal", "--share-file", "share", "--json")
     assert (two.code, json.loads(two.text)) == (0, {"sealed": False})
     again = prompt("--profile", "operator", "unseal", given=b"anything")
     assert (again.code, again.text) == (0, "the server is open\n")
+
+
+def test_no_share_opens_nothing_and_says_so(own_live: Live, prompt: Prompt) -> None:
+    introduce(own_live)
+    prompt("--profile", "operator", "seal")
+    Path("empty").write_text("\n")
+    for words, said in (((), "no share was given"), (("--share-file", "empty"), "empty: no share is in it")):
+        done = prompt("--profile", "operator", "unseal", *words, given=b" \n")
+        assert (done.code, done.text) == (2, "")
+        assert said in done.err and "--share-file" in done.err
 
 
 def test_a_share_that_is_none_is_refused_and_not_repeated(own_live: Live, prompt: Prompt) -> None:

@@ -12,7 +12,7 @@ import click
 
 from keyclave_cli import output
 from keyclave_cli.parameters import RemoteCommand
-from keyclave_cli.problems import USAGE, Stop, describe, show
+from keyclave_cli.problems import NO_SERVER, USAGE, Stop, describe, show
 from keyclave_cli.session import Session
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def unseal(ctx: click.Context, share_files: tuple[str, ...], open_with: str) -> 
 
     Asks for shares one after the other, with hidden input, until enough are there. A share never goes on the command
     line. Protected share files are opened on this machine; the server gets the share. No credential is needed: the
-    share is the authority, and each one given is in the record.
+    share is the authority, and each one given is in the record. Exits with 3 while shares are missing.
 
     \b
     keyclave unseal
@@ -70,6 +70,7 @@ def unseal(ctx: click.Context, share_files: tuple[str, ...], open_with: str) -> 
                 _tell_open(session)
                 return
             _tell(session, at)
+    ctx.exit(NO_SERVER)  # sealed, for a script to see
 
 
 def _give(session: Session, client: Client, share: str, *, forgiving: bool) -> Unsealing | None:
@@ -92,7 +93,8 @@ def _tell(session: Session, at: Unsealing) -> None:
         output.write_json(at)
     else:
         output.say(f"{at.received} of {at.threshold}: the server is still sealed")
-        output.note("  next: the other custodians give theirs; `keyclave status` says how far it is")
+        missing = output.count_text(at.threshold - at.received, "share is missing", "shares are missing")
+        output.note(f"  next: {missing}; `keyclave status` says how far it is")
 
 
 def _tell_open(session: Session) -> None:
@@ -115,6 +117,12 @@ def _given(files: tuple[str, ...], open_with: str) -> Iterator[str]:
     for name in files:
         with click.open_file(name, encoding="utf-8", errors="replace") as file:
             text = file.read(_SHARE_BYTES)
+        if not text.strip():
+            raise Stop(
+                "no share was given" if name == "-" else f"{name}: no share is in it",
+                "run it at a terminal to be asked, or give --share-file FILE; a pipe holds one share on each line",
+                USAGE,
+            )
         if not text.lstrip().startswith(_ARMOUR):
             yield from (line.strip() for line in text.splitlines() if line.strip())
         elif name == "-":
