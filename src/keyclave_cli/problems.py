@@ -81,6 +81,15 @@ def _of_the_system(error: OSError) -> Problem:
     return Problem("system", f"{where}{said}", "correct that and run the command again", FAILED)
 
 
+def complain(error: Exception, *, as_json: bool) -> int:
+    """Show `error` and return the exit code that goes with it; one that is not expected to happen is raised again."""
+    problem = describe(error)
+    if problem is None:
+        raise error
+    show(problem, as_json=as_json)
+    return problem.exit_code
+
+
 def show(problem: Problem, *, as_json: bool) -> None:
     """Write a problem to stderr."""
     from keyclave_cli.output import printable

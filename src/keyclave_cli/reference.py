@@ -8,7 +8,7 @@ import sys
 import click
 
 from keyclave_cli.catalogue import SECTIONS
-from keyclave_cli.main import cli
+from keyclave_cli.program import cli
 
 _HEAD = """\
 # The command line

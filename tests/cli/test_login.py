@@ -17,8 +17,8 @@ import pytest
 from keyclave_cli import profiles
 from keyclave_cli.commands import login as command
 from keyclave_cli.loopback import Loopback
-from keyclave_cli.main import run
 from keyclave_cli.problems import Stop
+from keyclave_cli.program import run
 from tests.cli.transcript import Prompt
 from tests.live import Live
 from tests.visitor import Visitor

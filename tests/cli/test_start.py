@@ -10,7 +10,7 @@ import click
 import pytest
 
 from keyclave_cli.catalogue import BY_NAME
-from keyclave_cli.main import cli
+from keyclave_cli.program import cli
 from tests.cli.transcript import Prompt
 
 HEAVY = (
@@ -28,7 +28,7 @@ HEAVY = (
 
 def _loaded_by(*arguments: str) -> set[str]:
     """Return the modules that a run of the command line leaves loaded."""
-    program = f"import sys; from keyclave_cli.main import run; run({list(arguments)!r}); print(*sys.modules, file=sys.stderr)"
+    program = f"import sys; from keyclave_cli.program import run; run({list(arguments)!r}); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONPATH": _src()})
     assert "Usage:" in done.stdout
     return set(done.stderr.split())
@@ -132,6 +132,35 @@ def test_a_shell_is_offered_names_and_options(prompt: Prompt) -> None:
     assert offered("key sch") == ["schedule-destruction"]
     assert "--share-file" in offered("unseal --")
     assert offered("credential issue x --role a") == ["auditor", "application"]
+
+
+def test_an_interrupt_while_it_still_imports_is_answered_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    environment = {"PYTHONPATH": f"{tmp_path}:{_src()}"}
+    done = subprocess.run([sys.executable, "-m", "keyclave_cli", "--help"], capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"\nstopped\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "closed", "said"),
+    [
+        ("--help", ">&-", b"standard output is closed"),
+        ("status --url https://127.0.0.1:1", ">&-", b"standard output is closed"),
+        ("status --url https://127.0.0.1:1 --json", ">&-", b'{"error": {"code": "usage", "detail": "standard output is closed"'),
+        ("encrypt - --key k", "<&-", b"standard input is closed"),
+        ("decrypt - --key k", "<&-", b"standard input is closed"),
+        ("encrypt - --key k", ">&-", b"standard output is closed"),
+        ("encrypt - --key k", "<&- >&- 2>&-", b""),
+        ("profile add ward --url https://127.0.0.1:1", "<&-", b"standard input is closed"),
+    ],
+)
+def test_a_closed_stream_is_named(tmp_path: Path, words: str, closed: str, said: bytes) -> None:
+    environment = {"PYTHONPATH": _src(), "KEYCLAVE_URL": "https://127.0.0.1:1", "KEYCLAVE_TOKEN": "kct_x"}
+    command = f'"{sys.executable}" -m keyclave_cli {words} {closed}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, env={**environment, "HOME": str(tmp_path)}, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert said in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def test_a_terminal_of_another_alphabet_is_shown_what_it_cannot_show_in_numbers() -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pytest
 
-from keyclave_cli.main import run
+from keyclave_cli.program import run
 
 ANYTHING = "…"
 
