@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from keyclave.app import wiring
+from keyclave.app.alone import FILE, alone
 from keyclave.app.ceremony import Wishes, conclude, hold
 from keyclave.app.config import StoreSection
 from keyclave.app.hand_over import init
-from keyclave.core.errors import KeyclaveError, Malformed, Undecipherable
+from keyclave.core.errors import KeyclaveError, Malformed, Unavailable, Undecipherable
 from keyclave.crypto.shares import Share, combine
 from keyclave.roots.software import SoftwareRoot
 from keyclave.store import meta_rows
@@ -43,6 +44,25 @@ def test_a_ceremony_that_is_refused_leaves_nothing_in_the_way_of_the_next(tmp_pa
         init(home, WISHES, [], tmp_path / "again.json", passphrases=False)
     assert sorted(home.rglob("*")) == before
     assert not (tmp_path / "again.json").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/home"])
+@pytest.mark.parametrize("program", ["init", "serve"])
+def test_a_place_that_cannot_be_a_home_is_named(tmp_path: Path, program: str, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    before = sorted(tmp_path.iterdir())
+    options = ["--threshold", "2", "--out-json", "made.json"] if program == "init" else []
+    command = [sys.executable, "-m", "keyclave.app", program, "--home", place, *options]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert place in done.stderr and "→ " in done.stderr and "Traceback" not in done.stderr
+    assert (sorted(tmp_path.iterdir()), (tmp_path / "file").read_text()) == (before, "mine")
+
+
+def test_a_home_that_is_not_ones_own_is_not_served(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(Unavailable, match=FILE):
+        alone(tmp_path)
 
 
 @pytest.mark.requirement("R6", "R16")

@@ -17,7 +17,10 @@ def alone(home: Path) -> IO[bytes]:
     Refused while another has it: a second server would not see what the first one revokes, and a server whose schema is changed
     under it fails at whatever it does next.
     """
-    file = (home / FILE).open("wb")
+    try:
+        file = (home / FILE).open("wb")
+    except OSError as fault:
+        raise Unavailable(f"{home / FILE}: {fault.strerror}", "run it as the user whose home it is") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -13,6 +13,8 @@ Order of acts, and what is true if we die after each:
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,9 +80,9 @@ class Made(msgspec.Struct):
 
 def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
     """Hold the ceremony in `home`, which must be new or empty."""
-    if home.exists() and any(home.iterdir()):
-        raise Malformed(f"{home} is not empty", "the ceremony makes a new home; an existing one is never touched")
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_new(home)
+    with _as_a_place(home):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_names(wishes.holders, wishes.custodians)
     module = wiring.new_module()
     _certificates(home, wishes)
@@ -106,6 +108,22 @@ def hold(home: Path, wishes: Wishes) -> tuple[Made, ShareSet]:
         data_url="" if wishes.data_port is None else f"https://{wishes.host}:{wishes.data_port}",
     )
     return made, shares
+
+
+def check_new(home: Path) -> None:
+    """Refuse to make a home where there is something already, or where none can be."""
+    with _as_a_place(home):
+        empty = not home.exists() or not any(home.iterdir())
+    if not empty:
+        raise Malformed(f"{home} is not empty", "the ceremony makes a new home; an existing one is never touched")
+
+
+@contextmanager
+def _as_a_place(home: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        raise Malformed(f"{home} cannot be a home: {fault.strerror}", "name a new folder in one that you may write to") from None
 
 
 def conclude(home: Path, wishes: Wishes, made: Made) -> None:

@@ -172,6 +172,8 @@ def load(home: Path) -> Config:
         config = msgspec.convert(tomllib.loads(path.read_text()), Config)
     except FileNotFoundError:
         raise Malformed(f"there is no {FILE} in {home}", "run `keyclave init` first, or name another home") from None
+    except OSError as fault:
+        raise Malformed(f"{path}: {fault.strerror}", "name a home that `keyclave init` made, as a user who may read it") from None
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as fault:
         raise Malformed(f"{path}: {fault}", "correct it, or compare with docs/configuration.md") from None
     if not config.development and config.policy.destruction_days < 1:

@@ -11,7 +11,7 @@ from typing import IO
 
 import msgspec
 
-from keyclave.app.ceremony import Made, Wishes, conclude, hold
+from keyclave.app.ceremony import Made, Wishes, check_new, conclude, hold
 from keyclave.app.wiring import new_module
 from keyclave.core.errors import Malformed
 from keyclave.crypto.custody import open_with_key, open_with_passphrase, protect_to_key, protect_to_passphrase
@@ -22,6 +22,7 @@ _LEAST_PASSPHRASE = 15  # characters; SP 800-63B-4: the length of a password tha
 
 def init(home: Path, wishes: Wishes, public_keys: list[Path], out_json: Path | None, *, passphrases: bool) -> int:
     """Hold the ceremony and hand over what it made."""
+    check_new(home)  # before anybody is asked for anything
     if public_keys and len(public_keys) != wishes.custodians:
         raise Malformed(
             f"{len(public_keys)} public keys for {wishes.custodians} custodians", "name one --protect-to for each custodian"
