@@ -7,6 +7,7 @@ import gc
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--development", action="store_true", help="a development root that opens by itself; never for patient data"
     )
     init.add_argument("--host", default="127.0.0.1")
-    init.add_argument("--port", type=int, default=8443)
-    init.add_argument("--data-port", type=int, metavar="N", help="serve the use of keys on a listener of its own")
+    init.add_argument("--port", type=_number(1, 65_535), default=8443)
+    init.add_argument("--data-port", type=_number(1, 65_535), metavar="N", help="serve the use of keys on a listener of its own")
     init.add_argument("--origin", default="keyclave.localhost/log", help="the log's name, for ever")
     init.add_argument("--name", action="append", default=[], help="a further DNS name or address of the server's certificate")
     init.add_argument(
@@ -57,8 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     serve = programs.add_parser("serve", help="serve")
     serve.add_argument("--home", type=Path, default=Path("keyclave-home"))
     serve.add_argument("--host")
-    serve.add_argument("--port", type=int)
-    serve.add_argument("--workers", type=int, metavar="N", help="processes that serve, to use as many cores [1]")
+    serve.add_argument("--port", type=_number(0, 65_535))
+    serve.add_argument("--workers", type=_number(1, 64), metavar="N", help="processes that serve, to use as many cores [1]")
     serve.add_argument("--part", help=argparse.SUPPRESS)  # what the supervisor gives a worker
     share = programs.add_parser("open-share", help="open a protected share file and print the share")
     share.add_argument("file", type=Path)
@@ -83,6 +84,17 @@ def _bind_now() -> None:
     if not os.environ.get("LD_BIND_NOW"):
         command = [sys.executable, *sys.orig_argv[1:]]
         os.execve(command[0], command, {**os.environ, "LD_BIND_NOW": "1"})  # noqa: S606 - this program itself, no shell
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a whole number in this range, as [listen] has it in the configuration."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,5}", text, re.ASCII) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return read
 
 
 def _name_store(parser: argparse.ArgumentParser, what: str) -> None:
