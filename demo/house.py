@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+from demo.beginning import undisturbed
 from demo.screen import Screen
 from keyclave_client import Client
 from keyclave_client.errors import Unreachable
@@ -45,8 +46,9 @@ class House:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._clients.close()
-        self.stop()
+        with undisturbed():
+            self._clients.close()
+            self.stop()
 
     def keyclave(self, *words: str) -> str:
         """Run `keyclave` with these words, as a person would, show that, and return what it printed."""

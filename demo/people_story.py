@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from demo.beginning import undisturbed
 from demo.crew import Person
 from demo.house import House, read_once
 from demo.screen import Screen, Unproven
@@ -33,7 +34,8 @@ def tell(port: int) -> int:
                 screen.fail("The demonstration broke off", f"{type(error).__name__}: {error}", house.said())
                 return 1
     finally:
-        shutil.rmtree(folder)
+        with undisturbed():
+            shutil.rmtree(folder)
     screen.summary(
         [
             ("A server of your own, with people who log in by passkey:", ("keyclave init --people passkeys", "keyclave serve")),

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
-import signal
+import os
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from demo.story import tell  # the path above makes this folder importable when it is run as a script
+from demo import beginning  # the path above makes this folder importable when it is run as a script
 
 
 def main() -> int:
     """Read the command line and tell the story; exit code 0 only if every step proved itself."""
+    beginning.end_when_told()
+    import argparse
+    from pathlib import Path
+
     parser = argparse.ArgumentParser(
         description="Keyclave's main job on synthetic health records, from the ceremony to the proof."
     )
     parser.add_argument(
-        "--patients", type=_count, default=20, metavar="N", help="how many FHIR patients; above 20, variations [20]"
+        "--patients", type=beginning.count, default=20, metavar="N", help="how many FHIR patients; above 20, variations [20]"
     )
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep server, ciphertexts and log in this new folder, to play on"
     )
-    parser.add_argument("--port", type=int, default=0, help="port of the server [a free one]")
+    parser.add_argument("--port", type=beginning.port, default=0, help="port of the server [a free one]")
     chosen = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server ends with us, and what was temporary goes
-    return tell(chosen.patients, chosen.keep, chosen.port)
+    from demo.story import tell
 
-
-def _count(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 10_000:
-        raise argparse.ArgumentTypeError("between 1 and 10000")
-    return number
+    return beginning.told(lambda: tell(chosen.patients, chosen.keep, chosen.port))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from demo import changing, opening, proving, sealing
+from demo.beginning import undisturbed
 from demo.house import House
 from demo.next_steps import where_next
 from demo.screen import Screen, Unproven
@@ -18,9 +19,18 @@ from keyclave_client.errors import KeyclaveError
 def tell(patients: int, keep: Path | None, port: int) -> int:
     """Do the main job in a folder of its own; return 0 only if every claim held."""
     screen = Screen()
-    if keep is not None and keep.exists() and any(keep.iterdir()):
-        screen.fail("Not begun", f"{keep} is not empty", "Name a new folder: what is there may hold keys, and is never touched.")
-        return 2
+    if keep is not None:
+        try:
+            keep.mkdir(mode=0o700, parents=True, exist_ok=True)
+            full = any(keep.iterdir())
+        except OSError as error:
+            screen.fail("Not begun", f"{keep}: {error.strerror}", "Name a new folder in one that you may write to.")
+            return 2
+        if full:
+            screen.fail(
+                "Not begun", f"{keep} is not empty", "Name a new folder: what is there may hold keys, and is never touched."
+            )
+            return 2
     with _folder(keep) as folder, House(folder, port, screen) as house:
         try:
             _play(house, patients, screen)
@@ -69,11 +79,11 @@ def _play(house: House, patients: int, screen: Screen) -> None:
 def _folder(keep: Path | None) -> Iterator[Path]:
     """Give the folder to work in: the one to keep, or one that goes again."""
     if keep is not None:
-        keep.mkdir(mode=0o700, parents=True, exist_ok=True)
         yield keep.resolve()
         return
     folder = Path(tempfile.mkdtemp(prefix="keyclave-demo-"))
     try:
         yield folder
     finally:
-        shutil.rmtree(folder)
+        with undisturbed():
+            shutil.rmtree(folder)
