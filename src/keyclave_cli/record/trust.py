@@ -61,7 +61,8 @@ class TrustedRecord:
             where = self.folder / "trusted-keys"
             raise Stop(
                 f"the log {origin} shows other keys than those trusted since the first contact ({where})",
-                "this may be another server, or a forged log: ask its auditors for the keys before you trust them",
+                "this may be another server, or a forged log: ask its auditors for the keys before you trust them. "
+                f"If it is one that you have just made anew, move {self.folder} away",
             )
         return Trusted(known, False)
 

@@ -101,6 +101,7 @@ class _Shelf:
         self._limits = limits
         self._clock = clock
         self._lock = threading.Lock()
+        self._next_look = math.inf  # when the oldest key is too old: until then none is
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._asking: dict[Hashable, Future[None]] = {}
         forget_in_children(self)
@@ -108,12 +109,14 @@ class _Shelf:
     def forget(self) -> None:
         """In a forked process: drop every key, whose limits the other one goes on counting, and wait for none of its threads."""
         self._lock = threading.Lock()
-        self._entries, self._asking = OrderedDict(), {}
+        self._entries, self._asking, self._next_look = OrderedDict(), {}, math.inf
 
     def get(self, name: Hashable, size: float, ask: Callable[[], DataKey]) -> DataKey:
         """Return the key of `name` and count one message of `size` bytes on it; `ask` for it if none is within the limits."""
         while True:
             with self._lock:
+                if self._clock() >= self._next_look:
+                    self._trim()
                 entry = self._usable(name, size)
                 if entry is not None:
                     return _count(entry, size)
@@ -175,6 +178,7 @@ class _Shelf:
         horizon = self._clock() - self._limits.max_age
         for name in [name for name, entry in self._entries.items() if entry.born <= horizon]:
             del self._entries[name]
+        self._next_look = min((entry.born for entry in self._entries.values()), default=math.inf) + self._limits.max_age
 
     def clear(self) -> None:
         with self._lock:

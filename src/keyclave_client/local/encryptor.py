@@ -75,7 +75,7 @@ class Encryptor:
 
     def encrypt_chunks(self, src: Readable, context: Context | None = None, *, chunk: int = CHUNK) -> Iterator[bytes]:
         """Yield a stream object piece by piece, header first, for instance as the body of an upload. `chunk`: log2 of size."""
-        head, chunks = self._sealing(filler(src), context, chunk)
+        head, chunks = self._sealing(filler(src), context, chunk, UNKNOWN_SIZE)
         yield head
         for sealed in chunks:
             yield bytes(sealed)
@@ -94,9 +94,7 @@ class Encryptor:
         progress: Progress | None = None,
     ) -> int:  # fmt: skip
         """Encrypt everything `src` gives into `dst`, in constant memory; return the plaintext bytes."""
-        head, chunks = self._sealing(filler(src), context, chunk)
-        write_all(dst, head)
-        return _copy(chunks, dst, wire.TAG, progress)
+        return self._encrypt(src, dst, context, chunk, UNKNOWN_SIZE, progress)
 
     def decrypt_stream(
         self, src: Readable, dst: Writable, context: Context | None = None, *, progress: Progress | None = None
@@ -119,7 +117,7 @@ class Encryptor:
         with open_source(path, follow_symlinks=follow_symlinks) as src:
             before = os.fstat(src.fileno())
             with landing(dest, before.st_mode, overwrite=overwrite) as dst:
-                count = self.encrypt_stream(src, dst, context, chunk=_chunk_for(before.st_size), progress=progress)
+                count = self._encrypt(src, dst, context, _chunk_for(before.st_size), before.st_size, progress)
                 _unchanged(before, os.fstat(src.fileno()), path)
             return count
 
@@ -164,11 +162,19 @@ class Encryptor:
             os.fsync(file.fileno())
         return inspect_file(path)
 
-    def _sealing(self, fill: Filler, context: Context | None, chunk: int) -> tuple[bytes, Iterator[memoryview]]:
+    def _encrypt(
+        self, src: Readable, dst: Writable, context: Context | None, chunk: int, size: float, progress: Progress | None
+    ) -> int:
+        head, chunks = self._sealing(filler(src), context, chunk, size)
+        write_all(dst, head)
+        return _copy(chunks, dst, wire.TAG, progress)
+
+    def _sealing(self, fill: Filler, context: Context | None, chunk: int, size: float) -> tuple[bytes, Iterator[memoryview]]:
+        """Return the header and the sealed chunks; `size` is that of the plaintext, so that a kept data key counts it."""
         if not wire.LEAST_CHUNK <= chunk <= wire.LARGEST_CHUNK:
             raise Malformed(f"the log2 of the chunk size is {wire.LEAST_CHUNK} to {wire.LARGEST_CHUNK}", "leave it out for 1 MiB")
         encoded = canonical_map(context)
-        key = self._files.fresh(encoded, context or _NOTHING, UNKNOWN_SIZE)
+        key = self._files.fresh(encoded, context or _NOTHING, size)
         header, body = new_body(key, wire.STREAM, chunk, os.urandom(wire.MESSAGE_ID), encoded)
         return header.encode(), seal_chunks(body, chunk, fill)
 

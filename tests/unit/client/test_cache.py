@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -315,3 +316,29 @@ def test_no_cache_asks_each_time_and_keeps_nothing() -> None:
 def test_limits_that_bound_nothing_are_refused(limits: dict[str, int]) -> None:
     with pytest.raises(Malformed):
         CacheLimits(**limits)
+
+
+def test_keys_that_are_too_old_go_at_the_next_use_whatever_is_asked_for() -> None:
+    clock, source = HandClock(), LocalKeys()
+    cache = cache_of(source, clock, max_age=10)
+    for patient in range(100):
+        cache.fresh(canonical_map({"patient": str(patient)}), {"patient": str(patient)}, 1)
+    clock.now += 5
+    cache.fresh(ENCODED, CONTEXT, 1)
+    clock.now += 6
+    cache.fresh(ENCODED, CONTEXT, 1)  # which is kept still
+    gc.collect()
+    assert source.calls == 101
+    assert [any(plain) for plain in source.given] == [False] * 100 + [True]
+
+
+def test_a_data_key_serves_several_files_where_that_is_asked_for(tmp_path: Path) -> None:
+    source = LocalKeys()
+    encryptor = Encryptor(source, file_cache=CacheLimits(max_bytes=2500))
+    (tmp_path / "plain").write_bytes(bytes(1000))
+    for number in range(4):
+        encryptor.encrypt_file(tmp_path / "plain", tmp_path / str(number), CONTEXT)
+    assert source.calls == 2
+    for number in range(4):
+        encryptor.decrypt_file(tmp_path / str(number), tmp_path / f"{number}.opened", CONTEXT)
+        assert (tmp_path / f"{number}.opened").read_bytes() == bytes(1000)
