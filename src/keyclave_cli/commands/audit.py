@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,11 @@ def audit() -> None:
 def checkpoint(ctx: click.Context, out: str | None) -> None:
     """Print the newest signed checkpoint.
 
-    Keep one where the server's operators cannot reach it: `keyclave-verify log --checkpoint` proves later that the
-    log only grew.
+    Keep one where the server's operators cannot reach it. Later it proves that the log only grew:
+
+    \b
+    keyclave audit checkpoint --out kept
+    keyclave-verify log DIR --vkey-file KEYS --checkpoint kept
     """
     from keyclave_cli.record.export import newest_checkpoint, read_served_checkpoint
 
@@ -52,7 +56,7 @@ def checkpoint(ctx: click.Context, out: str | None) -> None:
 @audit.command()
 @click.option("--from", "start", type=click.IntRange(min=0), default=0, show_default=True, help="Place in the log to begin at.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most.")
-@click.option("--key", "-k", help="Only of this key (its id).")
+@click.option("--key", "-k", help="Only of this key (its name or id).")
 @click.option("--actor", help="Only of this principal.")
 @click.option("--operation", "-o", help="Only this operation.")
 @click.option("--grant", help="Only what this grant or elevation permitted.")
@@ -61,13 +65,26 @@ def events(
     ctx: click.Context, start: int, limit: int, key: str | None, actor: str | None, operation: str | None, grant: str | None
 ) -> None:
     """Show events, as an auditor."""
+    from keyclave_cli.record.filters import check_operation, key_id
+
     session = ctx.ensure_object(Session)
-    found = []
     with session.client() as client:
-        for event in client.events(start, key=key, actor=actor, operation=operation, grant=grant, page=min(limit, 500)):
-            found.append(event)
-            if len(found) == limit:
-                break
+        of_key = None if key is None else key_id(client, key)
+        found = list(
+            islice(
+                client.events(start, key=of_key, actor=actor, operation=operation, grant=grant, page=min(limit + 1, 500)),
+                limit + 1,
+            )
+        )
+        if not found and operation is not None:
+            check_operation(client, operation)
+        follow = found[limit].index if len(found) > limit else None
+        if follow is not None:
+            more = output.count_text(
+                max(1, client.status().log.get("size", 0) - follow), "more event follows", "more events follow"
+            )
+            output.note(f"up to {more}\n  next: the same with --from {follow}, or a greater --limit")
+    found = found[:limit]
     if session.json:
         output.write_json(found)
         return
@@ -98,8 +115,11 @@ def _time(at: Any) -> str | None:
 def receipt(ctx: click.Context, event: str, out: str | None) -> None:
     """Fetch an event's receipt and verify it.
 
-    A receipt proves, offline and to anybody with the log's keys, that the event is in the log: `keyclave-verify
-    receipt FILE` checks it.
+    A receipt proves, offline and to anybody with the log's verifier keys, that the event is in the log:
+
+    \b
+    keyclave audit receipt EVENT --out FILE
+    keyclave-verify receipt FILE --vkey-file KEYS
     """
     import json
 
@@ -128,8 +148,12 @@ def receipt(ctx: click.Context, event: str, out: str | None) -> None:
 def export(ctx: click.Context, folder: str) -> None:
     """Fetch the whole log into a folder, as an auditor.
 
-    Run again, it fetches only what is new. The folder verifies offline, with `keyclave-verify log DIR` or `keyclave
-    audit verify DIR`; what it holds is described in spec/log-directory.md.
+    Run again, it fetches only what is new. What the folder holds is described in spec/log-directory.md. It verifies
+    offline, with the log's verifier keys in a file, one a line, from somebody you trust and not from the export:
+
+    \b
+    keyclave-verify log DIR --vkey-file KEYS
+    keyclave audit verify DIR --keys KEYS
     """
     session = ctx.ensure_object(Session)
     done = _export(session, Path(folder))
