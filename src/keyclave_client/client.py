@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 class Client(KeyUse, KeyLife, People, Login, Rights, Approvals, Workloads, Policies, Nodes, Record):
-    """A connection to one server, to be shared by threads and closed (or used in a `with`).
+    """A connection to one server, to be shared by threads and closed (or used in a `with`). Forked processes begin anew with it:
+    each has its own connections and data keys.
 
     `url` is https://host:port; `token` a credential, a function that returns the current one (short-lived credentials), or
     None for the calls that need none; `ca_file` the PEM file of the authority that signed the server's certificate (the
