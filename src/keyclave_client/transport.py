@@ -20,8 +20,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 from keyclave_client.errors import KeyclaveError, Malformed, Unreachable, from_answer
 from keyclave_client.forking import forget_in_children
@@ -83,7 +83,7 @@ class Transport:
         certificate: tuple[str, str] | None = None,
         purpose: str | None = None,
     ) -> None:
-        parts = urlsplit(url)
+        parts = _address(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
             raise Malformed("the address is not https", "write https://host:port (plain http only to this machine itself)")
         if not parts.hostname or parts.username or parts.query or parts.fragment:
@@ -92,7 +92,9 @@ class Transport:
         if purpose is not None and not (purpose.isascii() and purpose.isprintable()):
             raise Malformed("the purpose of use is not plain text", "name one of those in spec/grants.md")
         self._purpose = purpose
-        self._token = token
+        self._token = _checked(token) if token is None or isinstance(token, str) else lambda: _checked(token())
+        if ca_file is not None:
+            _tls(ca_file, None)  # tried now: whoever made the client hears it, and not whoever first uses it
         self._ca_file = ca_file
         self._certificate = certificate
         self._shown: tuple[int, ...] = ()  # when the certificate's files were written that the open connections have shown
@@ -246,8 +248,39 @@ class _Line:
         self.retired = False
 
 
+def _address(url: str) -> SplitResult:
+    """Return the parts of an address whose host and port can be ones."""
+    try:
+        parts = urlsplit(url)
+        possible = url.isprintable() and " " not in url and parts.port != 0
+        (parts.hostname or "").encode("idna")  # as the name is looked up: no part of it may be empty or too long
+    except ValueError:
+        possible = False
+    if not possible:
+        raise Malformed(
+            "the address is not one of a server", "write https://host:port, and an IPv6 address as https://[::1]:port"
+        )
+    return parts
+
+
+_Token = TypeVar("_Token", str, str | None)
+
+
+def _checked(token: _Token) -> _Token:
+    """Return a token that a header can hold."""
+    if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
+        raise Malformed("the token is not one", "give the token and nothing else: no line end, no quotes, no spaces")
+    return token
+
+
 def _tls(ca_file: str | None, certificate: tuple[str, str] | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca_file)
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError:
+        raise Malformed(f"{ca_file} holds no certificate", "name the PEM file of the authority, such as tls/ca.pem") from None
+    except (OSError, ValueError) as error:
+        said = (error.strerror if isinstance(error, OSError) else None) or "no name of a file"
+        raise Malformed(f"{ca_file}: {said}", "name the PEM file of the authority, such as tls/ca.pem") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     if certificate is not None:
         try:
