@@ -12,7 +12,7 @@ import click
 
 from keyclave_cli.lazy import LazyGroup
 from keyclave_cli.parameters import connection_options, json_option
-from keyclave_cli.problems import BROKEN_PIPE, INTERRUPTED, complain
+from keyclave_cli.problems import BROKEN_PIPE, INTERRUPTED, USAGE, Problem, complain, show
 from keyclave_cli.session import Session
 
 _EPILOG = """\
@@ -71,6 +71,14 @@ def cli(ctx: click.Context) -> None:
 cli.params.extend([*connection_options(hidden=False), json_option()])
 
 
+def _misuse(error: click.ClickException) -> Problem:
+    """Return a wrong command line as a program is told of it."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    detail = "no command is named" if isinstance(error, click.exceptions.NoArgsIsHelpError) else error.format_message()
+    code = "usage" if error.exit_code == USAGE else "stopped"
+    return Problem(code, detail, f"see `{ctx.command_path if ctx else 'keyclave'} --help`", error.exit_code)
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; nothing is raised but what is a mistake in this program."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -79,7 +87,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
-        error.show()
+        if "--json" in given:
+            show(_misuse(error), as_json=True)
+        else:
+            error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("\nstopped\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,27 @@ def test_the_version_is_one_line(prompt: Prompt) -> None:
     assert done.code == 0
     assert done.text.startswith("keyclave ")
     assert done.text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "detail", "hint"),
+    [
+        ("--json nonsense", "No such command 'nonsense'.", "keyclave --help"),
+        ("key --json", "No such option", "keyclave key --help"),
+        ("--json key", "no command is named", "keyclave key --help"),
+        ("--json", "Missing command.", "keyclave --help"),
+        ("key list --json --nonsense", "No such option", "keyclave key list --help"),
+        ("encrypt --json nothing --key k", "Path 'nothing' does not exist.", "keyclave encrypt --help"),
+        ("--json audit events --limit none", "Invalid value for '--limit'", "keyclave audit events --help"),
+        ("--json credential issue", "Missing argument 'PRINCIPAL'.", "keyclave credential issue --help"),
+    ],
+)
+def test_a_wrong_command_line_is_json_where_that_is_asked_for(prompt: Prompt, line: str, detail: str, hint: str) -> None:
+    done = prompt.line(f"keyclave {line}")
+    assert (done.code, done.text) == (2, "")
+    said = json.loads(done.err)["error"]
+    assert said["code"] == "usage"
+    assert detail in said["detail"] and f"`{hint}`" in said["hint"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
