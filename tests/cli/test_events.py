@@ -22,16 +22,16 @@ def _events(people: Prompt, options: str) -> tuple[list[dict[str, Any]], Done]:
 
 
 def test_a_key_is_found_by_its_name_and_by_its_id(live: Live, people: Prompt) -> None:
-    key = live.create_key("t-by-name")["id"]
-    for named in ("t-by-name", key):
+    key = live.create_key("t-events-by-name")["id"]
+    for named in ("t-events-by-name", key):
         found, done = _events(people, f"-k {named} -o key-create")
         assert [event["leaf"]["key"] for event in found] == [key], done.err
 
 
 def test_a_key_that_there_is_not_is_said(people: Prompt) -> None:
-    _, done = _events(people, "-k t-never")
+    _, done = _events(people, "-k t-events-never")
     assert done.code == 1
-    assert "there is no key t-never" in done.err
+    assert "there is no key t-events-never" in done.err
 
 
 def test_an_operation_that_there_is_not_is_refused_with_those_near_it(people: Prompt) -> None:
@@ -45,7 +45,7 @@ def test_an_operation_that_there_is_not_is_refused_with_those_near_it(people: Pr
 
 def test_more_than_are_shown_is_said_and_how_to_go_on(live: Live, people: Prompt) -> None:
     for number in range(3):
-        live.create_key(f"t-more-{number}")
+        live.create_key(f"t-events-more-{number}")
     live.until_placed()
     first, done = _events(people, "-o key-create --limit 2")
     assert len(first) == 2
@@ -59,7 +59,7 @@ def test_more_than_are_shown_is_said_and_how_to_go_on(live: Live, people: Prompt
 
 def test_what_the_help_shows_verifies_as_it_is_typed(live: Live, people: Prompt) -> None:
     Path("KEYS").write_text("\n".join(live.get("/v1/log/keys").json()["vkeys"]) + "\n")
-    key = live.create_key("t-receipt")["event"]
+    key = live.create_key("t-events-receipt")["event"]
     for line in ("audit checkpoint --out kept", "audit export DIR", f"audit receipt {key} --out FILE"):
         assert people.line(f"keyclave {line} --profile auditor").code == 0
     for command, words in (("checkpoint", "--checkpoint kept"), ("export", "KEYS"), ("receipt", "KEYS")):
