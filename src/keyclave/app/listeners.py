@@ -26,6 +26,8 @@ from keyclave.identity.proxies import ProxyRule, read_networks
 from keyclave.operations.desk import Desk
 from keyclave.operations.table import OPERATIONS
 from keyclave.protocols.rest.answering import IDLE_SECONDS
+from keyclave.protocols.rest.arrivals import Arrivals
+from keyclave.protocols.rest.departures import Departures
 from keyclave.protocols.rest.fastlane import FastLane
 from keyclave.protocols.rest.gateway import Gateway
 from keyclave.protocols.rest.refusals import Refusals
@@ -113,6 +115,8 @@ def listener(
             "proxies": _proxies(listen),
             "begun": {},
             "begun_with": [],
+            "arrivals": Arrivals(),
+            "departures": None if context is None else Departures(),
         },
     )
     settings = uvicorn.Config(

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from keyclave.operations.table import OPERATIONS
+from keyclave.protocols.rest.arrivals import Arrivals
+from keyclave.protocols.rest.departures import Departures
 from keyclave.protocols.rest.fastlane import FastLane
 from keyclave.protocols.rest.routes import Routes
 
@@ -26,8 +28,11 @@ class Transport(asyncio.Transport):
         super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
         self.written: list[bytes] = []
         self.closed = False
+        self.fault: Exception | None = None
 
     def write(self, data: Any) -> None:
+        if self.fault:
+            raise self.fault
         self.written.append(bytes(data))
 
     def is_closing(self) -> bool:
@@ -35,6 +40,12 @@ class Transport(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
 
 class Gateway:
@@ -73,9 +84,10 @@ class Parser:
 class Connection:
     """One connection of the lane without a network."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, departures: Departures | None = None) -> None:
         self.gateway, self.transport = Gateway(), Transport()
-        lane = type("Lane", (FastLane,), {"gateway": self.gateway, "routes": Routes(OPERATIONS), "begun": {}, "begun_with": []})
+        own = {"gateway": self.gateway, "routes": Routes(OPERATIONS), "begun": {}, "begun_with": []}
+        lane = type("Lane", (FastLane,), own | {"arrivals": Arrivals(), "departures": departures})
         config = uvicorn.Config(_no_app, http=lane, log_config=None)
         config.load()
         self.lane = lane(config=config, server_state=ServerState(), app_state={}, _loop=loop)
@@ -125,7 +137,7 @@ def test_what_is_asked_does_not_depend_on_how_it_comes(
             stream = stream[size:]
     for data in sent:
         if data:
-            connection.lane.data_received(data)
+            connection.lane.take(data)
     assert connection.gateway.asked == expected
     assert len(connection.transport.written) == len(expected)
     assert not connection.transport.closed
@@ -134,11 +146,11 @@ def test_what_is_asked_does_not_depend_on_how_it_comes(
 def test_the_same_head_is_parsed_no_third_time(loop: asyncio.AbstractEventLoop) -> None:
     connection = Connection(loop)
     for number in range(10):
-        connection.lane.data_received(wire("ab", "one", b"%08d" % number))
+        connection.lane.take(wire("ab", "one", b"%08d" % number))
     assert connection.parser.fed == 2
     assert [asked[4] for asked in connection.gateway.asked] == [b"%08d" % number for number in range(10)]
-    connection.lane.data_received(wire("ab", "two", b"00000010"))
-    connection.lane.data_received(wire("ab", "one", b"0000000011"))
+    connection.lane.take(wire("ab", "two", b"00000010"))
+    connection.lane.take(wire("ab", "one", b"0000000011"))
     assert [asked[2] for asked in connection.gateway.asked[-2:]] == [b"Bearer two", b"Bearer one"]
     assert connection.parser.fed == 4
 
@@ -147,15 +159,15 @@ def test_a_known_head_waits_for_its_turn(loop: asyncio.AbstractEventLoop) -> Non
     """While an answer is due the next request goes through the parser, and so into uvicorn's queue."""
     connection = Connection(loop)
     for _ in range(3):
-        connection.lane.data_received(wire("ab", "one", b"{}"))
+        connection.lane.take(wire("ab", "one", b"{}"))
     connection.gateway.at_once = False
-    connection.lane.data_received(wire("ab", "one", b"[]"))
+    connection.lane.take(wire("ab", "one", b"[]"))
     fed = connection.parser.fed
     connection.transport.closed = True
     connection.gateway.answer()
     assert connection.parser.fed == fed
     written = len(connection.transport.written)
-    connection.lane.data_received(wire("ab", "one", b"()"))
+    connection.lane.take(wire("ab", "one", b"()"))
     assert connection.parser.fed == fed + 1
     assert len(connection.transport.written) == written
 
@@ -164,7 +176,7 @@ def test_a_known_head_waits_for_its_turn(loop: asyncio.AbstractEventLoop) -> Non
 def test_a_head_that_asks_for_more_than_its_operation_is_not_remembered(loop: asyncio.AbstractEventLoop, more: str) -> None:
     connection = Connection(loop)
     for _ in range(4):
-        connection.lane.data_received(wire("ab", "one", b"{}", more))
+        connection.lane.take(wire("ab", "one", b"{}", more))
     assert connection.lane.known is None
     continued = connection.transport.written.count(b"HTTP/1.1 100 Continue\r\n\r\n")
     assert continued == (4 if more.startswith("Expect") else 0)
@@ -173,10 +185,10 @@ def test_a_head_that_asks_for_more_than_its_operation_is_not_remembered(loop: as
 def test_two_requests_that_come_together_are_two_each_time(loop: asyncio.AbstractEventLoop) -> None:
     connection = Connection(loop)
     for _ in range(4):
-        connection.lane.data_received(wire("ab", "one", b"{}") + wire("cd", "two", b"[]"))
-        connection.lane.data_received(wire("cd", "two", b"[]") * 2)
+        connection.lane.take(wire("ab", "one", b"{}") + wire("cd", "two", b"[]"))
+        connection.lane.take(wire("cd", "two", b"[]") * 2)
     for _ in range(4):
-        connection.lane.data_received(wire("ab", "one", b"{}") * 2)
+        connection.lane.take(wire("ab", "one", b"{}") * 2)
     assert [(asked[1], asked[4]) for asked in connection.gateway.asked] == [
         *[("ab", b"{}"), ("cd", b"[]"), ("cd", b"[]"), ("cd", b"[]")] * 4, *[("ab", b"{}")] * 8,
     ]  # fmt: skip
@@ -189,11 +201,104 @@ def test_what_comes_behind_the_beginning_of_a_request_goes_on_with_it(loop: asyn
     known, behind = wire("ab", "one", b"{}"), wire("cd", "two", wire("ab", "one", b"{}"), "Padding: x")
     connection = Connection(loop)
     for _ in range(3):
-        connection.lane.data_received(known)
+        connection.lane.take(known)
     assert connection.lane.known is not None
-    connection.lane.data_received(known + behind[:cut])
+    connection.lane.take(known + behind[:cut])
     assert connection.lane.within
     fed = connection.parser.fed
-    connection.lane.data_received(known)
+    connection.lane.take(known)
     assert connection.parser.fed == fed + 1
     assert [asked[4] for asked in connection.gateway.asked] == [b"{}"] * 4
+
+
+# ---- the turns of the loop ------------------------------------------------------------------------------------------------
+def turn(loop: asyncio.AbstractEventLoop) -> None:
+    """Let the loop do what was left for its next turn."""
+    loop.run_until_complete(asyncio.sleep(0))
+
+
+COMES = st.sampled_from([
+    wire("ab", "one", b"{}"), wire("ab", "one", b"{}") * 2, wire("cd", "two", b"[]", "Expect: 100-continue"),
+    wire("ab", "one", b"{}") + wire("ab", "one", b"[]", "Expect: 100-continue"), wire("ab", "one", b"{}")[:50],
+    wire("ab", "one", b"{}") + b"\0garbage", b"\0garbage", wire("cd", "two", b"{}", "Connection: close"),
+    wire("ab", "one", b"{}", "Keyclave-Purpose: a", "Keyclave-Purpose: b"),
+])  # fmt: skip
+HAPPENS = st.lists(st.one_of(COMES, st.sampled_from(["turn", "answer", "later", "end", "over"])), max_size=12)
+
+
+@given(HAPPENS)
+def test_answers_that_leave_together_are_the_same_bytes_in_the_same_order(
+    loop: asyncio.AbstractEventLoop, plan: list[bytes | str]
+) -> None:
+    """Each of two connections lives through the same, one with answers that wait; what was written when it closed counts."""
+    seen = []
+    for connection in (Connection(loop), Connection(loop, Departures())):
+        for happens in plan:
+            if isinstance(happens, bytes):
+                connection.lane.data_received(happens)
+                turn(loop)
+            elif happens == "turn":
+                turn(loop)
+            elif happens == "later":
+                connection.gateway.at_once = False
+            elif happens == "answer" and connection.gateway.waiting:
+                connection.gateway.answer()
+            elif happens == "end":
+                connection.lane.shutdown()
+            elif happens == "over":
+                connection.lane.eof_received()
+        turn(loop)
+        turn(loop)
+        seen.append((connection.transport.written, connection.transport.closed, connection.gateway.asked))
+    assert seen[0] == seen[1]
+
+
+def test_what_came_in_one_turn_is_taken_up_in_the_order_in_which_it_came(loop: asyncio.AbstractEventLoop) -> None:
+    arrivals, one, two = Arrivals(), Taker(loop), Taker(loop)
+    for connection, data in ((one, b"a"), (two, b"b"), (one, b"c")):
+        arrivals.add(connection, data)
+    assert not one.took and not two.took
+    turn(loop)
+    assert one.took == [b"a", b"c"]
+    assert two.took == [b"b"]
+    arrivals.add(two, b"d")
+    turn(loop)
+    assert two.took == [b"b", b"d"]
+
+
+def test_much_does_not_wait_for_the_next_turn(loop: asyncio.AbstractEventLoop) -> None:
+    arrivals, one = Arrivals(), Taker(loop)
+    arrivals.add(one, b"a")
+    for _ in range(3):
+        arrivals.add(one, bytes(40_000))
+    assert [len(data) for data in one.took] == [1, 40_000, 40_000]
+    turn(loop)
+    assert len(one.took) == 4
+
+
+def test_a_connection_that_fails_fails_alone(loop: asyncio.AbstractEventLoop) -> None:
+    arrivals, bad, good = Arrivals(), Taker(loop), Taker(loop)
+    bad.fault = good.transport.fault = RuntimeError("as a test wants it")
+    arrivals.add(bad, b"a")
+    arrivals.add(good, b"b")
+    turn(loop)
+    assert (bad.transport.closed, good.took) == (True, [b"b"])
+    departures, well = Departures(), Taker(loop)
+    departures.add(good, b"c")
+    departures.add(well, b"d")
+    turn(loop)
+    assert (good.transport.closed, well.transport.written) == (True, [b"d"])
+
+
+class Taker:
+    """A connection that notes what it takes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop, self.transport = loop, Transport()
+        self.took: list[bytes] = []
+        self.fault: Exception | None = None
+
+    def take(self, data: bytes) -> None:
+        if self.fault:
+            raise self.fault
+        self.took.append(data)

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from keyclave.core.errors import KeyclaveError, Malformed
 from keyclave.protocols.rest.cycle import Cycle
+from keyclave.protocols.rest.departures import Departures
 from keyclave.protocols.rest.problems import CONTENT_TYPE, problem
 
 REQUEST_SECONDS = 30  # from the first byte of a request to its last
@@ -25,6 +26,7 @@ class Answering(HttpToolsProtocol):
 
     begun: ClassVar[dict[tuple[int, bytes], bytes]] = {}  # heads up to the length, with the date of `begun_with`
     begun_with: ClassVar[list[tuple[bytes, bytes]]] = []
+    departures: ClassVar[Departures | None] = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,15 +44,31 @@ class Answering(HttpToolsProtocol):
         if cycle.disconnected or transport.is_closing():
             return
         if more or not cycle.keep_alive:
-            transport.write(self._head(status, kind, len(body), more, cycle.keep_alive) + body)
-        else:
+            self.write(self._head(status, kind, len(body), more, cycle.keep_alive) + body)
+        elif self.departures is None:
             transport.write(b"%b%d\r\n\r\n%b" % (self._begin(status, kind), len(body), body))
+        else:
+            written = b"%b%d\r\n\r\n%b" % (self._begin(status, kind), len(body), body)
+            if self.pipeline:
+                self.write(written)
+            else:
+                self.departures.add(self, written)
         if not cycle.keep_alive:
             transport.close()
         elif self.pipeline:
             super().on_response_complete()
         else:
             self.server_state.total_requests += 1
+
+    def write(self, data: bytes) -> None:
+        """Send at once, behind what waits to be sent."""
+        self.let_leave()
+        self.transport.write(data)
+
+    def let_leave(self) -> None:
+        """Send what waits to be sent."""
+        if self.departures is not None and self.departures.waiting:
+            self.departures.leave()
 
     def _head(self, status: int, kind: bytes, length: int, more: Iterable[tuple[bytes, bytes]], keep_alive: bool) -> bytes:
         head = self._begin(status, kind) + b"%d\r\n" % length
@@ -83,6 +101,7 @@ class Answering(HttpToolsProtocol):
         if self.refusing:
             return
         self.refusing = True
+        self.let_leave()
         current: Any = self.cycle
         ordinary = current is not None and current.__class__ is not Cycle
         answered = ordinary and self.passed_on and current.response_complete
@@ -98,10 +117,12 @@ class Answering(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """End when what is under way is answered; a client that does not say goodbye is not waited for."""
+        self.let_leave()
         super().shutdown()
         self.loop.call_later(_GOODBYE_SECONDS, self._let_go)
 
     def _let_go(self) -> None:
+        self.let_leave()
         answered = self.cycle is None or self.cycle.response_complete
         if answered and not self.transport.get_write_buffer_size():
             self.transport.abort()  # TLS would wait for the other end's word

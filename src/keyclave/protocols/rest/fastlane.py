@@ -25,6 +25,7 @@ from keyclave.core.errors import Broken, KeyclaveError, LimitReached, Malformed,
 from keyclave.identity.peer import Peer, Plane
 from keyclave.identity.proxies import ProxyRule, asked_for
 from keyclave.protocols.rest.answering import Answering
+from keyclave.protocols.rest.arrivals import Arrivals
 from keyclave.protocols.rest.cycle import Cycle, Known
 from keyclave.protocols.rest.framing import OneWay, check_head, decoded
 from keyclave.protocols.rest.gateway import Gateway, Head, read_head
@@ -46,6 +47,7 @@ class FastLane(Answering):
     plane: ClassVar[Plane] = Plane.BOTH
     proxies: ClassVar[ProxyRule | None] = None
     most: ClassVar[int] = 20_000  # connections kept open at once
+    arrivals: ClassVar[Arrivals]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -81,9 +83,19 @@ class FastLane(Answering):
         return asked_for(self.peer, rule, self.headers, authenticated=authenticated)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came; those of a head are counted before they are parsed."""
-        if self.refusing:
+        """Bytes came."""
+        self.arrivals.add(self, data)
+
+    def eof_received(self) -> None:
+        """No more will come: what did is taken up, and what is answered leaves, while it still can."""
+        self.arrivals.take_up()
+        self.let_leave()
+
+    def take(self, data: bytes) -> None:
+        """Take up what came; bytes of a head are counted before they are parsed."""
+        if self.refusing or self.parser is None:  # refused, or gone meanwhile
             return
+        self.let_leave()
         if not self.within:
             known, length = self.known, len(data)
             if known is not None and known.length == length and data.startswith(known.bytes) and self._idle():
@@ -171,7 +183,7 @@ class FastLane(Answering):
                 keep_alive = version != "1.0" and self.parser.should_keep_alive()
                 self.cycle = Cycle(self, route, keep_alive=keep_alive)  # type: ignore[assignment]
                 if self.expect_100_continue:
-                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 return
         try:
             peer = self.asking()
