@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from keyclave.core.errors import Unavailable
-from keyclave.envelope.header import parse
+from keyclave.core.errors import Broken, Unavailable
+from keyclave.envelope.context import encode_context
+from keyclave.envelope.header import authenticated, key_info, parse
 from keyclave.operations.attempt import Attempt
+from keyclave.operations.sealing import Message
 from keyclave.operations.sealing_reasons import Why
 from tests.protocols.clocked import DECRYPT, ENCRYPT, PLAIN, House, clocked
 from tests.protocols.repeating import Connection
@@ -123,3 +125,103 @@ def test_a_commit_that_failed_ends_every_message(house: House, monkeypatch: pyte
     assert given_up not in house.server.desk.messages.values()
     house.server.store.flush()
     assert line.answers.pop()[0] == 200
+
+
+# ---- requests that come again: sealed together when their events are kept --------------------------------------------------
+def warm(house: House, count: int) -> list[Connection]:
+    """Return connections whose next requests come again: their heads are known, and what they were admitted by."""
+    lines = [Connection(house, house.writer) for _ in range(count)]
+    for line in lines:
+        assert line.ask()[0] == 200
+        assert line.head.repeat is not None
+    return lines
+
+
+def body(number: int) -> bytes:
+    plaintext = base64.b64encode(f"record of patient {number}".encode() * (number % 5)).decode()
+    return json.dumps({"plaintext": plaintext, "context": {"patient": str(number % 7)} if number % 3 else {}}).encode()
+
+
+def test_each_gets_its_own_back(house: House) -> None:
+    """Of requests that are sealed together, with others in between that are not: nobody gets what another one sent."""
+    lines = warm(house, 24)
+    opener = house.issued("opener", "application", {"operations": ["decrypt"], "keys": ["ward"]})
+    for turn in range(3):
+        late = Connection(house, house.writer)  # its first request is sealed by itself
+        batch = Connection(house, house.writer, f"{ENCRYPT}/batch")
+        for number, line in enumerate(lines):
+            line.send(body(number + turn))
+            if number == 11:
+                late.send(body(99))
+                batch.send(json.dumps({"items": [json.loads(body(each)) for each in range(5)]}).encode())
+        house.server.store.flush()
+        got = [(line.answers.pop(), number + turn) for number, line in enumerate(lines)]
+        got += [(late.answers.pop(), 99), *(((200, each), at) for at, each in enumerate(batch.answers.pop()[1]["results"]))]
+        assert len({made(answer) for (_, answer), _ in got}) == len(got) == 30
+        assert len({made(answer)[0] for (_, answer), _ in got}) == 1
+        for (status, answer), number in got:
+            asked = json.loads(body(number))
+            opened = {"ciphertext": answer["ciphertext"], "context": asked["context"]}
+            assert status == 200
+            assert house.ask("POST", DECRYPT, opener, opened, ref="ward", expect=200)["plaintext"] == asked["plaintext"]
+
+
+def test_what_waits_is_sealed_before_its_key_is_let_go_of(house: House) -> None:
+    lines = warm(house, 3)
+    handle = house.server.desk.keyring.find(house.tenant, "ward").primary
+    assert handle is not None
+    with house.server.desk.module.random_slot(32) as copy:
+        copy.view()[:] = handle.slot.view()
+        for number, line in enumerate(lines):
+            line.send(body(number))
+        (message,) = house.server.desk.messages.values()
+        house.server.desk.let_go(Why.SEALED)
+        assert not hasattr(message, "_sealer")
+        house.server.store.flush()
+        for number, line in enumerate(lines):
+            status, answer = line.answers.pop()
+            header, sealed = parse(base64.b64decode(answer["ciphertext"]))
+            info = key_info(header.kind, header.key_id, header.version, header.message_id)
+            asked = json.loads(body(number))
+            if not asked["context"]:
+                aad = authenticated(header.raw, encode_context({}))
+                plaintext = house.server.desk.module.open_message(copy, info, header.commitment, header.iv, sealed, aad)
+                assert plaintext == base64.b64decode(asked["plaintext"])
+            assert (status, header.version) == (200, 1)
+
+
+def test_what_cannot_be_sealed_is_an_error_of_its_request_and_never_an_empty_ciphertext(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = warm(house, 3)
+    for fault in (Broken("the module is in its error state", "restart"), RuntimeError("as a test wants it")):
+
+        def fail(*_: object, fault: Exception = fault) -> list[bytes]:
+            raise fault
+
+        for line in lines:
+            line.send()
+        with monkeypatch.context() as patch:
+            patch.setattr(Message, "seal_all", fail)
+            house.server.store.flush()
+        for line in lines:
+            answer = line.answers.pop()
+            assert answer[0] == 500
+            assert "ciphertext" not in answer[1]
+    assert [line.ask()[0] for line in lines] == [200] * 3
+
+
+def test_what_is_taken_back_is_done_anew(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that another process suspends while requests wait: done over from their beginning, they are refused."""
+    lines, waiting = warm(house, 2), list[Attempt]()
+    with monkeypatch.context() as patch:
+        patch.setattr(house.server.store, "enqueue", waiting.append)
+        for line in lines:
+            line.send()
+    key = house.ask("POST", "/v1/keys/{key}/suspend", "operator", {"reason": "lost laptop"}, ref="ward", expect=200)["id"]
+    for attempt in waiting:
+        assert attempt.later is not None
+        assert attempt.void([(house.tenant, key)])
+        attempt.again()
+    house.server.store.flush()
+    assert [line.answers.pop()[0] for line in lines] == [409, 409]

@@ -159,7 +159,10 @@ class Desk:
             repeat.admit(attempt)
             if revision.uses_limited:
                 self._admit_within(revision, repeat.op, attempt, key)
-            self.act(repeat.op, attempt, key, request)
+            if repeat.op.later is None:
+                self.act(repeat.op, attempt, key, request)
+            else:  # nothing is spent on a use that comes again
+                attempt.later = repeat.op.later(self, attempt, key, request)
         except KeyclaveError as error:
             attempt.error = error
         except Exception as fault:
@@ -270,6 +273,8 @@ class Desk:
         """Wipe everything secret; `why`, unless it stays what it was: an opening that failed is no reason."""
         self.closed += 1
         self.why_sealed = why or self.why_sealed
+        for message in self.messages.values():
+            message.end()
         self.messages.clear()
         self.log.let_go()
         self.keyring.seal()

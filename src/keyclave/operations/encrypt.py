@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -24,7 +24,7 @@ from keyclave.operations.forms import (
     from_base64,
     to_base64,
 )
-from keyclave.operations.keyring import LoadedKey
+from keyclave.operations.keyring import Handle, LoadedKey
 from keyclave.operations.sealing import Sealing, find_version, open_envelope
 
 
@@ -60,12 +60,32 @@ class DecryptAnswer(Answer, kw_only=True):
 
 def encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptRequest, sealing: Sealing) -> EncryptAnswer:
     """Encrypt under the primary version."""
+    handle, plaintext, context = _admitted(desk, attempt, key, request)
+    return _answer(handle, sealing.seal(handle, KIND_MESSAGE, plaintext, context))
+
+
+def encrypt_later(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptRequest) -> Callable[[], EncryptAnswer]:
+    """Like `encrypt`; what is sealed is sealed when the answer is asked for, with all that waits for the same commit.
+
+    The cipher's code and the interpreter's do not fit the processor's nearest caches together: each request by itself would have
+    both fetched anew.
+    """
+    handle, plaintext, context = _admitted(desk, attempt, key, request)
+    envelope = Sealing(attempt, desk.messages).wait(handle, KIND_MESSAGE, plaintext, context)
+    return lambda: _answer(handle, envelope())
+
+
+def _admitted(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptRequest) -> tuple[Handle, bytes, bytes]:
+    """Return the version that protects, the plaintext and the canonical context."""
     plaintext = from_base64(request.plaintext, limits.PLAINTEXT, "plaintext")
     context = admit_context(attempt, request.context)
     handle = desk.keyring.protecting(key, Purpose.ENCRYPT, attempt.at)
     attempt.version = handle.number
-    blob = sealing.seal(handle, KIND_MESSAGE, plaintext, context)
-    return EncryptAnswer(ciphertext=to_base64(blob), key=handle.key_id, version=handle.number)
+    return handle, plaintext, context
+
+
+def _answer(handle: Handle, envelope: bytes) -> EncryptAnswer:
+    return EncryptAnswer(ciphertext=to_base64(envelope), key=handle.key_id, version=handle.number)
 
 
 def encrypt_all(desk: Desk, attempt: Attempt, key: LoadedKey, items: Sequence[EncryptRequest], sealing: Sealing) -> msgspec.Raw:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from keyclave.operations.keyring import LoadedKey
 
 Run = Callable[["Desk", "Attempt", Any, Any], Any]
+Later = Callable[["Desk", "Attempt", Any, Any], Callable[[], Any]]
 Portioned = Callable[["Desk", "Attempt", Any, Any], Generator[None, None, Any]]
 Slow = Callable[["LoadedKey | None", Any], bool]
 
@@ -27,6 +28,7 @@ class Operation:
     the caller alone and need no permit. `acts_as` names the action that policy judges, where the request decides which it is.
     `classed` says what it is sensitive for: the standard policy has such an operation wait for others, from its first day.
     `portions` does what `run` does, if it is slow, in steps between which others have their turn.
+    `later` does what `run` does, but returns what makes the answer once its event is kept, on the loop's own thread.
     `while_away`: a node may do it while the database is away, with keys that allow it."""
 
     name: str
@@ -49,6 +51,7 @@ class Operation:
     classed: Class | None = None
     while_away: bool = False
     portions: Portioned | None = None
+    later: Later | None = None
 
 
 def always(_key: LoadedKey | None, _request: Any) -> bool:

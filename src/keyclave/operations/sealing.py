@@ -8,10 +8,12 @@ next request gets a message for each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import count, islice
 
-from keyclave.core.errors import Undecipherable
+from keyclave.core.errors import KeyclaveError, Undecipherable
 from keyclave.crypto.arena import Buffer
 from keyclave.crypto.module import CryptoModule, MessageSealer
 from keyclave.crypto.suites import Purpose
@@ -23,7 +25,7 @@ from keyclave.operations.keyring import Handle, LoadedKey
 class Message:
     """A message that is being made, part by part."""
 
-    __slots__ = ("_before", "_head", "_ivs", "_sealer")
+    __slots__ = ("_before", "_contexts", "_envelopes", "_head", "_ivs", "_plaintexts", "_sealer")
 
     def __init__(self, module: CryptoModule, handle: Handle, kind: int) -> None:
         message_id = module.random(ID)
@@ -31,11 +33,37 @@ class Message:
         self._head = prefix(kind, handle.raw_id, handle.number, message_id) + self._sealer.commitment
         self._before = before_iv(self._head)
         self._ivs = map(part_iv, count(1))  # no two threads get the same, for counting is one step of the interpreter
+        self._plaintexts: list[bytes] = []  # that wait, and what was made of those before them; for the thread of the loop alone
+        self._contexts: list[bytes] = []
+        self._envelopes: list[bytes] = []
 
     def seal(self, plaintext: Buffer, context: bytes) -> bytes:
         """Return the envelope of one part."""
         iv = next(self._ivs)
         return self._head + iv + self._sealer.seal(iv, plaintext, self._before + iv + with_length(context))
+
+    def wait(self, plaintext: bytes, context: bytes) -> int:
+        """Take a part that is sealed with others, when the first of them is asked for; return what to ask for it by."""
+        self._plaintexts.append(plaintext)
+        self._contexts.append(context)
+        return len(self._envelopes) + len(self._plaintexts) - 1
+
+    def envelope(self, number: int) -> bytes:
+        """Return the envelope of a part that waited."""
+        if number >= len(self._envelopes):
+            self._seal_waiting()
+        return self._envelopes[number]
+
+    def end(self) -> None:
+        """Let go of the message key, once it has sealed what waits; if it cannot, whoever asks for it is told."""
+        with suppress(KeyclaveError):
+            self._seal_waiting()
+        del self._sealer
+
+    def _seal_waiting(self) -> None:
+        self._envelopes += self.seal_all(self._plaintexts, self._contexts)
+        self._plaintexts.clear()
+        self._contexts.clear()
 
     def seal_all(self, plaintexts: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
         """Return the envelopes of many parts."""
@@ -67,6 +95,11 @@ class Sealing:
     def seal(self, handle: Handle, kind: int, plaintext: Buffer, context: bytes) -> bytes:
         """Return the envelope of `plaintext` under the key version."""
         return self._message(handle, kind).seal(plaintext, context)
+
+    def wait(self, handle: Handle, kind: int, plaintext: bytes, context: bytes) -> Callable[[], bytes]:
+        """Return what gives the envelope of `plaintext`, later: all that wait in a message are sealed together."""
+        message = self._message(handle, kind)
+        return partial(message.envelope, message.wait(plaintext, context))
 
     def seal_all(self, handle: Handle, kind: int, plaintexts: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
         """Return the envelopes of many plaintexts under one key version."""

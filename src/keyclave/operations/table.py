@@ -38,7 +38,7 @@ from keyclave.operations.grants.table import OPERATIONS as GRANTS
 from keyclave.operations.key_view import KeyView
 from keyclave.operations.moves import MoveRequest, move
 from keyclave.operations.nodes.table import OPERATIONS as NODES
-from keyclave.operations.operation import Operation, Slow, always
+from keyclave.operations.operation import Later, Operation, Slow, always
 from keyclave.operations.people.table import OPERATIONS as PERSONS
 from keyclave.operations.policy.table import OPERATIONS as POLICIES
 from keyclave.operations.workloads import table as workloads
@@ -55,12 +55,12 @@ def _batch_of(request: type) -> type:
 
 def _use(
     name: str, verb: UseVerb, request: type, answer: type, summary: str, slow: Slow | None = None, whole: Whole | None = None,
-    *, while_away: bool = False,
+    *, while_away: bool = False, later: Later | None = None,
 ) -> list[Operation]:  # fmt: skip
     path = f"{_KEY}/{name}"
     one = Operation(
         name, "POST", path, request, answer, summary, single(verb), on_key=True, slow=slow, plane=Plane.DATA,
-        while_away=while_away,
+        while_away=while_away, later=later,
     )  # fmt: skip
     batch = Operation(
         name, "POST", f"{path}/batch", _batch_of(request), BatchAnswer, f"{summary} Up to {limits.BATCH} items.",
@@ -89,7 +89,7 @@ def _read(name: str, path: str, query: type | None, answer: type, run: Any, summ
 USES: list[Operation] = [
     *_use(
         "encrypt", encrypt.encrypt, encrypt.EncryptRequest, encrypt.EncryptAnswer, "Encrypt small data in place.",
-        whole=encrypt.encrypt_all,
+        whole=encrypt.encrypt_all, later=encrypt.encrypt_later,
     ),
     *_use("decrypt", encrypt.decrypt, encrypt.DecryptRequest, encrypt.DecryptAnswer, "Decrypt in place.", while_away=True),
     *_use(

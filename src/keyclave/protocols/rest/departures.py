@@ -1,7 +1,8 @@
 """Answers over TLS that leave together: first all are written, then all are encrypted.
 
-As with what arrives (`arrivals`): going back and forth between writing an answer and encrypting one, for each of many connections,
-costs every request about 10 % more than doing one after the other for all of them. Without TLS there is nothing to gain.
+As with what arrives (`arrivals`): going back and forth between writing an answer and encrypting one, for each of many
+connections, costs every request about 10 % more than doing one after the other for all of them. Without TLS there is nothing to
+gain.
 
 An answer that waits here is the only one of its connection. Whatever else is written on that connection, or ends it, has those
 that wait leave first.
