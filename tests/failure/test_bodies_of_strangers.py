@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.live import Live
@@ -61,3 +63,16 @@ def test_whoever_is_known_sends_as_much_as_before(live: Live) -> None:
         assert answer.json().get("code") in (None, "too_large")
     small = live.post("/v1/login/password", body={"principal": "x", "password": "y" * 200, "tenant": ""})
     assert small.json()["code"] == "unauthenticated"
+
+
+@pytest.mark.parametrize("path", ["/v1/unseal", "/v1/login/password", "/v1/login/passkey/begin", "/v1/node-unseal"])
+def test_a_name_that_is_there_twice_is_refused_also_outside_the_operations(live: Live, path: str) -> None:
+    """Whoever stands in front, and counts attempts by name, would read the one, and the server the other."""
+    names = {
+        "/v1/unseal": ("share",), "/v1/login/password": ("principal", "password"), "/v1/login/passkey/begin": ("principal",),
+        "/v1/node-unseal": ("node", "nonce", "public"),
+    }[path]  # fmt: skip
+    once = {name: "a" for name in names}
+    twice = json.dumps(once).replace("{", '{"%s":"b",' % names[0]).encode()
+    answer = live.http.post(path, content=twice, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ from keyclave.app.alone import alone
 from keyclave.app.config import Config, Listen, LogSettings, StoreSection
 from keyclave.app.database import readers_of
 from keyclave.app.stores import migrate
-from keyclave.core.errors import Malformed, Unavailable
+from keyclave.core.errors import Broken, Malformed, Unavailable
 from keyclave.store.pg.connections import READERS
+from tests.store.inside import new_inside, open_inside
 from tests.store.units import new_store
 
 CONFIG = Config(log=LogSettings(origin="example.org/log"))
@@ -51,3 +54,16 @@ def test_a_server_on_a_file_loads_no_driver_of_a_database_server() -> None:
     look = "import sys, keyclave.app.serve, keyclave.app.wiring; print(sorted(m for m in sys.modules if m.startswith('psycopg')))"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.requirement("R34")
+@pytest.mark.parametrize("name", ["root.threshold", "root.check"])
+def test_what_the_database_says_of_its_root_is_refused_in_a_sentence_if_it_cannot_be_read(tmp_path: Path, name: str) -> None:
+    with new_inside(tmp_path) as inside:
+        home, shares, tokens = inside.home, inside.shares, inside.tokens
+    with closing(sqlite3.connect(home / "keyclave.db")) as database:
+        database.execute("UPDATE meta SET value = ? WHERE name = ?", (b"\xff garbage", name))
+        database.commit()
+    with pytest.raises(Broken, match="cannot be read") as refused, open_inside(home, shares, tokens):
+        raise AssertionError("it opened")
+    assert "restore a backup" in refused.value.hint

@@ -13,6 +13,7 @@ from keyclave.app.stores import AnyStore
 from keyclave.app.wiring import keep_seen, keep_tidy, mark_time
 from keyclave.core.clock import MICROSECONDS
 from keyclave.core.errors import Unavailable
+from keyclave.crypto.heap import give_back
 from keyclave.operations.desk import Desk
 from keyclave.operations.elevation.upkeep import keep_elevations
 from keyclave.operations.unseal import close_house
@@ -65,6 +66,7 @@ class ByTheClock:
                 logger.exception("what goes by the clock failed, and is tried again")
             if now >= self._next_tidy:
                 self._next_tidy = now + _TIDY_SECONDS
+                give_back()
                 await asyncio.get_running_loop().run_in_executor(None, self._store.tidy)
                 self._store.rewind()
 

@@ -49,6 +49,7 @@ _RECENT = 1024  # events: a slow attempt is dated at its beginning
 ROOT_CHECK = "root.check"
 ROOT_SET = "root.set"
 ROOT_THRESHOLD = "root.threshold"
+_DIGITS = 3  # of a threshold
 
 
 def new_module() -> CryptoModule:
@@ -174,6 +175,8 @@ def read_vault(store: Store, module: CryptoModule, clock: SystemClock, *, develo
     sealed, check, set_id, threshold = store.read(lambda conn: tuple(meta_rows.read_meta(conn, name) for name in names))
     if sealed is None or check is None or set_id is None or threshold is None:
         raise Broken("the database has no root", "the ceremony was cut short: run `keyclave init` in another home")
+    if not (threshold.isdigit() and len(threshold) <= _DIGITS and check.isascii()):
+        raise Broken("what the database says of its root cannot be read", "keep the database as evidence, and restore a backup")
     root = SoftwareRoot(module, development=development)
     return Vault(root, module, clock, sealed, check.decode(), set_id, int(threshold))
 

@@ -24,7 +24,7 @@ def repeats_a_name(raw: bytes | bytearray) -> bool:
     """Tell whether an object in this JSON has a name twice, or there is a number in it that not every reader takes."""
     try:
         json.loads(raw, object_pairs_hook=_once, parse_constant=_never)
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
     return False
 

@@ -1,6 +1,6 @@
 """The ordinary heap, where a library leaves secrets behind: overwriting what it returned, and what it freed without wiping.
 
-DANGER: both functions write to memory that Python believes immutable or free. They are for this room alone.
+DANGER: `wipe_bytes` and `scrub` write to memory that Python believes immutable or free. They are for this room alone.
 """
 
 from __future__ import annotations
@@ -25,6 +25,17 @@ def wipe_bytes(secret: bytes) -> None:
         _short(id(secret) + _HEADER).raw = _ZEROS
     elif length > 1:
         ctypes.memset(id(secret) + _HEADER, 0, length)
+
+
+def give_back() -> None:
+    """Return to the system whole pages that are free: what lay in them, plaintext among it, is gone, and others may have them.
+
+    A batch of a thousand items leaves megabytes that glibc would keep for the next one. It takes less than a millisecond; other
+    C libraries keep nothing, or know no such call.
+    """
+    trim = getattr(ctypes.PyDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 class _Allocator(NamedTuple):

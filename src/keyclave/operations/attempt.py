@@ -273,6 +273,8 @@ class Attempt:
                 self.error = fault if isinstance(fault, KeyclaveError) else KeyclaveError("the server failed")
                 self.desk.log.complain(fault)
         settled(self.desk, self, failed=failure is not None)
+        if self.change_fn is not None:  # it and what was spent know the attempt: together they would wait for the collector
+            self.change_fn, self.spends = None, ()
         if self.desk.membership is None:
             self.reply(self)
         else:

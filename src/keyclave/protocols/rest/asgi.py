@@ -33,6 +33,7 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.operation import Operation
 from keyclave.operations.tenants import check_home
 from keyclave.protocols.rest import workloads
+from keyclave.protocols.rest.bodies import read_alone
 from keyclave.protocols.rest.gateway import JSON, Gateway, read_head
 from keyclave.protocols.rest.login import login_routes
 from keyclave.protocols.rest.nodes import node_routes
@@ -67,7 +68,7 @@ def application(gateway: Gateway, operations: list[Operation], plane: Plane = Pl
         return Response(text, media_type="application/json", headers={"cache-control": "no-cache"})
 
     async def offer(request: Request) -> Response:
-        body = msgspec.json.decode(await _body(request), type=unseal.UnsealRequest)
+        body = read_alone(await _body(request), unseal.UnsealRequest)
         answered: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
         caller = _bearer(gateway, request)
         try:

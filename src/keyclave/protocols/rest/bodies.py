@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -20,6 +20,8 @@ from msgspec import inspect
 from keyclave.core.errors import Malformed
 from keyclave.core.strict_json import repeats_a_name
 from keyclave.operations.operation import Operation
+
+T = TypeVar("T")
 
 _TEXTS = re.compile(rb'"((?:[^"\\]|\\.)*+)"(\s*:)?')  # each name and text, and whether a colon follows: then it is a name
 _NAME, _TEXT = 2, 2  # quotation marks
@@ -40,8 +42,23 @@ class Bodies:
         if form.marks is not None and (marks == form.marks.least(request) or marks == form.marks.of(request)):
             return request
         if not _all_different(body) and repeats_a_name(body):
-            raise Malformed("a name is there twice in one object of the body", "send each name once")
+            raise _twice()
         return request
+
+
+def read_alone(body: bytes, form: type[T]) -> T:
+    """Return a request outside the table of operations, read as strictly: raises what the decoder raises, or `Malformed`."""
+    try:
+        request = msgspec.json.decode(body, type=form)
+    except RecursionError:
+        raise Malformed("the request is nested too deeply", "see /v1/openapi.json") from None
+    if repeats_a_name(body):
+        raise _twice()
+    return request
+
+
+def _twice() -> Malformed:
+    return Malformed("a name is there twice in one object of the body", "send each name once")
 
 
 class _Form:

@@ -20,6 +20,7 @@ from keyclave.operations.desk import Desk
 from keyclave.operations.people import accept, cli_login, device_login, login, login_secrets
 from keyclave.operations.people.sessions import SessionAnswer
 from keyclave.operations.people.webauthn_forms import PasskeyBegun
+from keyclave.protocols.rest.bodies import read_alone
 from keyclave.protocols.rest.cookies import move_to_cookie
 from keyclave.protocols.rest.gateway import JSON, Gateway, read_head
 from keyclave.protocols.rest.problems import CONTENT_TYPE, problem, retry_after
@@ -112,7 +113,7 @@ async def _read(read_body: Body, request: Request, form: type[T]) -> T:
     body = await read_body(request)
     if len(body) > _BODY:
         raise msgspec.ValidationError("the request is longer than any login")
-    return msgspec.json.decode(body, type=form)
+    return read_alone(body, form)
 
 
 def _answer(attempt: Attempt, *, cookie: bool) -> Response:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,6 +16,7 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.nodes import hand_on
 from keyclave.operations.nodes.health import Health, can_decrypt, readiness
+from keyclave.protocols.rest.bodies import read_alone
 
 _HEADERS = {"cache-control": "no-store"}
 
@@ -44,7 +44,7 @@ def node_routes(
         return _json(hand_on.give_nonce(desk, peer_of(request)))
 
     async def unseal(request: Request) -> Response:
-        asked = msgspec.json.decode(await body(request), type=hand_on.HandOnRequest)
+        asked = read_alone(await body(request), hand_on.HandOnRequest)
         answered: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
 
         def answer(attempt: Attempt) -> None:
