@@ -39,7 +39,7 @@ def appending(
     long = Keyclave(folder, "long", tls=False)
     filled_in = prefill(long.home / "keyclave.db", events)
     try:
-        start = long.start()
+        start = median([long.start(), *start_seconds(long, 2)])  # the first while the disk still writes what was filled in
         long.unseal()
         long.furnish()
         work, pairs = encrypt(SMALL), []
