@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from keyclave.core.errors import Broken, Unavailable
+from keyclave.core.errors import Broken, Sealed, Unavailable
 from keyclave.envelope.context import encode_context
 from keyclave.envelope.header import authenticated, key_info, parse
 from keyclave.operations.attempt import Attempt
@@ -176,7 +176,9 @@ def test_what_waits_is_sealed_before_its_key_is_let_go_of(house: House) -> None:
             line.send(body(number))
         (message,) = house.server.desk.messages.values()
         house.server.desk.let_go(Why.SEALED)
-        assert not hasattr(message, "_sealer")
+        for further in (lambda: message.seal(b"x", b""), lambda: message.seal_all([b"x"], [b""])):
+            with pytest.raises(Sealed):
+                further()
         house.server.store.flush()
         for number, line in enumerate(lines):
             status, answer = line.answers.pop()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import count, islice
 
-from keyclave.core.errors import KeyclaveError, Undecipherable
+from keyclave.core.errors import Sealed, Undecipherable
 from keyclave.crypto.arena import Buffer
 from keyclave.crypto.module import CryptoModule, MessageSealer
 from keyclave.crypto.suites import Purpose
@@ -56,9 +56,11 @@ class Message:
 
     def end(self) -> None:
         """Let go of the message key, once it has sealed what waits; if it cannot, whoever asks for it is told."""
-        with suppress(KeyclaveError):
-            self._seal_waiting()
-        del self._sealer
+        try:
+            with suppress(Exception):
+                self._seal_waiting()
+        finally:
+            self._sealer = _LET_GO
 
     def _seal_waiting(self) -> None:
         self._envelopes += self.seal_all(self._plaintexts, self._contexts)
@@ -77,6 +79,22 @@ class Message:
             aads = [before + iv + tails[context] for iv, context in zip(ivs, contexts, strict=True)]
         return [head + iv + part for iv, part in zip(ivs, self._sealer.seal_all(ivs, plaintexts, aads), strict=True)]
 
+
+class _LetGo:
+    """Stands where a sealer was: whoever comes with a further part, from another thread, finds the server sealed."""
+
+    commitment = b""
+
+    def seal(self, _iv: bytes, _plaintext: Buffer, _aad: bytes) -> bytes:
+        """Refuse."""
+        raise Sealed
+
+    def seal_all(self, _ivs: Sequence[bytes], _plaintexts: Sequence[Buffer], _aads: Sequence[bytes]) -> list[bytes]:
+        """Refuse."""
+        raise Sealed
+
+
+_LET_GO = _LetGo()
 
 Messages = dict[tuple[str, Handle, int], Message]
 """Those of requests that wait for their commit, by credential, key version and kind."""
