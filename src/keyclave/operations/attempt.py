@@ -67,7 +67,7 @@ class Attempt:
     idempotency: tuple[str, bytes] | None = None
     if_match: int | None = None
     inner: tuple[Attempt, ...] = ()  # items done in the same transaction, each with its own events after this one's
-    later: Callable[[], Any] | None = None  # what makes the answer, once the event is kept
+    later: Callable[[str], bytes] | None = None  # what writes the answer, once the event is kept
     journal = ""  # of the spool that it is recorded in; empty for the node's own
     item: set[str] | None = None  # counted grants that the item at hand uses
     key: LoadedKey | None = None
@@ -245,20 +245,14 @@ class Attempt:
 
         Those of batches are written one after the other when they leave: all at once they would not fit the processor's caches.
         """
-        row = self.row
+        answer, row = self.answer, self.row
         if self.error is not None or self.changes or self.replayed or self.by_cookie or row is None or row.batch:
             return
-        self._make_answer()
-        answer = self.answer
-        if hasattr(answer, "event"):
+        if self.later is not None:
+            self.drafted = self.later(self.event)
+        elif hasattr(answer, "event"):
             answer.event = self.event
             self.drafted = encode_answer(answer)
-
-    def _make_answer(self) -> None:
-        """Make the answer that was left for now, if it was."""
-        if self.later is not None:
-            self.answer = self.later()
-            self.later = None
 
     def done(self, failure: Exception | None) -> None:
         """Answer. On failure nothing happened and no event exists: the answer says so."""
@@ -266,9 +260,9 @@ class Attempt:
             self.error = failure if isinstance(failure, KeyclaveError) else KeyclaveError("the server failed")
             self.answer = None
             self.event = ""
-        elif self.later is not None and self.error is None:
+        elif self.later is not None and not self.drafted and self.error is None:
             try:
-                self._make_answer()
+                self.drafted = self.later(self.event)
             except Exception as fault:  # its event says that it was done: too much on record is safe
                 self.error = fault if isinstance(fault, KeyclaveError) else KeyclaveError("the server failed")
                 self.desk.log.complain(fault)

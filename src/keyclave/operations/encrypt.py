@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
+from pybase64 import b64encode
 
 from keyclave.core import limits
 from keyclave.core.errors import Undecipherable
 from keyclave.crypto.suites import Purpose
 from keyclave.envelope.header import KIND_MESSAGE, OVERHEAD
-from keyclave.operations.answers import written
+from keyclave.operations.answers import AnswerForm, written
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import (
@@ -25,7 +27,7 @@ from keyclave.operations.forms import (
     to_base64,
 )
 from keyclave.operations.keyring import Handle, LoadedKey
-from keyclave.operations.sealing import Sealing, find_version, open_envelope
+from keyclave.operations.sealing import Message, Sealing, find_version, open_envelope
 
 
 class EncryptRequest(Request, kw_only=True):
@@ -64,15 +66,15 @@ def encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptReques
     return _answer(handle, sealing.seal(handle, KIND_MESSAGE, plaintext, context))
 
 
-def encrypt_later(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptRequest) -> Callable[[], EncryptAnswer]:
+def encrypt_later(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptRequest) -> Callable[[str], bytes]:
     """Like `encrypt`; what is sealed is sealed when the answer is asked for, with all that waits for the same commit.
 
     The cipher's code and the interpreter's do not fit the processor's nearest caches together: each request by itself would have
     both fetched anew.
     """
     handle, plaintext, context = _admitted(desk, attempt, key, request)
-    envelope = Sealing(attempt, desk.messages).wait(handle, KIND_MESSAGE, plaintext, context)
-    return lambda: _answer(handle, envelope())
+    message = Sealing(attempt, desk.messages).message(handle, KIND_MESSAGE)
+    return partial(_written, handle, message, message.wait(plaintext, context))
 
 
 def _admitted(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptRequest) -> tuple[Handle, bytes, bytes]:
@@ -82,6 +84,12 @@ def _admitted(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptRequ
     handle = desk.keyring.protecting(key, Purpose.ENCRYPT, attempt.at)
     attempt.version = handle.number
     return handle, plaintext, context
+
+
+def _written(handle: Handle, message: Message, number: int, event: str) -> bytes:
+    if message.form is None:
+        message.form = AnswerForm(_answer(handle, b""), "ciphertext")
+    return message.form.write(event, b64encode(message.envelope(number)))
 
 
 def _answer(handle: Handle, envelope: bytes) -> EncryptAnswer:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from keyclave.operations.keyring import LoadedKey
 
 Run = Callable[["Desk", "Attempt", Any, Any], Any]
-Later = Callable[["Desk", "Attempt", Any, Any], Callable[[], Any]]
+Later = Callable[["Desk", "Attempt", Any, Any], Callable[[str], bytes]]
 Portioned = Callable[["Desk", "Attempt", Any, Any], Generator[None, None, Any]]
 Slow = Callable[["LoadedKey | None", Any], bool]
 
@@ -28,7 +28,7 @@ class Operation:
     the caller alone and need no permit. `acts_as` names the action that policy judges, where the request decides which it is.
     `classed` says what it is sensitive for: the standard policy has such an operation wait for others, from its first day.
     `portions` does what `run` does, if it is slow, in steps between which others have their turn.
-    `later` does what `run` does, but returns what makes the answer once its event is kept, on the loop's own thread.
+    `later` does what `run` does, but returns what writes the answer once its event is kept, given its id, on the loop's thread.
     `while_away`: a node may do it while the database is away, with keys that allow it."""
 
     name: str

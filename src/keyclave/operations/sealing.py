@@ -8,9 +8,8 @@ next request gets a message for each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import count, islice
 
 from keyclave.core.errors import Sealed, Undecipherable
@@ -18,6 +17,7 @@ from keyclave.crypto.arena import Buffer
 from keyclave.crypto.module import CryptoModule, MessageSealer
 from keyclave.crypto.suites import Purpose
 from keyclave.envelope.header import ID, Header, authenticated, before_iv, key_info, parse, part_iv, prefix, with_length
+from keyclave.operations.answers import AnswerForm
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.keyring import Handle, LoadedKey
 
@@ -25,7 +25,7 @@ from keyclave.operations.keyring import Handle, LoadedKey
 class Message:
     """A message that is being made, part by part."""
 
-    __slots__ = ("_before", "_contexts", "_envelopes", "_head", "_ivs", "_plaintexts", "_sealer")
+    __slots__ = ("_before", "_contexts", "_envelopes", "_head", "_ivs", "_plaintexts", "_sealer", "form")
 
     def __init__(self, module: CryptoModule, handle: Handle, kind: int) -> None:
         message_id = module.random(ID)
@@ -33,6 +33,7 @@ class Message:
         self._head = prefix(kind, handle.raw_id, handle.number, message_id) + self._sealer.commitment
         self._before = before_iv(self._head)
         self._ivs = map(part_iv, count(1))  # no two threads get the same, for counting is one step of the interpreter
+        self.form: AnswerForm | None = None  # how the answers are written that hold its parts, once there was one
         self._plaintexts: list[bytes] = []  # that wait, and what was made of those before them; for the thread of the loop alone
         self._contexts: list[bytes] = []
         self._envelopes: list[bytes] = []
@@ -112,18 +113,14 @@ class Sealing:
 
     def seal(self, handle: Handle, kind: int, plaintext: Buffer, context: bytes) -> bytes:
         """Return the envelope of `plaintext` under the key version."""
-        return self._message(handle, kind).seal(plaintext, context)
-
-    def wait(self, handle: Handle, kind: int, plaintext: bytes, context: bytes) -> Callable[[], bytes]:
-        """Return what gives the envelope of `plaintext`, later: all that wait in a message are sealed together."""
-        message = self._message(handle, kind)
-        return partial(message.envelope, message.wait(plaintext, context))
+        return self.message(handle, kind).seal(plaintext, context)
 
     def seal_all(self, handle: Handle, kind: int, plaintexts: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
         """Return the envelopes of many plaintexts under one key version."""
-        return self._message(handle, kind).seal_all(plaintexts, contexts)
+        return self.message(handle, kind).seal_all(plaintexts, contexts)
 
-    def _message(self, handle: Handle, kind: int) -> Message:
+    def message(self, handle: Handle, kind: int) -> Message:
+        """Return the message that what is sealed now is part of; each call is for one use, or one batch of them."""
         if handle.used > handle.accounted:
             account(self._attempt, handle)
         asked = self._attempt.caller.id, handle, kind

@@ -95,7 +95,8 @@ class FastLane(Answering):
         """Take up what came; bytes of a head are counted before they are parsed."""
         if self.refusing or self.parser is None:  # refused, or gone meanwhile
             return
-        self.let_leave()
+        if self.departures is not None and self.departures.waiting:
+            self.departures.leave()
         if not self.within:
             known, length = self.known, len(data)
             if known is not None and known.length == length and data.startswith(known.bytes) and self._idle():

@@ -254,6 +254,9 @@ def _reply(op: Operation, respond: Respond, attempt: Attempt) -> None:
     if attempt.error is not None:
         _respond_error(attempt.error, attempt.event, respond)
         return
+    if attempt.drafted:
+        respond(op.status, JSON, attempt.drafted, [])
+        return
     answer = attempt.answer
     more: list[tuple[bytes, bytes]] = []
     if attempt.replayed:
@@ -267,7 +270,7 @@ def _reply(op: Operation, respond: Respond, attempt: Attempt) -> None:
             more.append((b"set-cookie", move_to_cookie(answer).encode()))
         elif attempt.by_cookie and op.name == "logout":
             more.append((b"set-cookie", no_cookie().encode()))
-        body = attempt.drafted or encode_answer(answer)
+        body = encode_answer(answer)
         if isinstance(answer, KeyView):
             more.append(_etag(answer.rev))
     if attempt.dry_run:

@@ -1,0 +1,23 @@
+"""Answers that differ in their event and one text are written as the encoder writes them, byte for byte."""
+
+from __future__ import annotations
+
+import base64
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyclave.audit.event import event_id
+from keyclave.operations.answers import AnswerForm, encode_answer
+from keyclave.operations.encrypt import EncryptAnswer
+
+TEXTS = st.one_of(st.text(max_size=20), st.sampled_from(['"event":"@"', '"ciphertext":"@"', "@", '\\"', ""]))
+
+
+@given(TEXTS, st.integers(0, 2**31), st.lists(st.tuples(st.integers(0, 2**53), st.binary(max_size=90)), min_size=1, max_size=4))
+def test_a_form_writes_what_the_encoder_writes(key: str, version: int, parts: list[tuple[int, bytes]]) -> None:
+    form = AnswerForm(EncryptAnswer(ciphertext="", key=key, version=version), "ciphertext")
+    for number, envelope in parts:
+        event, text = event_id("n1", number), base64.b64encode(envelope)
+        answer = EncryptAnswer(event=event, ciphertext=text.decode(), key=key, version=version)
+        assert form.write(event, text) == encode_answer(answer)
