@@ -74,3 +74,10 @@ def test_a_name_that_is_there_twice_is_refused_also_outside_the_operations(live:
     twice = ("{" + ",".join(written) + "}").encode()
     answer = live.http.post(path, content=twice, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+
+
+@pytest.mark.parametrize("depth", [5_000, 12_000])
+def test_a_login_that_is_nested_too_deeply_is_a_bad_request_and_no_failure(live: Live, depth: int) -> None:
+    deep = b'{"ceremony":"a","credential":{"id":"a","x":' + b"[" * depth + b"]" * depth + b"}}"
+    answer = live.http.post("/v1/login/passkey/finish", content=deep, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")

@@ -269,6 +269,8 @@ class Attempt:
         settled(self.desk, self, failed=failure is not None)
         if self.change_fn is not None:  # it and what was spent know the attempt: together they would wait for the collector
             self.change_fn, self.spends = None, ()
+        if self.error is not None:  # so do the frames that it came through, and those hold what was sent
+            self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None
         if self.desk.membership is None:
             self.reply(self)
         else:

@@ -41,3 +41,25 @@ def residue_after(size: int, sizes: tuple[int, ...]) -> int:
 def test_what_was_just_freed_is_overwritten(size: int) -> None:
     assert residue_after(size, ()) > 190, "the allocator itself does not wipe"
     assert residue_after(size, heap.EVERYTHING) <= 2, "now and then another owner's free comes between"
+
+
+@pytest.mark.requirement("P7")
+def test_memory_that_is_free_goes_back_to_the_system() -> None:
+    """Chunks below glibc's own threshold, with one kept above them, which it would keep for good."""
+    allocator = heap._allocator()
+    chunks = [allocator.malloc(64 * 1024) for _ in range(512)]
+    for chunk in chunks:
+        ctypes.memset(chunk, 0xA5, 64 * 1024)
+    for chunk in chunks[:-1]:
+        allocator.free(chunk)
+    before = resident()
+    heap.give_back()
+    given = before - resident()
+    allocator.free(chunks[-1])
+    assert given > 24 * 1024
+
+
+def resident() -> int:
+    """Return the KiB of this process that are in memory and of no file."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
