@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 
 from keyclave.store import meta_rows, node_tables, places, schema
 from keyclave.store.embedded import file
+from keyclave.store.insertions import Insertion, Rows
 from keyclave.store.pg.address import read_address
 from keyclave.store.postgres import PostgresStore
 from keyclave.store.sqlite import SqliteStore
@@ -24,6 +25,7 @@ Change = Callable[[Connection], object]
 AnyStore = SqliteStore | PostgresStore
 
 FULL = "database or disk is full"
+ADDED = Insertion(schema.meta, ("name", "value"))
 
 
 @dataclass
@@ -41,14 +43,23 @@ class Note:
     rests_on: tuple[str, ...] = ()
     began_again: int = 0
     drafts: bool = False  # whether the diary is to tell
+    adds: tuple[str, ...] = ()  # settings that it only adds
+    tries: int = 0
     changes: bool = field(init=False)
     asks: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.adds and self.act is None:
+            self.act = lambda conn: ADDED.run(conn, [(name, b"") for name in self.adds])
         self.changes = self.asks = self.act is not None
 
+    def add(self, rows: Rows, first: int) -> list[bytes]:
+        self.first, self.tries = first, self.tries + 1
+        rows.add(ADDED, *[(name, b"") for name in self.adds])
+        return self._leaves("ok", first)
+
     def change(self, transaction: Connection, first: int) -> list[bytes]:
-        self.first = first
+        self.first, self.tries = first, self.tries + 1
         if self.act is not None:
             self.act(transaction)
         return self._leaves("ok", first)

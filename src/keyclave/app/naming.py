@@ -13,6 +13,7 @@ from keyclave.core.errors import Broken, Malformed
 from keyclave.identity.names import check_local, kind_of
 from keyclave.operations.people.invitations import PersonName
 from keyclave.store.access import shares
+from keyclave.store.insertions import Rows
 from keyclave.store.interface import Names
 
 CEREMONY = "ceremony"
@@ -39,6 +40,7 @@ class Naming:
     """The naming, as a unit of the store: rows and events, both or neither."""
 
     changes = asks = True
+    adds = False
 
     def __init__(self, node: str, tenant: str, set_id: str, names: Sequence[str], at: int) -> None:
         self.events = len(names)
@@ -65,6 +67,10 @@ class Naming:
                 )
             )  # fmt: skip
         return leaves
+
+    def add(self, _rows: Rows, first: int) -> list[bytes]:
+        """It is never asked to."""
+        return self.keep(first)
 
     def keep(self, _first: int) -> list[bytes]:
         """It always asks for its transaction: a store that calls this would lose the rows."""

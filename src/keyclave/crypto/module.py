@@ -80,6 +80,13 @@ class CryptoModule(Protocol):
         """Open what `seal` made into a fresh slot."""
         ...
 
+    def make_sealed(self, key: Slot, length: int, aads: Sequence[bytes]) -> list[tuple[str, bytes]]:
+        """Make a new key of `length` bytes for each of `aads`, and return its key-check value and what `seal` makes of it.
+
+        What was sealed has been opened again and compared before it is returned. No handle to any of the keys exists after this.
+        """
+        ...
+
     def kwp_wrap(self, key: Slot, secret: Slot) -> bytes: ...
 
     def kwp_unwrap(self, key: Slot, wrapped: bytes) -> Slot: ...

@@ -14,12 +14,14 @@ from keyclave.audit.event import Event, encode, event_id
 from keyclave.core.errors import KeyclaveError
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer
+from keyclave.operations import apart
 from keyclave.operations.answers import encode_answer
 from keyclave.operations.event_parts import repeated, shared_out
 from keyclave.operations.invalidation import settled, take_back
 from keyclave.operations.once import DryRun, make_change
 from keyclave.policy.decision import Alternative, Decision
 from keyclave.store import key_rows
+from keyclave.store.insertions import Rows
 from keyclave.store.interface import Names
 
 if TYPE_CHECKING:
@@ -32,11 +34,12 @@ if TYPE_CHECKING:
 Reply = Callable[["Attempt"], None]
 Change = Callable[[Connection], Any]
 Spend = Callable[[Connection], None]
+Addition = Callable[[Rows], None]
 
 _LEFT_BY_A_RUN = (
-    "after", "answer", "change_fn", "changes", "context", "count", "decision", "detail", "drops", "error", "event", "events",
-    "failed", "grant", "inner", "item", "later", "others", "parts", "reach", "repeat", "replayed", "several", "slow", "spared",
-    "spends", "touches", "used",
+    "addition", "after", "answer", "change_fn", "changes", "context", "count", "decision", "detail", "drops", "error",
+    "event", "events", "failed", "grant", "inner", "item", "later", "others", "parts", "reach", "repeat", "replayed",
+    "several", "slow", "spared", "spends", "touches", "used",
 )  # fmt: skip
 _LEFT_BY_A_TRY = ("answer", "detail", "drops", "error", "failed", "replayed")
 
@@ -45,6 +48,9 @@ class Attempt:
     """What is known of an attempt while it runs. `error` and `answer` are what the caller gets."""
 
     # what most attempts never set stays on the class: an attempt is made for every request
+    addition: Addition | None = (
+        None  # the same as `change_fn`, of what only adds rows and looks at none: they may wait for others
+    )
     action = ""  # what policy judges: the operation, or what its request makes of it
     after: Callable[[], None] | None = None  # what follows a change in memory, before it is answered
     answer: Any = None
@@ -167,6 +173,20 @@ class Attempt:
         """Whether the transaction is needed: for a change, or to account for uses."""
         return self.change_fn is not None or self.reservations is not None
 
+    @property
+    def adds(self) -> bool:
+        """Whether the change comes to nothing but further rows, which `add` says."""
+        return self.addition is not None and self.idempotency is None and not (self.spends or self.dry_run or self.reservations)
+
+    def add(self, rows: Rows, first: int) -> list[bytes]:
+        """Make the change by letting its rows wait among others, and return its event."""
+        assert self.addition is not None  # noqa: S101
+        self._number(first)
+        self.addition(rows)
+        if self.kept_as:
+            apart.keep_new(self, rows)
+        return self.leaves(first, self.outcome)
+
     def change(self, transaction: Connection, first: int) -> list[bytes]:
         """Make the change, if there is one, and return the events. A second try starts from what the verb worked out."""
         if self.change_fn is not None:
@@ -241,15 +261,17 @@ class Attempt:
         return self.leaves(first, "ok" if self.error is None else self.error.code)
 
     def draft(self) -> None:
-        """Write the answer of a use. That of a change, or for a page's cookie, may still become another one.
+        """Write the answer of a use, or what a verb left for later. Any other, or one for a page's cookie, may still change.
 
         Those of batches are written one after the other when they leave: all at once they would not fit the processor's caches.
         """
         answer, row = self.answer, self.row
-        if self.error is not None or self.changes or self.replayed or self.by_cookie or row is None or row.batch:
+        if self.error is not None or self.by_cookie or row is None or row.batch:
             return
         if self.later is not None:
             self.drafted = self.later(self.event)
+        elif self.changes or self.replayed:
+            return
         elif hasattr(answer, "event"):
             answer.event = self.event
             self.drafted = encode_answer(answer)

@@ -7,6 +7,7 @@ AES-KWP of the material), so that it is never in the clear on the way; the key-c
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 from msgspec import Meta
@@ -14,20 +15,19 @@ from sqlalchemy import Connection
 
 from keyclave.core import limits
 from keyclave.core.errors import KeyclaveError, Malformed, Undecipherable
-from keyclave.core.ids import AFTER_TIME, RAW, by_time, to_id
+from keyclave.core.ids import AFTER_TIME, RAW, to_id
 from keyclave.crypto.arena import Slot
 from keyclave.crypto.public import to_pem
 from keyclave.crypto.suites import KeySpec, Purpose
-from keyclave.keys.model import Cryptoperiod, Key, Rotation, Stale, Version
-from keyclave.keys.periods import DEFAULTS, checked
-from keyclave.keys.transitions import FIRST, Move, moved
+from keyclave.keys.model import Cryptoperiod, Rotation
+from keyclave.keys.periods import checked
 from keyclave.operations import imports
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Base64, Empty, KeyName, Request, TagValue, Text, from_base64
-from keyclave.operations.key_view import KeyView, view
+from keyclave.operations.key_view import KeyView
 from keyclave.operations.keyring import LoadedKey
-from keyclave.store import key_rows
+from keyclave.operations.new_keys import NewKey, described, keep, new_id
 from keyclave.store.moments import Moment
 
 Tags = Annotated[dict[Text, TagValue], Meta(max_length=limits.TAGS)]
@@ -74,11 +74,14 @@ class ImportParameters(Answer, kw_only=True):
 
 
 def create_key(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: CreateRequest) -> Callable[[Connection], KeyView]:
-    """Generate a key."""
-    spec, purpose = request.spec, request.purpose
-    check_fit(spec, purpose)
-    material, public = generate(desk, spec)
-    return _keep(desk, attempt, request, spec, purpose, material, public, "generated")
+    """Generate a key: a pair now, a symmetric one with its group."""
+    check_fit(request.spec, request.purpose)
+    _describe(attempt, request, "generated")
+    if not request.spec.symmetric:
+        return _wrapped(desk, attempt, request, "generated", *generate(desk, request.spec))
+    made = NewKey(desk, attempt, request)
+    attempt.addition = made.add
+    return made.keep
 
 
 def import_key(
@@ -94,13 +97,15 @@ def import_key(
         if attempt.dry_run:
             raise
         return imports.failed(attempt, offered, error)
-    keep = _keep(desk, attempt, request, request.spec, request.purpose, material, public, "imported")
+    with material:
+        _describe(attempt, request, "imported")
+        change = _wrapped(desk, attempt, request, "imported", material, public)
 
-    def change(transaction: Connection) -> KeyView:
+    def use_up(transaction: Connection) -> KeyView:
         imports.use_up(transaction, offered)
-        return keep(transaction)
+        return change(transaction)
 
-    return change
+    return use_up
 
 
 def _arrived(desk: Desk, request: ImportRequest, offered: Moment, blob: bytes) -> tuple[Slot, bytes | None]:
@@ -165,54 +170,24 @@ def made_slowly(_key: LoadedKey | None, request: Description) -> bool:
     return request.spec.slow
 
 
-def _keep(
-    desk: Desk,
-    attempt: Attempt,
-    request: Description,
-    spec: KeySpec,
-    purpose: Purpose,
-    material: Slot,
-    public: bytes | None,
-    origin: str,
-) -> Callable[[Connection], KeyView]:
+def _describe(attempt: Attempt, request: Description, origin: str) -> None:
+    """Check what is said of the key, and say in the attempt what it will be about."""
     if request.stale_ok:
-        check_stale(purpose)
-    period = checked(request.cryptoperiod or DEFAULTS[purpose.value])
-    version = Version(
-        number=1, state=FIRST, origin=origin, kcv=desk.module.key_check(material), created_at=attempt.at, public=public
-    )
-    if request.activate:
-        version = moved(version, Move.ACTIVATE, attempt.at)
-    key = Key(
-        id=to_id("key", by_time(attempt.at, desk.module.random(AFTER_TIME))),
-        tenant=attempt.caller.tenant,
-        name=request.name,
-        spec=spec.value,
-        purpose=purpose.value,
-        owner=request.owner,
-        environment=request.environment,
-        classification=request.classification,
-        location="software",
-        tags=dict(sorted(request.tags.items())),
-        cryptoperiod=period,
-        rotation=request.rotation,
-        created_at=attempt.at,
-        created_by=attempt.caller.principal,
-        primary=1 if request.activate else None,
-        rev=1,
-        stale=Stale.ALLOWED if request.stale_ok else Stale.NEVER,
-        versions=(version,),
-    )
-    attempt.key_id, attempt.version, attempt.touches = key.id, 1, (key.id, key.name)
+        check_stale(request.purpose)
+    if request.cryptoperiod is not None:
+        checked(request.cryptoperiod)
+    attempt.version, attempt.touches = 1, (request.name,)
     attempt.spared = attempt.touches  # nobody has used it yet
-    attempt.detail = {"name": key.name, "origin": origin, "purpose": key.purpose, "spec": key.spec}
+    attempt.detail = {"name": request.name, "origin": origin, "purpose": request.purpose.value, "spec": request.spec.value}
     if request.stale_ok:
         attempt.detail["stale_ok"] = 1
+
+
+def _wrapped(
+    desk: Desk, attempt: Attempt, request: Description, origin: str, material: Slot, public: bytes | None
+) -> Callable[[Connection], KeyView]:
+    """Return what keeps a key whose material is here; the material is wrapped, and wiped."""
     with material:
-        wrapped = desk.keyring.wrap(key, 1, material)
-
-    def keep(transaction: Connection) -> KeyView:
-        key_rows.insert_key(transaction, key, wrapped)
-        return view(key)
-
-    return keep
+        key_id = attempt.key_id = new_id(attempt, desk.module.random(AFTER_TIME))
+        key = described(attempt, request, key_id, origin, desk.module.key_check(material), public)
+        return partial(keep, key=key, wrapped=desk.keyring.wrap(key, 1, material))

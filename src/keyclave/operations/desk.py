@@ -32,6 +32,7 @@ from keyclave.operations.grants.spend import spend_grants
 from keyclave.operations.keyring import BLOCK, Keyring, LoadedKey
 from keyclave.operations.limits import Meters
 from keyclave.operations.log import Log
+from keyclave.operations.new_keys import NewKeys
 from keyclave.operations.nodes.handing_rules import HandingOn
 from keyclave.operations.nodes.membership import Membership
 from keyclave.operations.nodes.stale import StaleUses
@@ -91,6 +92,7 @@ class Desk:
         self.handing_on = HandingOn("", frozenset())  # to which nodes the root key may be handed on
         self.pending = Pending()
         self.messages: Messages = {}
+        self.new_keys: NewKeys = {}  # that wait to be made
         self.met = 0  # how often something was dropped that another process had changed
 
     def _call_worker(self, run: Callable[[], None]) -> None:
@@ -144,8 +146,8 @@ class Desk:
         else:
             self.enqueue(attempt)
 
-    def use_again(self, repeat: Repeat, attempt: Attempt, key: LoadedKey, request: Any) -> None:
-        """Run a use that is like one before it. `repeat` holds `key`: nothing that the first was judged by has changed."""
+    def use_again(self, repeat: Repeat, attempt: Attempt, key: LoadedKey | None, request: Any) -> None:
+        """Run what is like one before it. `repeat` holds, and gave `key`: nothing that the first was judged by has changed."""
         attempt.request, attempt.ref, attempt.row = request, repeat.ref, repeat.op
         try:
             if self.membership is not None:

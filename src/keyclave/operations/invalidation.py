@@ -32,6 +32,8 @@ def settled(desk: Desk, attempt: Attempt, *, failed: bool) -> None:
     """The attempt's group is decided: drop from memory what it changed, before anybody is answered."""
     if desk.messages:  # those who waited for this commit have their answers now: no later request takes part in their messages
         desk.messages.clear()
+    if desk.new_keys:
+        _leave_out(desk, attempt)
     if attempt.meter is not None or attempt.meters:
         release(attempt)
     if attempt.after is not None and not failed and attempt.error is None and not attempt.dry_run and not attempt.replayed:
@@ -51,6 +53,12 @@ def settled(desk: Desk, attempt: Attempt, *, failed: bool) -> None:
     elif attempt.reservations and attempt.reserved:
         for (key_id, number), total in zip(attempt.reservations, attempt.reserved, strict=True):
             desk.keyring.count_others(attempt.caller.tenant, key_id, number, total)
+
+
+def _leave_out(desk: Desk, attempt: Attempt) -> None:
+    """A key that an attempt has not made by now, as when it was refused before, is never made."""
+    for each in (attempt, *attempt.inner):
+        desk.new_keys.pop(each, None)
 
 
 def apply_changes(desk: Desk, names: Names) -> None:

@@ -228,7 +228,12 @@ def tenant_context(tenant: str, duty: str) -> bytes:
 
 def version_context(key: Key, number: int) -> bytes:
     """Return what a version's material is bound to: moved to another row, tenant or algorithm it will not open."""
-    return canonical("keyclave/key-version/1", key.tenant, key.id, number, key.spec, key.purpose)
+    return material_context(key.tenant, key.id, number, key.spec, key.purpose)
+
+
+def material_context(tenant: str, key_id: str, number: int, spec: str, purpose: str) -> bytes:
+    """Return the same for a version of a key that is only being made."""
+    return canonical("keyclave/key-version/1", tenant, key_id, number, spec, purpose)
 
 
 def unknown_key() -> Unknown:

@@ -29,6 +29,7 @@ class Operation:
     `classed` says what it is sensitive for: the standard policy has such an operation wait for others, from its first day.
     `portions` does what `run` does, if it is slow, in steps between which others have their turn.
     `later` does what `run` does, but returns what writes the answer once its event is kept, given its id, on the loop's thread.
+    `makes`: what it is about does not exist before, and policy sees nothing of its request.
     `while_away`: a node may do it while the database is away, with keys that allow it."""
 
     name: str
@@ -52,6 +53,7 @@ class Operation:
     while_away: bool = False
     portions: Portioned | None = None
     later: Later | None = None
+    makes: bool = False
 
 
 def always(_key: LoadedKey | None, _request: Any) -> bool:

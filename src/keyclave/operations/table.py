@@ -149,7 +149,7 @@ EXCHANGES: list[Operation] = [
 LIFE: list[Operation] = [
     Operation(
         "key-create", "POST", "/v1/keys", create_key.CreateRequest, KeyView, "Create a key.", create_key.create_key,
-        changes=True, status=201, slow=create_key.made_slowly,
+        changes=True, status=201, slow=create_key.made_slowly, makes=True,
     ),
     Operation(
         "import-parameters", "POST", "/v1/import/parameters", Empty, create_key.ImportParameters,
@@ -157,7 +157,7 @@ LIFE: list[Operation] = [
     ),
     Operation(
         "key-import", "POST", "/v1/keys/import", create_key.ImportRequest, KeyView, "Register a key made elsewhere.",
-        create_key.import_key, changes=True, status=201, slow=always,
+        create_key.import_key, changes=True, status=201, slow=always, makes=True,
     ),
     Operation(
         "key-update", "PATCH", _KEY, update_key.UpdateRequest, KeyView, "Change what is said of a key.",

@@ -12,6 +12,8 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from keyclave.store.insertions import Rows
+
 T = TypeVar("T")
 
 Leaves = list[bytes]
@@ -36,6 +38,19 @@ class Unit(Protocol):
         A refusal is raised as `KeyclaveError` by the change itself only through `refused`: it must not raise otherwise.
         Runs inside a savepoint when `changes`. A store that has to try its transaction again calls it again: it must have no
         effect outside the transaction that a second run would not replace.
+        """
+        ...
+
+    @property
+    def adds(self) -> bool:
+        """Whether all that `change` does is to add rows that rest on none: then `add` does the same."""
+        ...
+
+    def add(self, rows: Rows, first: int) -> Leaves:
+        """Let the rows wait in `rows`, and return the encoded events, numbered from `first`. A refusal comes as its events.
+
+        Where one of them breaks a rule of the schema the store undoes the whole transaction, and calls `change` instead. A store
+        need not call this.
         """
         ...
 

@@ -14,6 +14,8 @@ from keyclave.core.errors import Broken, Conflict, StaleRevision
 from keyclave.keys.model import Cryptoperiod, Key, Rotation, Stale, Version, WrappedMaterial
 from keyclave.keys.states import State
 from keyclave.store import schema as s
+from keyclave.store.insertions import Insertion, Rows
+from keyclave.store.insertions import Row as NewRow
 from keyclave.store.prepared import Prepared
 
 _decode = msgspec.json.decode
@@ -26,8 +28,8 @@ _VERSIONS = select(*_VERSION_COLUMNS).where(s.key_versions.c.key_id == bindparam
 _MATERIAL = select(*(s.key_versions.c[name] for name in ("key_id", "number", "sealed", "state", "used"))).where(
     s.key_versions.c.key_id == bindparam("key_id"), s.key_versions.c.number == bindparam("number")
 )
-_INSERT_KEY = Prepared(s.keys.insert())
-_INSERT_VERSION = Prepared(s.key_versions.insert())
+_INSERT_KEY = Insertion(s.keys, [c.name for c in s.keys.c])
+_INSERT_VERSION = Insertion(s.key_versions, [c.name for c in s.key_versions.c])
 
 
 def _version(row: Row[Any]) -> Version:
@@ -109,10 +111,8 @@ def _metadata(key: Key) -> dict[str, Any]:
 
 def insert_key(conn: Connection, key: Key, material: WrappedMaterial) -> None:
     """Keep a new key with its first version. A taken name is `Conflict`: the schema says so, without a look beforehand."""
-    row: dict[str, Any] = {"id": key.id, "tenant": key.tenant, "name": key.name, "spec": key.spec, "purpose": key.purpose}
-    row |= {"location": key.location, "created_at": key.created_at, "created_by": key.created_by, "rev": key.rev}
     try:
-        _INSERT_KEY.run(conn, row | _metadata(key))
+        _INSERT_KEY.run(conn, [_key_row(key)])
     except IntegrityError:
         raise Conflict(f"a key named {key.name!r} exists", "choose another name, or rotate the key that is there") from None
     insert_version(conn, key, key.versions[0], material)
@@ -120,10 +120,31 @@ def insert_key(conn: Connection, key: Key, material: WrappedMaterial) -> None:
 
 def insert_version(conn: Connection, key: Key, version: Version, material: WrappedMaterial) -> None:
     """Keep a new version of `key` with its sealed material."""
-    row = msgspec.structs.asdict(version)
-    row |= {"key_id": key.id, "is_primary": key.primary == version.number, "sealed": material.sealed, "used": 0}
-    row["state"] = version.state.value
-    _INSERT_VERSION.run(conn, row)
+    _INSERT_VERSION.run(conn, [_version_row(key, version, material)])
+
+
+def add_key(rows: Rows, key: Key, material: WrappedMaterial) -> None:
+    """Let a new key with its first version wait to be kept."""
+    rows.add(_INSERT_KEY, _key_row(key))
+    rows.add(_INSERT_VERSION, _version_row(key, key.versions[0], material))
+
+
+def _key_row(key: Key) -> NewRow:
+    """Return a key as a row, in the order of the table's columns."""
+    said = _metadata(key)
+    return (
+        key.id, key.tenant, key.name, key.spec, key.purpose, key.owner, key.environment, key.classification, key.location,
+        said["tags"], said["cryptoperiod"], said["rotation"], key.created_at, key.created_by, key.rev, said["stale"],
+    )  # fmt: skip
+
+
+def _version_row(key: Key, version: Version, material: WrappedMaterial) -> NewRow:
+    """Return a version as a row, in the order of the table's columns."""
+    return (
+        key.id, version.number, key.primary == version.number, version.state.value, version.origin, version.kcv,
+        version.created_at, version.activated_at, version.suspended_at, version.deactivated_at, version.archived_at,
+        version.compromised_at, version.destroy_at, version.destroy_by, version.destroyed_at, version.public, material.sealed, 0,
+    )  # fmt: skip
 
 
 _TOUCH = Prepared(

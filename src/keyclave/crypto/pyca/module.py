@@ -17,10 +17,8 @@ from keyclave.core.errors import Broken, InvalidSignature, Undecipherable
 from keyclave.crypto import selftest
 from keyclave.crypto.arena import Buffer, Slot, in_use
 from keyclave.crypto.module import KeyPair, ModuleInfo
-from keyclave.crypto.pyca import asymmetric, messages, private_keys, symmetric
+from keyclave.crypto.pyca import asymmetric, fresh_keys, messages, private_keys, symmetric
 from keyclave.crypto.suites import KeySpec, MacAlgorithm, SignatureAlgorithm
-
-_KEY_CHECK = b"keyclave/key-check/1"
 
 
 class PycaModule:
@@ -108,6 +106,12 @@ class PycaModule:
             raise Undecipherable
         return symmetric.gcm_open(key, sealed[: symmetric.IV], memoryview(sealed)[symmetric.IV :], aad)
 
+    def make_sealed(self, key: Slot, length: int, aads: Sequence[bytes]) -> list[tuple[str, bytes]]:
+        """Make keys and seal them, each bound to its own of `aads`."""
+        if not self.ready:
+            self.admit()
+        return list(fresh_keys.make_sealed(key, length, aads))
+
     def kwp_wrap(self, key: Slot, secret: Slot) -> bytes:
         """Wrap by AES-KWP."""
         self.admit()
@@ -150,7 +154,11 @@ class PycaModule:
 
     def key_check(self, key: Slot) -> str:
         """Return 8 hex digits that tell this key from others, and nothing else of it."""
-        return self.mac(key, MacAlgorithm.HMAC_SHA_256, _KEY_CHECK)[:4].hex()
+        if not self.ready:
+            self.admit()
+        value = symmetric.check_value(key.view())
+        in_use(key)
+        return value
 
     # ---- pairs --------------------------------------------------------------------------------------------------------------
     def generate_pair(self, spec: KeySpec) -> KeyPair:

@@ -30,10 +30,11 @@ _BLOCK = 32  # bytes that one call of the generator gives
 _MOST_RANDOM = 1 << 20
 _LONGEST_DERIVED = 1 << 13
 _AES_KEYS = (16, 24, 32)
-_SHA512 = hashes.SHA512()
+_KEY_CHECK = b"keyclave/key-check/1"
+_SHA256, _SHA512 = hashes.SHA256(), hashes.SHA512()
 _COUNTER, _BEFORE = Mode.CounterMode, CounterLocation.BeforeFixed
 _DIGESTS: dict[MacAlgorithm, hashes.HashAlgorithm] = {
-    MacAlgorithm.HMAC_SHA_256: hashes.SHA256(),
+    MacAlgorithm.HMAC_SHA_256: _SHA256,
     MacAlgorithm.HMAC_SHA_384: hashes.SHA384(),
     MacAlgorithm.HMAC_SHA_512: _SHA512,
 }
@@ -54,13 +55,18 @@ def random(count: int) -> bytes:
 def random_slot(count: int) -> Slot:
     """Return `count` random bytes in locked memory."""
     slot = Slot(count)
-    view = slot.view()
+    fill(slot.view())
+    return slot
+
+
+def fill(view: memoryview) -> None:
+    """Overwrite locked memory with random bytes."""
+    count = len(view)
     for at in range(0, count, _BLOCK):
         piece = _draw()
         left = count - at
         view[at : at + _BLOCK] = piece if left >= _BLOCK else memoryview(piece)[:left]
         wipe_bytes(piece)
-    return slot
 
 
 def moved(secret: bytes) -> Slot:
@@ -72,14 +78,14 @@ def moved(secret: bytes) -> Slot:
 
 def gcm_seal(key: Slot, iv: bytes, plaintext: Buffer, aad: bytes) -> bytes:
     """Return ciphertext and tag under an IV that was never used with this key (SP 800-38D section 7.1)."""
-    sealed = AESGCM(_aes_key(key)).encrypt(iv, plaintext, aad)
+    sealed = AESGCM(aes_key(key)).encrypt(iv, plaintext, aad)
     in_use(key)
     return sealed
 
 
 def gcm_open(key: Slot, iv: bytes, sealed: Buffer, aad: bytes) -> Slot:
     """Return the plaintext in a slot. On a wrong tag OpenSSL has already written there: it is wiped (SP 800-38D section 7.2)."""
-    cipher = AESGCM(_aes_key(key))
+    cipher = AESGCM(aes_key(key))
     if len(sealed) <= TAG:
         raise Undecipherable
     slot = Slot(len(sealed) - TAG)
@@ -94,7 +100,7 @@ def gcm_open(key: Slot, iv: bytes, sealed: Buffer, aad: bytes) -> Slot:
 
 def kwp_wrap(key: Slot, secret: Slot) -> bytes:
     """AES-KWP (SP 800-38F section 6.3, RFC 5649)."""
-    wrapped = keywrap.aes_key_wrap_with_padding(_aes_key(key), secret.view())
+    wrapped = keywrap.aes_key_wrap_with_padding(aes_key(key), secret.view())
     in_use(key)
     in_use(secret)
     return wrapped
@@ -102,7 +108,7 @@ def kwp_wrap(key: Slot, secret: Slot) -> bytes:
 
 def kwp_unwrap(key: Slot, wrapped: bytes) -> Slot:
     """Open an AES-KWP wrapping; what does not open is one error whatever the reason."""
-    view = _aes_key(key)
+    view = aes_key(key)
     try:
         secret = keywrap.aes_key_unwrap_with_padding(view, wrapped)
     except (keywrap.InvalidUnwrap, ValueError):
@@ -137,7 +143,15 @@ def mac(key: Slot, algorithm: MacAlgorithm, message: Buffer) -> bytes:
     return result
 
 
-def _aes_key(key: Slot) -> memoryview:
+def check_value(key: memoryview) -> str:
+    """Return 8 hex digits that tell this key from others, and nothing else of it."""
+    code = HMAC(key, _SHA256)
+    code.update(_KEY_CHECK)
+    return code.finalize()[:4].hex()
+
+
+def aes_key(key: Slot) -> memoryview:
+    """Return the bytes of a key that AES takes."""
     view = key.view()
     if len(view) not in _AES_KEYS:
         raise Malformed(f"an AES key has 16, 24 or 32 bytes, not {len(view)}", "use a key made for encryption")

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 _TEXTS = re.compile(rb'"((?:[^"\\]|\\.)*+)"(\s*:)?')  # each name and text, and whether a colon follows: then it is a name
 _NAME, _TEXT = 2, 2  # quotation marks
+_UNKNOWN = -1
 _ENTRY = _NAME + _TEXT
 
 
@@ -72,7 +73,10 @@ class _Form:
 
 
 class _Optional(NamedTuple):
-    """A field that may be left out: how it is got, what it is then, its marks, and whether it holds entries, with marks each."""
+    """A field that may be left out: how it is got, what it is then, its marks, and whether it holds entries, with marks each.
+
+    `marks` are `_UNKNOWN` where what it holds may have any number of them.
+    """
 
     get: Callable[[Any], Any]
     default: Any
@@ -95,6 +99,8 @@ class _Marks(NamedTuple):
         total = self.required
         for get, default, marks, entries in self.optional:
             value = get(request)
+            if marks == _UNKNOWN and value != default:
+                return _UNKNOWN
             if entries and value:
                 total += marks + _ENTRY * len(value)
             elif not entries and value != default:
@@ -139,7 +145,7 @@ def _counter(form: type) -> _Marks | _BatchMarks | None:
         return marks
     match [_plain(field.type) for field in described.fields]:
         case [inspect.ListType(item_type=inspect.StructType() as item)] if (of_items := _marks(item)) is not None:
-            return _BatchMarks(of_items)
+            return None if any(field.marks == _UNKNOWN for field in of_items.optional) else _BatchMarks(of_items)
     return None
 
 
@@ -157,6 +163,8 @@ def _marks(form: inspect.StructType) -> _Marks | None:
                 marks, entries = _NAME, False
             case inspect.DictType(key_type=inspect.StrType(), value_type=inspect.StrType()):
                 marks, entries = _NAME, True
+            case _ if not field.required and default is None:
+                marks, entries = _UNKNOWN, False
             case _:
                 return None
         if field.required and not entries:

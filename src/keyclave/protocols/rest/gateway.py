@@ -200,12 +200,14 @@ class Gateway:
         """Perform what the same head asked for before, if that still holds; False if it has to be asked for anew."""
         desk, op = self.desk, repeat.op
         attempt = Attempt(desk, op.name, repeat.caller, peer, partial(_reply, op, respond))
-        key = repeat.holds(attempt.at)
-        if key is None:
+        key = repeat.key() if op.on_key else None
+        if (key is None and op.on_key) or not repeat.holds(attempt.at):
             return False
         try:
             request = self._bodies.read(op, body)
         except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, Malformed):
+            return False
+        if op.slow is not None and op.slow(key, request):
             return False
         desk.use_again(repeat, attempt, key, request)
         return True
@@ -255,7 +257,7 @@ def _reply(op: Operation, respond: Respond, attempt: Attempt) -> None:
         _respond_error(attempt.error, attempt.event, respond)
         return
     if attempt.drafted:
-        respond(op.status, JSON, attempt.drafted, [])
+        respond(op.status, JSON, attempt.drafted, [_etag(1)] if op.makes else [])
         return
     answer = attempt.answer
     more: list[tuple[bytes, bytes]] = []

@@ -9,16 +9,28 @@ from sqlalchemy import Connection, select
 
 from keyclave.policy.apart import Act
 from keyclave.store.access.act_tables import acts
-from keyclave.store.prepared import Prepared
+from keyclave.store.insertions import Insertion, Row, Rows
 
 _c = acts.c
-_INSERT = Prepared(acts.insert())
+_INSERT = Insertion(acts, ("tenant", "kind", "subject", "action", "principal", "at", "event"))
 
 
-def insert_acts(conn: Connection, tenant: str, principal: str, at: int, event: str, done: Iterable[tuple[str, str, str]]) -> None:
-    """Keep what somebody did: (action, kind of thing, thing) each."""
-    said = {"tenant": tenant, "principal": principal, "at": at, "event": event}
-    _INSERT.run_many(conn, [{"action": action, "kind": kind, "subject": subject, **said} for action, kind, subject in done])
+Done = tuple[str, str, str]
+"""An action, the kind of thing it was done on, the thing."""
+
+
+def insert_acts(conn: Connection, tenant: str, principal: str, at: int, event: str, done: Iterable[Done]) -> None:
+    """Keep what somebody did."""
+    _INSERT.run(conn, _rows(tenant, principal, at, event, done))
+
+
+def add_acts(rows: Rows, tenant: str, principal: str, at: int, event: str, done: Iterable[Done]) -> None:
+    """Let what somebody did wait to be kept."""
+    rows.add(_INSERT, *_rows(tenant, principal, at, event, done))
+
+
+def _rows(tenant: str, principal: str, at: int, event: str, done: Iterable[Done]) -> list[Row]:
+    return [(tenant, kind, subject, action, principal, at, event) for action, kind, subject in done]
 
 
 class DoneAct(msgspec.Struct, frozen=True):

@@ -6,6 +6,8 @@ company, a crowd shares one sync). Then, inline on the loop's thread:
     BEGIN IMMEDIATE      die here or anywhere before COMMIT returns: nothing happened, nobody was told
     meet the others      where several processes write: what they changed is dropped, what rests on it is left out
     each change          inside a savepoint: a refusal undoes itself and leaves its refusal event instead
+    INSERT rows          those of changes that only add some, of all units together; if one breaks a rule, all of it is undone,
+                         and begins again with a savepoint for each
     INSERT segment       all events of the group in one row, numbered without gaps
     COMMIT               visible to whoever reads here, and to nobody outside
     follow, draft        the log's tree takes the leaves (start-up does the same from the same rows), answers are written
@@ -32,6 +34,7 @@ from keyclave.store.embedded.file import DATABASE_FAULTS, unavailable
 from keyclave.store.embedded.following import Following
 from keyclave.store.embedded.line import Line
 from keyclave.store.entries import pack
+from keyclave.store.insertions import Rows
 from keyclave.store.interface import Unit
 from keyclave.store.savepoints import broken_rule, draft, keep_unit, tell
 
@@ -40,6 +43,18 @@ logger = logging.getLogger("keyclave.store")
 GROUP = 512  # units of one commit, at most
 _CROWD = 8  # of them: from here on there is enough to do beside the disk
 _INSERT_SEGMENT = "INSERT INTO segments (first, count, entries) VALUES (?, ?, ?)"
+
+
+class _Refused(Exception):
+    """Rows of a unit that only adds some cannot be added."""
+
+
+class _NotTogether(Exception):
+    """There is such a unit in `group`, which is all that is left of it. Nobody knows which: each is to be kept by itself."""
+
+    def __init__(self, group: list[Unit]) -> None:
+        super().__init__()
+        self.group = group
 
 
 class Groups:
@@ -110,7 +125,14 @@ class Groups:
 
     # ---- the commit -------------------------------------------------------------------------------------------------------
     def _commit(self, group: list[Unit]) -> None:
-        entries: list[bytes] = []
+        try:
+            self._try(group, together=True)
+        except _NotTogether as fault:
+            self._unsure = True  # what was begun is undone, and the end of the log read again
+            self._try(fault.group, together=False)
+
+    def _try(self, group: list[Unit], *, together: bool) -> None:
+        """Commit a group. `together` as `_kept`."""
         fence = self._fence
         try:
             if self._unsure:
@@ -123,9 +145,7 @@ class Groups:
                     self._line.undo()
                     return
             first = self.next - _events(group) - _events(self.queue)
-            for unit in group:
-                at = first + len(entries)
-                entries += self._keep(unit, at) if unit.asks else unit.keep(at)
+            entries = self._kept(group, first, together=together)
             self._line.raw.execute(_INSERT_SEGMENT, (first, len(entries), pack(entries)))
             self._following.keep_tiles()
             change = 0 if fence is None else fence.tell(group)
@@ -134,6 +154,8 @@ class Groups:
                 self._meanwhile(group, first, entries)
             finally:
                 self._line.wait()
+        except _NotTogether:
+            raise
         except BaseException as fault:
             self._failed(group, fault)
             if not isinstance(fault, Exception):
@@ -143,6 +165,34 @@ class Groups:
             fence.told(change)
         for unit in group:
             tell(unit, None)
+
+    def _kept(self, group: list[Unit], first: int, *, together: bool) -> list[bytes]:
+        """Have each unit kept, in order, and return their events.
+
+        `together`: rows that units only add are inserted with those of others. If some cannot be, `_NotTogether`.
+        """
+        entries: list[bytes] = []
+        rows = Rows()
+        try:
+            for unit in group:
+                at = first + len(entries)
+                if not unit.asks:
+                    entries += unit.keep(at)
+                elif together and unit.adds:
+                    entries += _add(unit, rows, at)
+                else:
+                    self._insert(rows)  # so that it finds what was done before it
+                    entries += self._keep(unit, at)
+            self._insert(rows)
+        except _Refused as fault:
+            raise _NotTogether(group) from fault
+        return entries
+
+    def _insert(self, rows: Rows) -> None:
+        try:
+            rows.insert(self._line.raw)
+        except sqlite3.IntegrityError as fault:
+            raise _Refused from fault
 
     def _keep(self, unit: Unit, first: int) -> list[bytes]:
         if not unit.changes:
@@ -189,6 +239,16 @@ class Groups:
 
     def _number_from(self, head: int, waiting: list[Unit]) -> None:
         self.next = head + _events(waiting) + _events(self.queue)
+
+
+def _add(unit: Unit, rows: Rows, first: int) -> list[bytes]:
+    try:
+        leaves = unit.add(rows, first)
+    except Exception as fault:
+        raise _Refused from fault
+    if len(leaves) != unit.events:
+        raise Broken("a unit left another number of events than it said")
+    return leaves
 
 
 def _events(units: list[Unit]) -> int:

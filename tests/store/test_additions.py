@@ -1,0 +1,188 @@
+"""Changes that only add rows: those of a group go in together, and if one is refused, each is kept by itself, as ever."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection
+
+from keyclave.core.errors import Broken, Unavailable, WrongState
+from keyclave.store import meta_rows
+from keyclave.store.insertions import Rows
+from keyclave.store.sqlite import SqliteStore
+from tests.store.units import FULL, AnyStore, Note, kept, new_store, no_gaps, remember, remembered, segments, wired
+
+pytestmark = pytest.mark.requirement("P1", "R4", "R5")
+of_files = pytest.mark.file_store("SQLite's groups, statement by statement; the others here hold both engines")
+
+
+def keep(store: AnyStore, *units: Note) -> None:
+    for unit in units:
+        store.enqueue(unit)
+    store.flush()
+
+
+@of_files
+@pytest.mark.parametrize(("count", "statements"), [(1, 1), (4, 1), (5, 2), (16, 1), (39, 6)])
+def test_rows_of_many_units_go_in_by_few_statements(store: SqliteStore, count: int, statements: int) -> None:
+    keep(store, Note("before", adds=("before",)))
+    wire = wired(store)
+    keep(store, *(Note(f"u{i}", adds=(f"n{i}",)) for i in range(count)))
+    inserted = [line for line in wire.whole if line.startswith("INSERT INTO meta")]
+    assert len(inserted) == statements
+    assert not any(line.startswith("SAVEPOINT") for line in wire.whole)
+    assert all(remembered(store, f"n{i}") == b"" for i in range(count))
+
+
+@pytest.mark.parametrize("taken", [0, 3, 7])
+def test_one_that_is_refused_takes_nobody_along(any_store: AnyStore, taken: int) -> None:
+    keep(any_store, Note("first", adds=("n3x",)))
+    units = [Note(f"u{i}", adds=(f"n{i}", "n3x") if i == taken else (f"n{i}",)) for i in range(8)]
+    keep(any_store, *units)
+    assert [unit.refusal is not None for unit in units] == [i == taken for i in range(8)]
+    assert all(unit.told == [None] for unit in units)
+    assert [remembered(any_store, f"n{i}") is None for i in range(8)] == [i == taken for i in range(8)]
+    said = ["refused" if i == taken else "ok" for i in range(8)]
+    assert [line.split()[2] for line in kept(any_store)] == ["ok", *said]
+    assert no_gaps(any_store)
+
+
+def test_of_two_that_add_the_same_the_first_is_kept(any_store: AnyStore) -> None:
+    units = [Note(name, adds=("same",)) for name in ("a", "b", "c")]
+    keep(any_store, *units)
+    assert [unit.refusal is None for unit in units] == [True, False, False]
+    assert [line.split()[1:] for line in kept(any_store)] == [["a", "ok"], ["b", "refused"], ["c", "refused"]]
+
+
+@of_files
+def test_whoever_fails_unforeseen_fails_alone(store: SqliteStore) -> None:
+    class Faulty(Note):
+        def add(self, rows: Rows, first: int) -> list[bytes]:
+            super().add(rows, first)
+            raise ZeroDivisionError
+
+        def change(self, transaction: Connection, first: int) -> list[bytes]:
+            raise ZeroDivisionError
+
+    units = [Note("a", adds=("a",)), Faulty("b", adds=("b",)), Note("c", adds=("c",))]
+    keep(store, *units)
+    assert [type(unit.refusal) for unit in units] == [type(None), Broken, type(None)]
+    assert [remembered(store, name) for name in "abc"] == [b"", None, b""]
+
+
+def test_each_finds_what_was_done_before_it_in_its_group(any_store: AnyStore) -> None:
+    found: list[bytes | None] = []
+    look = Note("look", act=lambda conn: found.append(meta_rows.read_meta(conn, "added")))
+    after = Note("after", act=remember("later", b"1"))
+    keep(any_store, Note("add", adds=("added",)), look, Note("again", adds=("added",)), after, Note("use"))
+    assert found[-1] == b""
+    assert [line.split()[1:] for line in kept(any_store)] == [
+        ["add", "ok"], ["look", "ok"], ["again", "refused"], ["after", "ok"], ["use", "ok"]
+    ]  # fmt: skip
+    assert remembered(any_store, "later") == b"1" and no_gaps(any_store)
+
+
+@of_files
+@pytest.mark.parametrize("statement", ["BEGIN", "INSERT INTO meta", "INSERT INTO segments", "COMMIT"])
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_fault_of_the_disk_fails_all_of_them_and_keeps_nothing(store: SqliteStore, statement: str, refused: bool) -> None:
+    """Also where they were to be kept one by one: the first try was undone then."""
+    if refused:
+        keep(store, Note("first", adds=("b",)))
+    wire = wired(store)
+    units = [Note(name, adds=(name,)) for name in "abc"]
+    calls = {"INSERT INTO meta": 1, "BEGIN": 1}
+    once = statement in calls or not refused
+    wire.fail[statement] = [sqlite3.OperationalError(FULL)] if once else [sqlite3.OperationalError(FULL)] * 2
+    keep(store, *units)
+    assert [type(unit.told[0]) for unit in units] == [Unavailable] * 3
+    wire.fail.clear()
+    assert [remembered(store, name) for name in "ac"] == [None, None]
+    keep(store, Note("next", adds=("d",)))
+    assert remembered(store, "d") == b"" and no_gaps(store)
+
+
+@of_files
+def test_what_cannot_be_undone_fails_and_is_told(store: SqliteStore) -> None:
+    keep(store, Note("first", adds=("b",)))
+    wire = wired(store)
+    units = [Note(name, adds=(name,)) for name in "abc"]
+    wire.fail["ROLLBACK"] = [sqlite3.OperationalError("disk I/O error")]
+    keep(store, *units)
+    assert all(unit.told and unit.told[0] is not None for unit in units)
+    keep(store, Note("next", adds=("d",)))
+    assert remembered(store, "a") is None and remembered(store, "d") == b"" and no_gaps(store)
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[tuple[SqliteStore, SqliteStore]]:
+    one, other = new_store(tmp_path, shared=True), new_store(tmp_path, shared=True)
+    yield one, other
+    one.close()
+    other.close()
+
+
+@pytest.mark.file_store("processes that take turns at one file")
+@pytest.mark.requirement("P4", "R24")
+def test_whoever_was_left_out_of_a_group_is_not_kept_when_it_is_tried_again(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    one, other = stores
+    keep(one, Note("first", adds=("taken",)))
+    rests = Note("rests", adds=("rests",), rests_on=("key",))
+    refused, free = Note("refused", adds=("taken",)), Note("free", adds=("free",))
+    for unit in (rests, refused, free):
+        other.enqueue(unit)
+    keep(one, Note("change", act=remember("x", b"1"), touches=("key",)))
+    other.flush()
+    assert (rests.told, rests.began_again, rests.tries) == ([], 1, 0)
+    assert refused.refusal is not None and free.told == [None]
+    assert remembered(one, "rests") is None and no_gaps(one)
+    assert [line.split()[1:] for line in kept(one)] == [["first", "ok"], ["change", "ok"], ["refused", "refused"], ["free", "ok"]]
+
+
+NAMES = st.sampled_from("abcdefgh")
+UNITS = st.lists(st.tuples(st.sampled_from(["add", "write", "use"]), st.lists(NAMES, min_size=1, max_size=3)), max_size=12)
+
+
+@of_files
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(groups=st.lists(UNITS, max_size=3))
+def test_together_they_leave_what_each_by_itself_would(
+    tmp_path_factory: pytest.TempPathFactory, groups: list[list[tuple[str, list[str]]]]
+) -> None:
+    """The same units, once as they are, once as changes that the store knows nothing of: the same rows, the same log."""
+    left = []
+    for adds in (True, False):
+        store = new_store(tmp_path_factory.mktemp("store"))
+        for number, units in enumerate(groups):
+            made = []
+            for place, (kind, names) in enumerate(units):
+                name = f"{kind}{number}.{place}"
+                unit = Note(name) if kind == "use" else Note(name, adds=tuple(names))
+                if unit.adds and (kind == "write" or not adds):
+                    unit.adds = ()
+                    unit.act = lambda conn, names=names: [remember(each, b"")(conn) for each in names]
+                made.append(unit)
+            keep(store, *made)
+        left.append((kept(store), segments(store), [remembered(store, name) for name in "abcdefgh"]))
+        store.close()
+    assert left[0] == left[1]
+
+
+@pytest.mark.file_store("what a group meets in its own commit")
+def test_a_refusal_that_is_raised_is_recorded(store: SqliteStore) -> None:
+    class Sealed(Note):
+        def add(self, rows: Rows, first: int) -> list[bytes]:
+            raise WrongState("sealed meanwhile", "open it")
+
+        def change(self, transaction: Connection, first: int) -> list[bytes]:
+            raise WrongState("sealed meanwhile", "open it")
+
+    units = [Note("a", adds=("a",)), Sealed("b", adds=("b",))]
+    keep(store, *units)
+    assert [type(unit.refusal) for unit in units] == [type(None), WrongState]
+    assert no_gaps(store)
