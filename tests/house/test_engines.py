@@ -26,6 +26,7 @@ ON_SQLITE_ALONE = {
     "tests/protocols/test_rights_by_the_clock.py::test_a_lost_commit_spends_nothing": "a fault of the file under a commit",
     "tests/workers/test_faults.py": "several workers of one file",
     "tests/workers/test_workers.py": "several workers of one file",
+    "tests/store/test_additions.py": "SQLite's own statements",
     "tests/store/test_group_commit.py": "SQLite's own statements",
     "tests/store/test_guards.py": "triggers in SQLite's language, the rights of the file",
     "tests/store/test_people_guards.py": "rows over SQLite's own connection, beside test_rules.py",

@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from keyclave.core.errors import Broken, Unavailable, WrongState
-from keyclave.store import meta_rows
 from keyclave.store.insertions import Rows
 from keyclave.store.sqlite import SqliteStore
-from tests.store.units import FULL, AnyStore, Note, kept, new_store, no_gaps, remember, remembered, segments, wired
+from tests.store.units import FULL, Note, kept, new_store, no_gaps, remember, remembered, segments, wired
 
-pytestmark = pytest.mark.requirement("P1", "R4", "R5")
-of_files = pytest.mark.file_store("SQLite's groups, statement by statement; the others here hold both engines")
+pytestmark = [
+    pytest.mark.requirement("P1", "R4", "R5"),
+    pytest.mark.file_store("SQLite's groups, statement by statement; test_units.py holds both engines to what comes of them"),
+]
 
 
-def keep(store: AnyStore, *units: Note) -> None:
+def keep(store: SqliteStore, *units: Note) -> None:
     for unit in units:
         store.enqueue(unit)
     store.flush()
 
 
-@of_files
 @pytest.mark.parametrize(("count", "statements"), [(1, 1), (4, 1), (5, 2), (16, 1), (39, 6)])
 def test_rows_of_many_units_go_in_by_few_statements(store: SqliteStore, count: int, statements: int) -> None:
     keep(store, Note("before", adds=("before",)))
@@ -39,27 +39,6 @@ def test_rows_of_many_units_go_in_by_few_statements(store: SqliteStore, count: i
     assert all(remembered(store, f"n{i}") == b"" for i in range(count))
 
 
-@pytest.mark.parametrize("taken", [0, 3, 7])
-def test_one_that_is_refused_takes_nobody_along(any_store: AnyStore, taken: int) -> None:
-    keep(any_store, Note("first", adds=("n3x",)))
-    units = [Note(f"u{i}", adds=(f"n{i}", "n3x") if i == taken else (f"n{i}",)) for i in range(8)]
-    keep(any_store, *units)
-    assert [unit.refusal is not None for unit in units] == [i == taken for i in range(8)]
-    assert all(unit.told == [None] for unit in units)
-    assert [remembered(any_store, f"n{i}") is None for i in range(8)] == [i == taken for i in range(8)]
-    said = ["refused" if i == taken else "ok" for i in range(8)]
-    assert [line.split()[2] for line in kept(any_store)] == ["ok", *said]
-    assert no_gaps(any_store)
-
-
-def test_of_two_that_add_the_same_the_first_is_kept(any_store: AnyStore) -> None:
-    units = [Note(name, adds=("same",)) for name in ("a", "b", "c")]
-    keep(any_store, *units)
-    assert [unit.refusal is None for unit in units] == [True, False, False]
-    assert [line.split()[1:] for line in kept(any_store)] == [["a", "ok"], ["b", "refused"], ["c", "refused"]]
-
-
-@of_files
 def test_whoever_fails_unforeseen_fails_alone(store: SqliteStore) -> None:
     class Faulty(Note):
         def add(self, rows: Rows, first: int) -> list[bytes]:
@@ -75,19 +54,6 @@ def test_whoever_fails_unforeseen_fails_alone(store: SqliteStore) -> None:
     assert [remembered(store, name) for name in "abc"] == [b"", None, b""]
 
 
-def test_each_finds_what_was_done_before_it_in_its_group(any_store: AnyStore) -> None:
-    found: list[bytes | None] = []
-    look = Note("look", act=lambda conn: found.append(meta_rows.read_meta(conn, "added")))
-    after = Note("after", act=remember("later", b"1"))
-    keep(any_store, Note("add", adds=("added",)), look, Note("again", adds=("added",)), after, Note("use"))
-    assert found[-1] == b""
-    assert [line.split()[1:] for line in kept(any_store)] == [
-        ["add", "ok"], ["look", "ok"], ["again", "refused"], ["after", "ok"], ["use", "ok"]
-    ]  # fmt: skip
-    assert remembered(any_store, "later") == b"1" and no_gaps(any_store)
-
-
-@of_files
 @pytest.mark.parametrize("statement", ["BEGIN", "INSERT INTO meta", "INSERT INTO segments", "COMMIT"])
 @pytest.mark.parametrize("refused", [False, True])
 def test_a_fault_of_the_disk_fails_all_of_them_and_keeps_nothing(store: SqliteStore, statement: str, refused: bool) -> None:
@@ -96,9 +62,7 @@ def test_a_fault_of_the_disk_fails_all_of_them_and_keeps_nothing(store: SqliteSt
         keep(store, Note("first", adds=("b",)))
     wire = wired(store)
     units = [Note(name, adds=(name,)) for name in "abc"]
-    calls = {"INSERT INTO meta": 1, "BEGIN": 1}
-    once = statement in calls or not refused
-    wire.fail[statement] = [sqlite3.OperationalError(FULL)] if once else [sqlite3.OperationalError(FULL)] * 2
+    wire.fail[statement] = [sqlite3.OperationalError(FULL)]
     keep(store, *units)
     assert [type(unit.told[0]) for unit in units] == [Unavailable] * 3
     wire.fail.clear()
@@ -107,7 +71,6 @@ def test_a_fault_of_the_disk_fails_all_of_them_and_keeps_nothing(store: SqliteSt
     assert remembered(store, "d") == b"" and no_gaps(store)
 
 
-@of_files
 def test_what_cannot_be_undone_fails_and_is_told(store: SqliteStore) -> None:
     keep(store, Note("first", adds=("b",)))
     wire = wired(store)
@@ -127,7 +90,6 @@ def stores(tmp_path: Path) -> Iterator[tuple[SqliteStore, SqliteStore]]:
     other.close()
 
 
-@pytest.mark.file_store("processes that take turns at one file")
 @pytest.mark.requirement("P4", "R24")
 def test_whoever_was_left_out_of_a_group_is_not_kept_when_it_is_tried_again(stores: tuple[SqliteStore, SqliteStore]) -> None:
     one, other = stores
@@ -148,7 +110,6 @@ NAMES = st.sampled_from("abcdefgh")
 UNITS = st.lists(st.tuples(st.sampled_from(["add", "write", "use"]), st.lists(NAMES, min_size=1, max_size=3)), max_size=12)
 
 
-@of_files
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(groups=st.lists(UNITS, max_size=3))
 def test_together_they_leave_what_each_by_itself_would(
@@ -173,7 +134,6 @@ def test_together_they_leave_what_each_by_itself_would(
     assert left[0] == left[1]
 
 
-@pytest.mark.file_store("what a group meets in its own commit")
 def test_a_refusal_that_is_raised_is_recorded(store: SqliteStore) -> None:
     class Sealed(Note):
         def add(self, rows: Rows, first: int) -> list[bytes]:

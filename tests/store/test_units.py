@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from keyclave.core.errors import Broken, Conflict, KeyclaveError, WrongState
-from keyclave.store import key_rows
+from keyclave.store import key_rows, meta_rows
 from keyclave.store.embedded.groups import GROUP
 from keyclave.store.sqlite import SqliteStore
 from tests.postgres import Database
@@ -181,3 +181,42 @@ def test_nothing_that_no_text_can_be_is_kept(database: Database) -> None:
         assert isinstance(one.refusal, Broken)
         assert (one.told, two.told) == ([None], [None])
         assert remembered(store, "c") == b"1"
+
+
+# ---- what only adds rows ------------------------------------------------------------------------------------------------------
+def keep(store: AnyStore, *units: Note) -> None:
+    for unit in units:
+        store.enqueue(unit)
+    store.flush()
+
+
+@pytest.mark.parametrize("taken", [0, 3, 7])
+def test_one_that_is_refused_takes_nobody_along(any_store: AnyStore, taken: int) -> None:
+    keep(any_store, Note("first", adds=("n3x",)))
+    units = [Note(f"u{i}", adds=(f"n{i}", "n3x") if i == taken else (f"n{i}",)) for i in range(8)]
+    keep(any_store, *units)
+    assert [unit.refusal is not None for unit in units] == [i == taken for i in range(8)]
+    assert all(unit.told == [None] for unit in units)
+    assert [remembered(any_store, f"n{i}") is None for i in range(8)] == [i == taken for i in range(8)]
+    said = ["refused" if i == taken else "ok" for i in range(8)]
+    assert [line.split()[2] for line in kept(any_store)] == ["ok", *said]
+    assert no_gaps(any_store)
+
+
+def test_of_two_that_add_the_same_the_first_is_kept(any_store: AnyStore) -> None:
+    units = [Note(name, adds=("same",)) for name in ("a", "b", "c")]
+    keep(any_store, *units)
+    assert [unit.refusal is None for unit in units] == [True, False, False]
+    assert [line.split()[1:] for line in kept(any_store)] == [["a", "ok"], ["b", "refused"], ["c", "refused"]]
+
+
+def test_each_finds_what_was_done_before_it_in_its_group(any_store: AnyStore) -> None:
+    found: list[bytes | None] = []
+    look = Note("look", act=lambda conn: found.append(meta_rows.read_meta(conn, "added")))
+    after = Note("after", act=remember("later", b"1"))
+    keep(any_store, Note("add", adds=("added",)), look, Note("again", adds=("added",)), after, Note("use"))
+    assert found[-1] == b""
+    assert [line.split()[1:] for line in kept(any_store)] == [
+        ["add", "ok"], ["look", "ok"], ["again", "refused"], ["after", "ok"], ["use", "ok"]
+    ]  # fmt: skip
+    assert remembered(any_store, "later") == b"1" and no_gaps(any_store)
