@@ -18,14 +18,35 @@ from keyclave.protocols.rest.bodies import Bodies
 BY_PATH = {op.path: op for op in OPERATIONS if op.method == "POST"}
 BODIES = Bodies(OPERATIONS)
 CONTEXT = [("a", "1"), ("b", ""), ("c", "tr\u00e4ger"), ("d", "{"), ("e", ':"'), ("f", '","context":{}'), ("g", "\\")]
+INNER = {"cryptoperiod": '{"protect_days":1,"process_days":2%s}', "rotation": '{"every_days":1%s}'}
+"""Objects in a field of which the reader does not know how many names it has, and room for one more."""
 FIELDS: dict[str, list[tuple[str, Any]]] = {  # values that are a field's own default among them: they count as left out
     "encrypt": [("plaintext", "eA=="), ("plaintext", ""), ("context", {})],
     "re-encrypt": [("ciphertext", "eA=="), ("context", {}), ("to_key", "k"), ("to_key", None), ("to_context", {})],
     "data-key": [("bytes", 32), ("bytes", 16), ("context", {}), ("plaintext", True), ("plaintext", False)],
     "data-key-pair": [("spec", "ed25519"), ("context", {}), ("private", False)],
+    "create": [
+        ("name", "k"),
+        ("owner", "o"),
+        ("owner", "_"),
+        ("spec", "aes-256"),
+        ("tags", {"a": "1"}),
+        ("activate", False),
+        ("cryptoperiod", INNER["cryptoperiod"] % ""),
+        ("cryptoperiod", INNER["cryptoperiod"] % ',"process_days":3'),
+        ("cryptoperiod", None),
+        ("rotation", INNER["rotation"] % ""),
+        ("rotation", INNER["rotation"] % ',"every_days":1'),
+    ],
     "verify": [("message", ""), ("signature", ""), ("digested", True), ("algorithm", "ed25519"), ("version", 2)],
 }
-REQUIRED = {"encrypt": {"plaintext"}, "re-encrypt": {"ciphertext"}, "data-key-pair": {"spec"}, "verify": {"message", "signature"}}
+REQUIRED = {
+    "create": {"name", "owner"},
+    "encrypt": {"plaintext"},
+    "re-encrypt": {"ciphertext"},
+    "data-key-pair": {"spec"},
+    "verify": {"message", "signature"},
+}
 
 spaces = st.sampled_from(["", "", "", " ", "\n\t"])
 
@@ -52,6 +73,8 @@ def objects(draw: st.DrawFn, verb: str) -> tuple[str, bool]:
             entries = draw(st.lists(st.sampled_from(CONTEXT), max_size=3))
             twice = twice or len({entry for entry, _ in entries}) < len(entries)
             text = draw(written([(entry, json.dumps(said)) for entry, said in entries]))
+        elif name in INNER and value is not None:
+            text, twice = value, twice or value != INNER[name] % ""
         else:
             text = json.dumps(value)
         pairs.append((name, text))
@@ -61,8 +84,8 @@ def objects(draw: st.DrawFn, verb: str) -> tuple[str, bool]:
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[Operation, bytes, bool]:
     verb = draw(st.sampled_from(sorted(FIELDS)))
-    path = f"/v1/keys/{{key}}/{verb}"
-    if draw(st.booleans()):
+    path = "/v1/keys" if verb == "create" else f"/v1/keys/{{key}}/{verb}"
+    if verb == "create" or draw(st.booleans()):
         text, twice = draw(objects(verb))
         return BY_PATH[path], text.encode(), twice
     items = draw(st.lists(objects(verb), min_size=1, max_size=4))
@@ -90,5 +113,8 @@ def test_bodies_as_clients_write_them_are_not_looked_at_name_by_name(monkeypatch
         for text in (json.dumps(body, ensure_ascii=False), json.dumps(body, ensure_ascii=False, separators=(",", ":"))):
             BODIES.read(BY_PATH["/v1/keys/{key}/encrypt"], text.encode())
             BODIES.read(BY_PATH["/v1/keys/{key}/encrypt/batch"], f'{{"items":[{text},{text}]}}'.encode())
+    BODIES.read(BY_PATH["/v1/keys"], b'{"name":"k","owner":"cardiology","environment":"test","tags":{"a":"1"}}')
+    monkeypatch.setattr(bodies, "_all_different", lambda _raw: pytest.fail("looked at name by name"))
+    BODIES.read(BY_PATH["/v1/keys"], b'{"name":"k","owner":"cardiology","environment":"test","tags":{"a":"1"}}')
     BODIES.read(BY_PATH["/v1/keys/{key}/data-key"], b'{"bytes":64,"plaintext":false}')
     BODIES.read(BY_PATH["/v1/keys/{key}/sign"], b'{"message":"eA==","algorithm":"ed25519"}')

@@ -18,7 +18,7 @@ class Connection:
     """What the fast lane does with a connection whose requests have the same head."""
 
     def __init__(self, house: House, token: str, path: str = ENCRYPT, ref: str = "ward", **headers: str) -> None:
-        self.house, self.path, self.ref = house, path, ref
+        self.house, self.token, self.path, self.ref = house, token, path, ref
         self.peer = Peer("127.0.0.1")
         sent = [(b"authorization", b"Bearer " + token.encode()), *((n.encode(), v.encode()) for n, v in headers.items())]
         self.head = read_head(sent, b"")

@@ -46,10 +46,12 @@ class Repeat:
         self._form: EventForm | None = None  # how events with these are written, once there was a second one
 
     def holds(self, now: int) -> bool:
-        """Tell whether caller and policy are still the ones in force, and no change of them or the key waits for its commit."""
+        """Tell whether caller and policy are those in force, no change of them or the key waits, and the server is open."""
         desk, caller = self.desk, self.caller
         pending = desk.pending
         if pending and (caller.id in pending or caller.principal in pending or POLICY in pending or self._key_id in pending):
+            return False
+        if self._key is None and desk.vault.sealed:
             return False
         return caller.live and now < caller.expires_at and desk.access.revisions.held(self.tenant) is self.revision
 

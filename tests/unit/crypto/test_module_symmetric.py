@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keyclave.core.errors import Broken, InvalidSignature, KeyclaveError, Malformed, Undecipherable
 from keyclave.crypto.arena import LARGEST, Slot, slot_from
 from keyclave.crypto.module import CryptoModule
-from keyclave.crypto.pyca import PycaModule
+from keyclave.crypto.pyca import PycaModule, fresh_keys
 from keyclave.crypto.suites import KeySpec, MacAlgorithm
 
 KEY = bytes(range(32))
@@ -255,6 +256,55 @@ def test_a_key_check_value_tells_keys_apart(module: CryptoModule) -> None:
         assert module.key_check(key) != module.key_check(other)
 
 
+@pytest.mark.requirement("R4", "P7")
+@pytest.mark.parametrize("length", [16, 24, 32, 48, 64])
+@pytest.mark.parametrize("count", [0, 1, 2, 300, 1100])
+def test_keys_made_sealed_are_there_when_they_are_opened_and_nowhere_before(
+    module: CryptoModule, length: int, count: int
+) -> None:
+    """More than fit into one secret's memory at once, too."""
+    places = [b"place %d" % number for number in range(count)]
+    with held() as key:
+        made = module.make_sealed(key, length, places)
+        assert len(made) == count
+        seen, ivs = set(), set()
+        for place, (check, sealed) in zip(places, made, strict=True):
+            assert len(sealed) == 12 + length + 16
+            with module.open_slot(key, sealed, place) as opened:
+                assert len(opened) == length and module.key_check(opened) == check
+                seen.add(bytes(opened.view()))
+            ivs.add(sealed[:12])
+        assert len(seen) == len(ivs) == count and bytes(length) not in seen
+        for _, sealed in made[:1]:
+            with pytest.raises(Undecipherable):
+                module.open_slot(key, sealed, b"another place")
+
+
+@pytest.mark.requirement("P7")
+@pytest.mark.parametrize("tampered", ["iv", "ciphertext", "another key"])
+def test_a_key_that_does_not_open_again_is_never_handed_out(
+    module: CryptoModule, tampered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory that forgets between sealing and storing: it is found out before anything is protected by the key."""
+
+    class Forgetful:
+        def __init__(self, key: Any) -> None:
+            self.real = AESGCM(key)
+
+        def encrypt(self, iv: bytes, plaintext: Any, aad: bytes) -> bytes:
+            if tampered == "another key":
+                return self.real.encrypt(iv, bytes(plaintext)[:-1] + b"?", aad)
+            sealed = self.real.encrypt(iv if tampered != "iv" else bytes(12), plaintext, aad)
+            return sealed if tampered == "iv" else sealed[:3] + bytes([sealed[3] ^ 1]) + sealed[4:]
+
+        def decrypt_into(self, *arguments: Any) -> int:
+            return self.real.decrypt_into(*arguments)
+
+    monkeypatch.setattr(fresh_keys, "AESGCM", Forgetful)
+    with held() as key, pytest.raises(Broken, match="does not open again"):
+        module.make_sealed(key, 32, [b"a", b"b"])
+
+
 @pytest.mark.requirement("P7")
 def test_a_wiped_key_is_refused_by_every_call(module: CryptoModule) -> None:
     with held() as live:
@@ -267,7 +317,7 @@ def test_a_wiped_key_is_refused_by_every_call(module: CryptoModule) -> None:
             lambda: module.kwp_wrap(key, live), lambda: module.kwp_wrap(live, key), lambda: module.kwp_unwrap(key, wrapped),
             lambda: module.message_sealer(key, INFO), lambda: module.open_message(key, INFO, bytes(32), bytes(12), bytes(20), b""),
             lambda: module.derive(key, INFO, 32), lambda: module.mac(key, MacAlgorithm.HMAC_SHA_256, b""),
-            lambda: module.key_check(key),
+            lambda: module.key_check(key), lambda: module.make_sealed(key, 32, [b""]),
         ]  # fmt: skip
         for call in calls:
             with pytest.raises(Broken):
@@ -298,6 +348,7 @@ def test_nothing_made_with_a_key_that_is_wiped_meanwhile_gets_out(module: Crypto
         lambda key: module.derive(key, INFO, 32),
         lambda key: module.mac(key, MacAlgorithm.HMAC_SHA_256, b""),
         module.key_check,
+        lambda key: module.make_sealed(key, 32, [b"", b""]),
         lambda key: module.seal(held(), key, b""),
         lambda key: module.kwp_wrap(held(), key),
     ]
