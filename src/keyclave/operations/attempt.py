@@ -290,7 +290,8 @@ class Attempt:
                 self.desk.log.complain(fault)
         settled(self.desk, self, failed=failure is not None)
         if self.change_fn is not None:  # it and what was spent know the attempt: together they would wait for the collector
-            self.change_fn, self.spends = None, ()
+            self.change_fn = self.addition = self.later = None
+            self.spends = ()
         if self.error is not None:  # so do the frames that it came through, and those hold what was sent
             self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None
         if self.desk.membership is None:

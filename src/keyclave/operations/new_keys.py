@@ -74,7 +74,7 @@ def _make(desk: Desk, waiting: list[NewKey]) -> None:
         alike.setdefault((one.attempt.caller.tenant, one.request.spec.length), []).append(one)
     for (tenant, length), ones in alike.items():
         rest = desk.module.random(AFTER_TIME * len(ones))
-        ids = [new_id(one.attempt, rest[at * AFTER_TIME :]) for at, one in enumerate(ones)]
+        ids = [new_id(one.attempt, rest[at * AFTER_TIME :][:AFTER_TIME]) for at, one in enumerate(ones)]
         places = [
             material_context(tenant, key_id, 1, one.request.spec.value, one.request.purpose.value)
             for key_id, one in zip(ids, ones, strict=True)
@@ -86,8 +86,8 @@ def _make(desk: Desk, waiting: list[NewKey]) -> None:
 
 
 def new_id(attempt: Attempt, rest: bytes) -> str:
-    """Return a key's id, of the attempt's time and the first of these random bytes."""
-    return to_id("key", by_time(attempt.at, rest[:AFTER_TIME]))
+    """Return a key's id, of the attempt's time and `AFTER_TIME` random bytes."""
+    return to_id("key", by_time(attempt.at, rest))
 
 
 def described(attempt: Attempt, request: Description, key_id: str, origin: str, kcv: str, public: bytes | None) -> Key:
