@@ -84,15 +84,28 @@ def test_refusals_changes_and_batches_are_written_when_they_leave(house: House, 
     assert {line.answers[0][0] for line in send(house, f"{ENCRYPT}/batch", batch)} == {200}
     assert all(line.answers[0][0] >= 400 for line in send(house, "/v1/keys/{key}/sign", b"{}"))
     made: list[Any] = []
-    for number in range(CROWD):
-        body = json.dumps({"name": f"made-{number}", "owner": "cardiology"}).encode()
-        made.append(_create(house, body))
+    for _ in range(CROWD):
+        body = {"grantee": "app", "operations": ["encrypt"], "keys": ["*"], "ttl_seconds": 60}
+        made.append(_make(house, "operator", "/v1/grants", body))
     house.server.store.flush()
     assert [status for answers in made for status, _ in answers] == [201] * CROWD
     assert {text for _, text in drafted} == {b""}
 
 
-def _create(house: House, body: bytes) -> list[tuple[int, Any]]:
-    line = Connection(house, house.server.tokens["custodian"], "/v1/keys", "")
-    line.send(body)
+def test_new_keys_are_answered_with_what_was_drafted_and_taken_names_with_a_refusal(
+    house: House, drafted: list[tuple[str, bytes]]
+) -> None:
+    for names in ([f"a{number}" for number in range(CROWD)], ["b", "ward", *(f"c{number}" for number in range(CROWD))]):
+        drafted.clear()
+        made = [_make(house, "custodian", "/v1/keys", {"name": name, "owner": "cardiology"}) for name in names]
+        house.server.store.flush()
+        assert [status for answers in made for status, _ in answers] == [409 if name == "ward" else 201 for name in names]
+        answers = [answer for answers in made for status, answer in answers if status == 201]
+        told = [json.loads(text) for _, text in drafted if text]
+        assert told == answers and len(answers) >= CROWD
+
+
+def _make(house: House, who: str, path: str, body: dict[str, Any]) -> list[tuple[int, Any]]:
+    line = Connection(house, house.server.tokens[who], path, "")
+    line.send(json.dumps(body).encode())
     return line.answers

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from keyclave.audit.event import Event, encode, event_id
+from keyclave.audit.event import event_id
 from keyclave.core.errors import KeyclaveError
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer
 from keyclave.operations import apart
 from keyclave.operations.answers import encode_answer
-from keyclave.operations.event_parts import repeated, shared_out
+from keyclave.operations.attempt_events import leaves_of
+from keyclave.operations.event_parts import shared_out
 from keyclave.operations.invalidation import settled, take_back
 from keyclave.operations.once import DryRun, make_change
 from keyclave.policy.decision import Alternative, Decision
@@ -185,7 +186,7 @@ class Attempt:
         self.addition(rows)
         if self.kept_as:
             apart.keep_new(self, rows)
-        return self.leaves(first, self.outcome)
+        return leaves_of(self, first, self.outcome)
 
     def change(self, transaction: Connection, first: int) -> list[bytes]:
         """Make the change, if there is one, and return the events. A second try starts from what the verb worked out."""
@@ -195,16 +196,16 @@ class Attempt:
         self.reserve(transaction)
         if self.change_fn is not None:
             make_change(self.desk, self, transaction)
-        return self.leaves(first, self.outcome if self.error is None else self.error.code)
+        return leaves_of(self, first, self.outcome if self.error is None else self.error.code)
 
     def keep(self, first: int) -> list[bytes]:
         """Return the events of what changes nothing."""
         if self.repeat is None or self.error is not None:
             self._number(first)
-            return self.leaves(first, self.outcome if self.error is None else self.error.code)
+            return leaves_of(self, first, self.outcome if self.error is None else self.error.code)
         self.event = event_id(self.desk.store.node, first)
         form = self.repeat.form_of(self)
-        return self.leaves(first, self.outcome) if form is None else [form.write(self.at, self.event)]
+        return leaves_of(self, first, self.outcome) if form is None else [form.write(self.at, self.event)]
 
     def _number(self, first: int) -> None:
         self.event = event_id(self.desk.store.node, first)
@@ -252,13 +253,13 @@ class Attempt:
         if not isinstance(error, DryRun):
             self.error = error
             self.answer = None
-        return self.leaves(first, error.code)
+        return leaves_of(self, first, error.code)
 
     def spooled(self, journal: str, first: int) -> list[bytes]:
         """Return the events as they are recorded while the database is away: numbered in the journal of a spool."""
         self.journal = journal
         self.event = event_id(journal, first)
-        return self.leaves(first, "ok" if self.error is None else self.error.code)
+        return leaves_of(self, first, "ok" if self.error is None else self.error.code)
 
     def draft(self) -> None:
         """Write the answer of a use, or what a verb left for later. Any other, or one for a page's cookie, may still change.
@@ -298,53 +299,3 @@ class Attempt:
             self.reply(self)
         else:
             self.desk.membership.answer(self)
-
-    def leaves(self, first: int, outcome: str) -> list[bytes]:
-        """Return the encoded events, numbered from `first`; those of items follow, refused where the whole is."""
-        if self.inner:
-            own = [encode(self.entry(first, outcome, self.context, 0))]
-            for inner in self.inner:
-                became = (
-                    "conflict"
-                    if self.replayed
-                    else outcome
-                    if outcome != "ok"
-                    else inner.outcome
-                    if inner.error is None
-                    else inner.error.code
-                )
-                own += inner.leaves(first + len(own), became)
-            return own
-        if self.events == 1:
-            context = self.parts[0] if self.parts else self.context
-            return [encode(self.entry(first, outcome, context, 0))]
-        return [encode(self.entry(first + i, outcome, part or None, i + 1)) for i, part in enumerate(self.parts)]
-
-    def entry(self, number: int, outcome: str, context: dict[str, list[str]] | None, part: int) -> Event:
-        """Return an event of it."""
-        caller = self.caller
-        return Event(
-            actor=caller.principal,
-            approval=self.approval,
-            at=self.at,
-            context=context,
-            count=self.count,
-            credential=caller.id,
-            detail=self.detail if part < 2 else repeated(self.detail),
-            failed=self.failed,
-            grant=self.grant or caller.standing.elevation,
-            how=caller.standing.how,
-            id=event_id(self.journal or self.desk.store.node, number),
-            key=self.key_id,
-            op=self.op,
-            outcome=outcome,
-            part=part,
-            policy=self.decision.policies if self.decision is not None else "",
-            purpose=self.purpose,
-            reason=self.reason,
-            role=caller.role if caller.id else "",
-            source=self.peer.address,
-            stale=self.stale,
-            tenant=caller.tenant,
-            version=self.version,
-        )

@@ -15,6 +15,7 @@ from keyclave.audit.event import EventForm
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Plane
 from keyclave.operations.attempt import Attempt
+from keyclave.operations.attempt_events import event_of
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.operation import Operation
 from keyclave.operations.revisions import POLICY
@@ -78,7 +79,7 @@ class Repeat:
         if attempt.outcome != "ok" or attempt.detail is not None or attempt.several or attempt.reason:
             return None
         if self._form is None:
-            self._form = EventForm(attempt.entry(0, "ok", attempt.context, 0))
+            self._form = EventForm(event_of(attempt, 0, "ok", attempt.context, 0))
         return self._form
 
 

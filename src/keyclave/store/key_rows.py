@@ -28,8 +28,20 @@ _VERSIONS = select(*_VERSION_COLUMNS).where(s.key_versions.c.key_id == bindparam
 _MATERIAL = select(*(s.key_versions.c[name] for name in ("key_id", "number", "sealed", "state", "used"))).where(
     s.key_versions.c.key_id == bindparam("key_id"), s.key_versions.c.number == bindparam("number")
 )
-_INSERT_KEY = Insertion(s.keys, [c.name for c in s.keys.c])
-_INSERT_VERSION = Insertion(s.key_versions, [c.name for c in s.key_versions.c])
+_INSERT_KEY = Insertion(
+    s.keys,
+    (
+        "id", "tenant", "name", "spec", "purpose", "owner", "environment", "classification", "location", "tags", "cryptoperiod",
+        "rotation", "created_at", "created_by", "rev", "stale",
+    ),
+)  # fmt: skip
+_INSERT_VERSION = Insertion(
+    s.key_versions,
+    (
+        "key_id", "number", "is_primary", "state", "origin", "kcv", "created_at", "activated_at", "suspended_at",
+        "deactivated_at", "archived_at", "compromised_at", "destroy_at", "destroy_by", "destroyed_at", "public", "sealed", "used",
+    ),
+)  # fmt: skip
 
 
 def _version(row: Row[Any]) -> Version:
@@ -130,7 +142,7 @@ def add_key(rows: Rows, key: Key, material: WrappedMaterial) -> None:
 
 
 def _key_row(key: Key) -> NewRow:
-    """Return a key as a row, in the order of the table's columns."""
+    """Return a key as a row, as `_INSERT_KEY` takes it."""
     said = _metadata(key)
     return (
         key.id, key.tenant, key.name, key.spec, key.purpose, key.owner, key.environment, key.classification, key.location,
@@ -139,7 +151,7 @@ def _key_row(key: Key) -> NewRow:
 
 
 def _version_row(key: Key, version: Version, material: WrappedMaterial) -> NewRow:
-    """Return a version as a row, in the order of the table's columns."""
+    """Return a version as a row, as `_INSERT_VERSION` takes it."""
     return (
         key.id, version.number, key.primary == version.number, version.state.value, version.origin, version.kcv,
         version.created_at, version.activated_at, version.suspended_at, version.deactivated_at, version.archived_at,

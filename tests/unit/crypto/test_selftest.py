@@ -41,6 +41,7 @@ def calls(module: PycaModule) -> dict[str, Callable[[], Any]]:
         "mac": lambda: module.mac(key, MacAlgorithm.HMAC_SHA_256, b""),
         "verify_mac": lambda: module.verify_mac(key, MacAlgorithm.HMAC_SHA_256, b"", b""),
         "key_check": lambda: module.key_check(key),
+        "make_sealed": lambda: module.make_sealed(key, 32, [b""]),
         "generate_pair": lambda: module.generate_pair(spec),
         "load_pair": lambda: module.load_pair(spec, key),
         "sign": lambda: module.sign(key, spec, algorithm, b"", digested=False),
