@@ -80,6 +80,16 @@ def use_data_keys(module: PycaModule, teller: Teller, how: str, plain: list[byte
         key.wipe()
 
 
+def use_new_keys(module: PycaModule, teller: Teller) -> None:
+    """Have keys made that nobody holds, many at once and alone, and open each once to tell it."""
+    with module.random_slot(32) as wrapping:
+        for together in (1, 16, DATA_KEYS):
+            places = [b"place %d" % number for number in range(together)]
+            for place, (_, sealed) in zip(places, module.make_sealed(wrapping, 32, places), strict=True):
+                with module.open_slot(wrapping, sealed, place) as opened:
+                    teller.tell(opened.view())
+
+
 def use_pairs(module: PycaModule, teller: Teller) -> None:
     """Make key pairs of every kind and use their private halves."""
     for spec, (count, at, length) in PAIRS.items():
@@ -127,6 +137,7 @@ def main() -> None:
     module.self_test()
     use_data_keys(module, teller, how, plain)
     if how == "slots":
+        use_new_keys(module, teller)
         use_pairs(module, teller)
         use_root(module, teller)
     gc.collect()

@@ -49,9 +49,7 @@ class Attempt:
     """What is known of an attempt while it runs. `error` and `answer` are what the caller gets."""
 
     # what most attempts never set stays on the class: an attempt is made for every request
-    addition: Addition | None = (
-        None  # the same as `change_fn`, of what only adds rows and looks at none: they may wait for others
-    )
+    addition: Addition | None = None  # the same as `change_fn`, of what only adds rows: they may wait for others
     action = ""  # what policy judges: the operation, or what its request makes of it
     after: Callable[[], None] | None = None  # what follows a change in memory, before it is answered
     answer: Any = None

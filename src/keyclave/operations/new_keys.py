@@ -74,7 +74,8 @@ def _make(desk: Desk, waiting: list[NewKey]) -> None:
         alike.setdefault((one.attempt.caller.tenant, one.request.spec.length), []).append(one)
     for (tenant, length), ones in alike.items():
         rest = desk.module.random(AFTER_TIME * len(ones))
-        ids = [new_id(one.attempt, rest[at * AFTER_TIME :][:AFTER_TIME]) for at, one in enumerate(ones)]
+        random = [rest[at : at + AFTER_TIME] for at in range(0, len(rest), AFTER_TIME)]
+        ids = [new_id(one.attempt, each) for one, each in zip(ones, random, strict=True)]
         places = [
             material_context(tenant, key_id, 1, one.request.spec.value, one.request.purpose.value)
             for key_id, one in zip(ids, ones, strict=True)
