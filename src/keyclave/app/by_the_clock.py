@@ -22,7 +22,6 @@ from keyclave.protocols.rest.refusals import Refusals
 logger = logging.getLogger("keyclave")
 
 _TIDY_SECONDS = 1  # the longer the log has grown, the longer its commits wait for the disk while it is copied back
-_GIVE_BACK_SECONDS = 5
 _MARK_SECONDS = 60
 _WORD_SECONDS = 30  # between two lines about the same trouble
 _SEEN_SECONDS = 30  # between two writes of when sessions were last used
@@ -48,7 +47,7 @@ class ByTheClock:
         self._refusals = refusals
         self._listeners = listeners
         self._newest = newest
-        self._next_tidy = self._next_give_back = self._next_seen = self._next_word = 0.0
+        self._next_tidy = self._next_seen = self._next_word = 0.0
         self._next_mark = 0
         self._said_behind = False
 
@@ -69,8 +68,6 @@ class ByTheClock:
                 self._next_tidy = now + _TIDY_SECONDS
                 await asyncio.get_running_loop().run_in_executor(None, self._store.tidy)
                 self._store.rewind()
-            if now >= self._next_give_back:
-                self._next_give_back = now + _GIVE_BACK_SECONDS
                 give_back()
 
     async def _turn(self, now: float) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from keyclave.store.embedded import file
@@ -28,7 +29,7 @@ def copy_back(database: Path) -> None:
     try:
         if _size(database) < CHECKPOINT_PAGES * PAGE:
             return
-        with sqlite3.connect(database, timeout=1) as conn:
+        with closing(sqlite3.connect(database, timeout=1)) as conn:
             conn.execute("PRAGMA wal_checkpoint(PASSIVE)")
     except (OSError, sqlite3.Error) as fault:
         logger.warning("the write-ahead log could not be copied back: %s", fault)
