@@ -129,6 +129,37 @@ def test_whoever_brings_a_share_while_the_supervisor_is_deaf_is_answered_and_the
     on_a_loop(test)
 
 
+@pytest.mark.requirement("P4", "R5")
+@pytest.mark.parametrize("away", [False, True])
+def test_a_sealing_that_is_not_applied_yet_comes_before_the_share_that_is_collected(
+    away: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process applies what others have changed when it writes: applied after the share, an older sealing would let go of it."""
+    done: list[str] = []
+
+    def met() -> None:
+        done.append("met")
+        if away:
+            raise Unavailable("the database does not answer", "repeat")
+
+    def collect(_vault: object, _share: str) -> Taken:
+        done.append("collected")
+        return Taken(1)
+
+    monkeypatch.setattr(sibling, "collect", collect)
+
+    async def test(worker: Worker) -> None:
+        worker.store.meet_others = met
+        taken: list[Taken] = []
+        worker.sibling.offer("a share", taken.append)
+        send(worker.channel, Note(Word.OFFER))
+        await until(lambda: taken)
+        assert done == (["met"] if away else ["met", "collected"])
+        assert (taken[0].error is not None, taken[0].looked_at) == (away, not away)
+
+    on_a_loop(test)
+
+
 def gone(line: socket.socket) -> bool:
     """Tell whether the other end was closed; a share that came would be no end."""
     try:

@@ -204,6 +204,10 @@ class Sibling:
             logger.warning("whoever brought a share has gone")
 
     def _collected(self, share: str) -> Taken:
+        try:
+            self._store.meet_others()  # an older sealing, applied after this, would let go of the share
+        except KeyclaveError as fault:
+            return Taken(self.received, error=fault, looked_at=False)
         taken = collect(self._desk.vault, share)
         self.received = taken.received
         send(self._channel, Note(Word.PROGRESS, received=taken.received))
