@@ -69,6 +69,36 @@ def test_a_rotation_is_made_once_by_whoever_repeats_it(inside: Inside, wire: Wir
 
 
 @BOTH
+@pytest.mark.parametrize("taken", [False, True], ids=["all new", "one name taken"])
+def test_new_keys_of_a_group_are_all_there_if_it_persisted_and_none_if_it_did_nothing(
+    inside: Inside, wire: Wire, persisted: bool, taken: bool
+) -> None:
+    """Nobody was told which; whoever repeats finds out. With a taken name the loss meets the group that was begun again."""
+    names = ["a", "b", "k" if taken else "c", "d"]
+    lose(wire, persisted=persisted)
+    answers = [inside.begin("key-create", "custodian", "", {"name": name, "owner": "o"}) for name in names]
+    inside.store.flush()
+    assert [type(one.error) for (one,) in answers] == [Unavailable] * 4
+    assert all((one.answer, one.event) == (None, "") for (one,) in answers)
+    again = [inside.ask("key-create", "custodian", "", {"name": name, "owner": "o"}) for name in names]
+    assert [one.error is None for one in again] == [not persisted and name != "k" for name in names]
+    app = inside.application(USES, ["*"])
+    for name in names:
+        sealed = inside.get("encrypt", app, name, {"plaintext": TEXT})["ciphertext"]
+        assert inside.get("decrypt", app, name, {"ciphertext": sealed})["plaintext"] == TEXT
+
+
+def test_a_key_that_was_never_made_leaves_nothing_waiting(inside: Inside, wire: Wire) -> None:
+    """The disk is full before the group has begun: the next key must not be made together with those that were refused."""
+    wire.fail["BEGIN"] = [sqlite3.OperationalError(FULL)]
+    answers = [inside.begin("key-create", "custodian", "", {"name": name, "owner": "o"}) for name in "ab"]
+    assert len(inside.desk.new_keys) == 2
+    inside.store.flush()
+    assert [type(one.error) for (one,) in answers] == [Unavailable] * 2
+    assert inside.desk.new_keys == {} and not inside.desk.pending
+
+
+@BOTH
 def test_a_suspension_holds_if_it_persisted_and_not_if_it_did_nothing(inside: Inside, wire: Wire, persisted: bool) -> None:
     app = inside.application(USES, ["k"])
     inside.get("encrypt", app, "k", {"plaintext": TEXT})

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,20 +10,15 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from keyclave.core.errors import Broken, Unavailable, WrongState
+from keyclave.store import meta_rows
 from keyclave.store.insertions import Rows
 from keyclave.store.sqlite import SqliteStore
-from tests.store.units import FULL, Note, kept, new_store, no_gaps, remember, remembered, segments, wired
+from tests.store.units import FULL, Note, keep, kept, new_store, no_gaps, remember, remembered, segments, wired
 
 pytestmark = [
     pytest.mark.requirement("P1", "R4", "R5"),
     pytest.mark.file_store("SQLite's groups, statement by statement; test_units.py holds both engines to what comes of them"),
 ]
-
-
-def keep(store: SqliteStore, *units: Note) -> None:
-    for unit in units:
-        store.enqueue(unit)
-    store.flush()
 
 
 @pytest.mark.parametrize(("count", "statements"), [(1, 1), (4, 1), (5, 2), (16, 1), (39, 6)])
@@ -54,6 +47,15 @@ def test_whoever_fails_unforeseen_fails_alone(store: SqliteStore) -> None:
     assert [remembered(store, name) for name in "abc"] == [b"", None, b""]
 
 
+def test_whoever_looks_finds_what_was_only_added_before_it(store: SqliteStore) -> None:
+    found: list[bytes | None] = []
+    look = [Note(name, act=lambda conn: found.append(meta_rows.read_meta(conn, "added"))) for name in ("before", "after")]
+    wire = wired(store)
+    keep(store, look[0], Note("add", adds=("added",)), look[1], Note("last", adds=("last",)))
+    assert found == [None, b""] and remembered(store, "last") == b""
+    assert not any(line.startswith("ROLLBACK") for line in wire.whole)
+
+
 @pytest.mark.parametrize("statement", ["BEGIN", "INSERT INTO meta", "INSERT INTO segments", "COMMIT"])
 @pytest.mark.parametrize("refused", [False, True])
 def test_a_fault_of_the_disk_fails_all_of_them_and_keeps_nothing(store: SqliteStore, statement: str, refused: bool) -> None:
@@ -80,30 +82,6 @@ def test_what_cannot_be_undone_fails_and_is_told(store: SqliteStore) -> None:
     assert all(unit.told and unit.told[0] is not None for unit in units)
     keep(store, Note("next", adds=("d",)))
     assert remembered(store, "a") is None and remembered(store, "d") == b"" and no_gaps(store)
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Iterator[tuple[SqliteStore, SqliteStore]]:
-    one, other = new_store(tmp_path, shared=True), new_store(tmp_path, shared=True)
-    yield one, other
-    one.close()
-    other.close()
-
-
-@pytest.mark.requirement("P4", "R24")
-def test_whoever_was_left_out_of_a_group_is_not_kept_when_it_is_tried_again(stores: tuple[SqliteStore, SqliteStore]) -> None:
-    one, other = stores
-    keep(one, Note("first", adds=("taken",)))
-    rests = Note("rests", adds=("rests",), rests_on=("key",))
-    refused, free = Note("refused", adds=("taken",)), Note("free", adds=("free",))
-    for unit in (rests, refused, free):
-        other.enqueue(unit)
-    keep(one, Note("change", act=remember("x", b"1"), touches=("key",)))
-    other.flush()
-    assert (rests.told, rests.began_again, rests.tries) == ([], 1, 0)
-    assert refused.refusal is not None and free.told == [None]
-    assert remembered(one, "rests") is None and no_gaps(one)
-    assert [line.split()[1:] for line in kept(one)] == [["first", "ok"], ["change", "ok"], ["refused", "refused"], ["free", "ok"]]
 
 
 NAMES = st.sampled_from("abcdefgh")

@@ -15,7 +15,7 @@ from keyclave.audit.event import Event, decode
 from keyclave.store.embedded.groups import GROUP
 from keyclave.store.sqlite import SqliteStore
 from tests.store.inside import Inside, two_inside
-from tests.store.units import Note, kept, new_store, no_gaps, remember, remembered
+from tests.store.units import Note, keep, kept, new_store, no_gaps, remember, remembered
 
 pytestmark = pytest.mark.file_store("processes that take turns at one file; nodes of PostgreSQL are in tests/cluster")
 
@@ -73,6 +73,22 @@ def test_a_unit_that_rests_on_what_another_changed_is_left_out_and_begins_again(
     other.flush()
     assert len(applied) == 1  # once is enough
     assert no_gaps(one)
+
+
+@pytest.mark.requirement("P4", "R24")
+def test_whoever_was_left_out_of_a_group_is_not_kept_when_it_is_tried_again(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    one, other = stores
+    keep(one, Note("first", adds=("taken",)))
+    rests = Note("rests", adds=("rests",), rests_on=("key",))
+    refused, free = Note("refused", adds=("taken",)), Note("free", adds=("free",))
+    for unit in (rests, refused, free):
+        other.enqueue(unit)
+    keep(one, Note("change", act=remember("x", b"1"), touches=("key",)))
+    other.flush()
+    assert (rests.told, rests.began_again, rests.tries) == ([], 1, 0)
+    assert refused.refusal is not None and free.told == [None]
+    assert remembered(one, "rests") is None and no_gaps(one)
+    assert [line.split()[1:] for line in kept(one)] == [["first", "ok"], ["change", "ok"], ["refused", "refused"], ["free", "ok"]]
 
 
 def test_a_group_of_which_nothing_is_left_keeps_nothing(stores: tuple[SqliteStore, SqliteStore]) -> None:

@@ -15,7 +15,7 @@ from keyclave.store import key_rows, meta_rows
 from keyclave.store.embedded.groups import GROUP
 from keyclave.store.sqlite import SqliteStore
 from tests.postgres import Database
-from tests.store.units import AnyStore, Note, kept, new_postgres, no_gaps, remember, remembered, segments
+from tests.store.units import AnyStore, Note, keep, kept, new_postgres, no_gaps, remember, remembered, segments
 
 
 def test_a_group_is_one_row_in_the_order_of_arrival(any_store: AnyStore) -> None:
@@ -184,12 +184,6 @@ def test_nothing_that_no_text_can_be_is_kept(database: Database) -> None:
 
 
 # ---- what only adds rows ------------------------------------------------------------------------------------------------------
-def keep(store: AnyStore, *units: Note) -> None:
-    for unit in units:
-        store.enqueue(unit)
-    store.flush()
-
-
 @pytest.mark.parametrize("taken", [0, 3, 7])
 def test_one_that_is_refused_takes_nobody_along(any_store: AnyStore, taken: int) -> None:
     keep(any_store, Note("first", adds=("n3x",)))

@@ -164,6 +164,13 @@ def _place(conn: Connection) -> None:
         end += count
 
 
+def keep(store: AnyStore, *units: Note) -> None:
+    """Have these kept, in one commit where they fit."""
+    for unit in units:
+        store.enqueue(unit)
+    store.flush()
+
+
 def kept(store: AnyStore) -> list[str]:
     """Return everything in the log, as text."""
     place(store)

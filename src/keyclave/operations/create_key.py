@@ -176,8 +176,7 @@ def _describe(attempt: Attempt, request: Description, origin: str) -> None:
         check_stale(request.purpose)
     if request.cryptoperiod is not None:
         checked(request.cryptoperiod)
-    attempt.version, attempt.touches = 1, (request.name,)
-    attempt.spared = attempt.touches  # nobody has used it yet
+    attempt.touches = attempt.spared = (request.name,)  # nobody has used it yet, nor knows its id
     attempt.detail = {"name": request.name, "origin": origin, "purpose": request.purpose.value, "spec": request.spec.value}
     if request.stale_ok:
         attempt.detail["stale_ok"] = 1
@@ -188,6 +187,7 @@ def _wrapped(
 ) -> Callable[[Connection], KeyView]:
     """Return what keeps a key whose material is here; the material is wrapped, and wiped."""
     with material:
-        key_id = attempt.key_id = new_id(attempt, desk.module.random(AFTER_TIME))
+        key_id = new_id(attempt, desk.module.random(AFTER_TIME))
+        attempt.key_id, attempt.version = key_id, 1
         key = described(attempt, request, key_id, origin, desk.module.key_check(material), public)
         return partial(keep, key=key, wrapped=desk.keyring.wrap(key, 1, material))

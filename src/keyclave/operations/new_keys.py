@@ -63,8 +63,7 @@ class NewKey:
             waiting[self.attempt] = self
             _make(self.desk, list(waiting.values()))
         assert self.made is not None  # noqa: S101
-        key, _ = self.made
-        self.attempt.key_id = key.id
+        self.attempt.key_id, self.attempt.version = self.made[0].id, 1
         return self.made
 
 

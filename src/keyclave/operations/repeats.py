@@ -17,7 +17,7 @@ from keyclave.identity.peer import Plane
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.attempt_events import event_of
 from keyclave.operations.keyring import LoadedKey
-from keyclave.operations.operation import Operation
+from keyclave.operations.operation import Operation, always
 from keyclave.operations.revisions import POLICY
 from keyclave.policy.decision import Decision
 from keyclave.policy.engine import Compiled
@@ -98,7 +98,7 @@ def remember(attempt: Attempt) -> Repeat | None:
     if any(right.grant or right.until for right in decision.alternatives):
         return None
     revision = desk.access.revisions.held(caller.tenant)
-    if revision is None or revision is not attempt.revision or revision.rules.fresh_seconds(op.name):
+    if revision is None or revision is not attempt.revision:
         return None
     key = desk.keyring.held(caller.tenant, attempt.ref) if op.on_key else None
     if op.on_key and key is None:
@@ -109,7 +109,7 @@ def remember(attempt: Attempt) -> Repeat | None:
 def _repeatable(desk: Desk, op: Operation) -> bool:
     """Tell whether it makes a key, or is a use of one, and policy sees nothing of the request but an encryption context."""
     if op.makes:
-        return True
+        return op.slow is not always
     if not op.on_key or op.plane is not Plane.DATA or op.changes or op.slow is not None or op.acts_as is not None:
         return False
     return not op.while_away or desk.stale is None

@@ -47,10 +47,10 @@ class Unit(Protocol):
         ...
 
     def add(self, rows: Rows, first: int) -> Leaves:
-        """Let the rows wait in `rows`, and return the encoded events, numbered from `first`. A refusal comes as its events.
+        """Let the rows wait in `rows`, and return the encoded events, numbered from `first`.
 
-        Where one of them breaks a rule of the schema the store undoes the whole transaction, and calls `change` instead. A store
-        need not call this.
+        If it raises, or a row breaks a rule of the schema, the store undoes the whole transaction and calls `change` instead, of
+        every unit: it must have no effect that this would not replace. A store need not call it.
         """
         ...
 

@@ -39,17 +39,9 @@ class Prepared:
 
     def run_many(self, conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Execute it for each of these, in order. Errors as `run`."""
-        if not rows:
-            return
-        text, values = self._rendered.get(conn.dialect.name) or self._render(conn, rows[0])
-        driver = conn.connection.driver_connection
-        if not isinstance(driver, sqlite3.Connection):
+        if rows:
+            text, values = self._rendered.get(conn.dialect.name) or self._render(conn, rows[0])
             conn.exec_driver_sql(text, [values(row) for row in rows])
-            return
-        try:
-            driver.executemany(text, map(values, rows))
-        except sqlite3.IntegrityError as fault:
-            raise IntegrityError(text, None, fault) from fault
 
     def _render(self, conn: Connection, parameters: Mapping[str, Any]) -> tuple[str, Values]:
         compiled = self._statement.compile(dialect=conn.dialect, column_keys=list(parameters))

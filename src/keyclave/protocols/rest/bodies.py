@@ -25,7 +25,6 @@ T = TypeVar("T")
 
 _TEXTS = re.compile(rb'"((?:[^"\\]|\\.)*+)"(\s*:)?')  # each name and text, and whether a colon follows: then it is a name
 _NAME, _TEXT = 2, 2  # quotation marks
-_UNKNOWN = -1
 _ENTRY = _NAME + _TEXT
 
 
@@ -73,10 +72,7 @@ class _Form:
 
 
 class _Optional(NamedTuple):
-    """A field that may be left out: how it is got, what it is then, its marks, and whether it holds entries, with marks each.
-
-    `marks` are `_UNKNOWN` where what it holds may have any number of them.
-    """
+    """A field that may be left out: how it is got, what it is then, its marks, and whether it holds entries, with marks each."""
 
     get: Callable[[Any], Any]
     default: Any
@@ -99,8 +95,6 @@ class _Marks(NamedTuple):
         total = self.required
         for get, default, marks, entries in self.optional:
             value = get(request)
-            if marks == _UNKNOWN and value != default:
-                return _UNKNOWN
             if entries and value:
                 total += marks + _ENTRY * len(value)
             elif not entries and value != default:
@@ -145,7 +139,7 @@ def _counter(form: type) -> _Marks | _BatchMarks | None:
         return marks
     match [_plain(field.type) for field in described.fields]:
         case [inspect.ListType(item_type=inspect.StructType() as item)] if (of_items := _marks(item)) is not None:
-            return None if any(field.marks == _UNKNOWN for field in of_items.optional) else _BatchMarks(of_items)
+            return _BatchMarks(of_items)
     return None
 
 
@@ -163,8 +157,8 @@ def _marks(form: inspect.StructType) -> _Marks | None:
                 marks, entries = _NAME, False
             case inspect.DictType(key_type=inspect.StrType(), value_type=inspect.StrType()):
                 marks, entries = _NAME, True
-            case _ if not field.required and default is None:
-                marks, entries = _UNKNOWN, False
+            case _ if not field.required and default is None:  # whatever it holds comes on top: then they are looked at
+                marks, entries = _NAME, False
             case _:
                 return None
         if field.required and not entries:

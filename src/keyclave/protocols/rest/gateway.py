@@ -257,7 +257,8 @@ def _reply(op: Operation, respond: Respond, attempt: Attempt) -> None:
         _respond_error(attempt.error, attempt.event, respond)
         return
     if attempt.drafted:
-        respond(op.status, JSON, attempt.drafted, [_etag(1)] if op.makes else [])
+        made = attempt.answer
+        respond(op.status, JSON, attempt.drafted, [_etag(made.rev)] if isinstance(made, KeyView) else [])
         return
     answer = attempt.answer
     more: list[tuple[bytes, bytes]] = []
