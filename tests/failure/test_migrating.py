@@ -15,7 +15,7 @@ from alembic import command
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from keyclave.core.errors import Unavailable
+from keyclave.core.errors import Broken, Unavailable
 from keyclave.store import migrations, schema, versions
 from keyclave.store.embedded import file
 from keyclave.store.sqlite import SqliteStore
@@ -130,6 +130,7 @@ def test_versions_lie_in_the_order_of_their_keys_and_nothing_else_is_different(p
     assert _revision(path) == versions.revision()
     assert _rows(path) == rows
     now = _schema(path)
+    assert "UPDATE OF key_id, number, origin" in now.pop("key_versions_stay_as_made")
     assert now.pop("key_versions") == defined.pop("key_versions") + " WITHOUT ROWID"
     assert now == defined
     assert {"one_primary_version", "key_versions_no_delete", "key_versions_stay_gone"} <= now.keys()
@@ -144,7 +145,34 @@ def test_there_is_a_way_back(path: Path) -> None:
     assert (_rows(path), _schema(path), _revision(path)) == (rows, defined, BEFORE)
 
 
-def test_a_file_of_the_schema_before_is_served_as_it_is(path: Path) -> None:
+def test_on_the_way_back_who_made_a_key_becomes_an_act(path: Path) -> None:
+    """Programs before know it from nowhere else."""
+    file.migrate(path)
+    with closing(file.connect(path)) as conn:
+        conn.execute(
+            "INSERT INTO keys SELECT 'key_new', tenant, 'new', spec, purpose, owner, environment, classification, location, tags, "
+            "cryptoperiod, rotation, 5, 'ann', rev, stale, 'n-7' FROM keys WHERE id = 'key_a'"
+        )
+        conn.execute(
+            "INSERT INTO key_versions (key_id, number, is_primary, state, origin, kcv, created_at, activated_at, sealed) "
+            "VALUES ('key_new', 1, 1, 'active', 'imported', 'c0ffee', 5, 5, x'00')"
+        )
+    _migrate(path, "0013", down=True)
+    with closing(sqlite3.connect(path)) as conn:
+        acts = conn.execute("SELECT tenant, kind, subject, action, principal, at, event FROM acts ORDER BY number").fetchall()
+    said = ("key-import", "ann", 5, "n-7")
+    assert acts == [("t", "key", "key_new", *said), ("t", "key-version", "key_new:1", *said)]
+
+
+def test_a_file_of_a_schema_before_is_not_served_and_left_as_it_is(path: Path) -> None:
+    with pytest.raises(Broken, match="too old for this program") as refused:
+        SqliteStore(path)
+    assert refused.value.hint.startswith("run `keyclave migrate`")
+    assert _revision(path) == BEFORE
+
+
+def test_one_that_differs_so_little_that_both_are_served_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "COMPATIBLE", {versions.revision(): BEFORE})
     with closing(SqliteStore(path)) as store:
         assert store.next_event == 0
     assert _revision(path) == BEFORE

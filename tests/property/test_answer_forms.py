@@ -1,4 +1,4 @@
-"""Answers that differ in their event and one text are written as the encoder writes them, byte for byte."""
+"""What comes again with other values in a few places is written as the encoder writes it, byte for byte."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyclave.audit.event import event_id
+from keyclave.core.form import Form, number_mark, text_mark
 from keyclave.operations.answers import AnswerForm, encode_answer
 from keyclave.operations.encrypt import EncryptAnswer
 
@@ -21,3 +22,17 @@ def test_a_form_writes_what_the_encoder_writes(key: str, version: int, parts: li
         event, text = event_id("n1", number), base64.b64encode(envelope)
         answer = EncryptAnswer(event=event, ciphertext=text.decode(), key=key, version=version)
         assert form.write(event, text) == encode_answer(answer)
+
+
+@given(
+    st.dictionaries(TEXTS, TEXTS, max_size=5), st.integers(0, 2**53), st.from_regex(r"[A-Za-z0-9._:-]{1,20}", fullmatch=True), TEXTS,
+)  # fmt: skip
+def test_a_form_has_places_for_numbers_and_texts_among_whatever_else(
+    said: dict[str, str], number: int, text: str, after: str
+) -> None:
+    def written(at: int, name: str) -> bytes:
+        return encode_answer([said, at, {"%d": name}, after])
+
+    at, name = number_mark(), text_mark()
+    form = Form(written(at, name), at, name)
+    assert form.fill(number, text.encode()) == written(number, text)

@@ -16,6 +16,7 @@ KINDS: list[dict[str, Any]] = [
     {"cryptoperiod": {"protect_days": 3, "process_days": 9}}, {"rotation": {"every_days": 9, "reason": "risk"}},
     {"activate": False}, {"stale_ok": True}, {"classification": "PII", "environment": "test"},
     {"spec": "ed25519", "purpose": "sign"}, {"spec": "hmac-sha-512", "purpose": "mac"},
+    {"environment": '"100 %d" \\ %b \u2203', "tags": {"%s": '"event":"@"'}},
 ]  # fmt: skip
 
 

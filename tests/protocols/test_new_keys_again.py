@@ -12,10 +12,13 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection as Connected
+from sqlalchemy import select
 
 from keyclave.identity.caller import Caller
 from keyclave.operations import repeats
 from keyclave.operations.attempt import Attempt
+from keyclave.store import schema
 from tests.protocols.clocked import HOUR, House, clocked
 from tests.protocols.making import KINDS, body, line_of, reopened, seal
 from tests.protocols.repeating import Connection
@@ -90,6 +93,38 @@ def maker(house: House) -> Connection:
         assert again(house, line) == 201
     assert line.head.repeat is not None
     return line
+
+
+def rows(house: House) -> list[list[Any]]:
+    """Return the rows of the last two keys, but for what is each one's own."""
+    own = {"id", "key_id", "name", "made_in", "kcv", "sealed", "public"}
+
+    def read(conn: Connected) -> list[list[Any]]:
+        keys = list(
+            conn.execute(select(schema.keys).order_by(schema.keys.c.created_at.desc(), schema.keys.c.id).limit(2)).mappings()
+        )
+        of = schema.key_versions.c.key_id
+        found = [[key, *conn.execute(select(schema.key_versions).where(of == key["id"])).mappings()] for key in keys]
+        assert all(key["made_in"] for key in keys)
+        return [[{name: value for name, value in row.items() if name not in own} for row in each] for each in found]
+
+    return house.server.store.read(read)
+
+
+@pytest.mark.parametrize("kind", range(len(KINDS)))
+def test_one_more_of_the_same_is_kept_answered_and_recorded_as_the_first_would_be(
+    house: House, maker: Connection, kind: int
+) -> None:
+    for _ in range(4):
+        house.hands.at += 1_234_567
+        assert again(house, maker, **KINDS[kind]) == 201
+        one, other = rows(house)
+        assert one == other
+    house.server.desk.keyring.forget_all()
+    status, answer = maker.ask(body("last", **KINDS[kind]))
+    assert (status, answer["name"]) == (201, "last")
+    shown = house.ask("GET", "/v1/keys/{key}", "custodian", ref=answer["id"], expect=200)
+    assert {**shown, "event": ""} == {**answer, "event": ""}
 
 
 @pytest.mark.parametrize("change", [*CHANGES])

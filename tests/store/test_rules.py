@@ -294,6 +294,8 @@ def statements() -> dict[str, tuple[str, str, str]]:
             "others sign",
         ),
         "keys_remember_stale": ("keys", "UPDATE keys SET stale = 'never'", "is not forgotten"),
+        "keys_stay_as_made": ("keys", "UPDATE keys SET made_in = 'e'", "is not changed"),
+        "key_versions_stay_as_made": ("key_versions", "UPDATE key_versions SET origin = 'imported'", "is not changed"),
         "segments_no_gap": ("segments", more.format("segments (first, count, entries)", "first + 2, count, entries", "journal", "true"), "leave no gap"),
         "journal_no_gap": ("journal", more.format("journal", "node, first + 2, count, entries", "journal", "true"), "leaves no gap"),
     }  # fmt: skip

@@ -7,9 +7,9 @@ an independent RFC 8785 implementation).
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 import msgspec
+
+from keyclave.core.form import Form, number_mark, text_mark
 
 
 class Event(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True, gc=False):
@@ -51,20 +51,32 @@ decode = msgspec.json.Decoder(Event).decode
 class EventForm:
     """How events are written that differ in nothing but their time and id."""
 
-    __slots__ = ("_back", "_front", "_middle")
+    __slots__ = ("_form",)
 
     def __init__(self, event: Event) -> None:
         """`event` is any of them."""
-        mark = uuid4().hex  # nobody can have named a context so
-        written = encode(msgspec.structs.replace(event, at=0, id=mark))
-        # before the time stand two texts at most, in which a quotation mark is never bare: so this is the field itself
-        self._front, at, rest = written.partition(b',"at":')
-        self._front += at
-        self._middle, self._back = rest[1:].split(mark.encode())
+        at, identity = number_mark(), text_mark()
+        self._form = Form(encode(msgspec.structs.replace(event, at=at, id=identity)), at, identity)
 
     def write(self, at: int, identity: str) -> bytes:
         """Return the event of that time and id, byte for byte as `encode` writes it."""
-        return b"%b%d%b%b%b" % (self._front, at, self._middle, identity.encode(), self._back)
+        return self._form.fill(at, identity.encode())
+
+
+class NewKeyEventForm:
+    """How events are written that differ in their time and id, in a new key and its name."""
+
+    __slots__ = ("_form",)
+
+    def __init__(self, event: Event) -> None:
+        """`event` is any of them; its detail has the name."""
+        at, name, identity, key = number_mark(), text_mark(), text_mark(), text_mark()
+        said = msgspec.structs.replace(event, at=at, detail={**(event.detail or {}), "name": name}, id=identity, key=key)
+        self._form = Form(encode(said), at, name, identity, key)
+
+    def write(self, at: int, name: str, identity: str, key: str) -> bytes:
+        """Return the event, byte for byte as `encode` writes it. The name needs no escaping."""
+        return self._form.fill(at, name.encode(), identity.encode(), key.encode())
 
 
 def event_id(node: str, number: int) -> str:

@@ -6,26 +6,24 @@ from collections.abc import Iterable
 
 import msgspec
 
+from keyclave.core.form import Form, text_mark
+
 encode_answer = msgspec.json.Encoder().encode
 
 
 class AnswerForm:
     """How answers are written that differ in nothing but their event and one text, neither of which needs escaping."""
 
-    __slots__ = ("_back", "_front", "_middle")
+    __slots__ = ("_form",)
 
     def __init__(self, answer: msgspec.Struct, field: str) -> None:
         """`answer` is any of them; its `event` stands before `field`."""
-        shown = encode_answer(msgspec.structs.replace(answer, event="@", **{field: "@"}))
-        self._front, rest = shown.split(b'"event":"@"')  # in no other field's text, where quotes are escaped
-        between, back = rest.split(b'"%b":"@"' % field.encode())
-        self._front += b'"event":"'
-        self._middle = b'"%b"%b":"' % (between, field.encode())
-        self._back = b'"' + back
+        event, text = text_mark(), text_mark()
+        self._form = Form(encode_answer(msgspec.structs.replace(answer, event=event, **{field: text})), event, text)
 
     def write(self, event: str, text: bytes) -> bytes:
         """Return the answer, byte for byte as `encode_answer` writes it."""
-        return b"%b%b%b%b%b" % (self._front, event.encode(), self._middle, text, self._back)
+        return self._form.fill(event.encode(), text)
 
 
 def written(answer: msgspec.Struct, field: str, texts: Iterable[bytes]) -> msgspec.Raw:

@@ -18,9 +18,8 @@ from keyclave.identity.roles import SHARE_HOLDER
 from keyclave.policy.apart import Act, Apart, reason, stands_first, watched
 from keyclave.store import key_rows
 from keyclave.store.access import elevations, invitations
-from keyclave.store.access.acts import add_acts, insert_acts, read_acts
+from keyclave.store.access.acts import MAKING, insert_acts, read_acts
 from keyclave.store.access.shares import holds_share
-from keyclave.store.insertions import Rows
 
 if TYPE_CHECKING:
     from keyclave.operations.attempt import Attempt
@@ -92,20 +91,15 @@ def names_of(op: Operation, action: str) -> tuple[str, ...]:
 
 
 def keep(attempt: Attempt, transaction: Connection) -> None:
-    """Keep what was done, with the change itself."""
+    """Keep what was done, with the change itself; that a key was made, its own row says."""
+    if attempt.op in MAKING.values():
+        return
     deed = _deed(attempt)
     found = things(transaction, deed)
     if getattr(attempt.request, "role", "") == BREAK_GLASS:  # who may break the glass stays sealed
         found.pop("person", None)
     done = [(name, kind, one) for name in deed.names for kind in sorted(OVER.get(name, found)) for one in found.get(kind, ())]
     insert_acts(transaction, deed.tenant, deed.doer, attempt.at, attempt.event, done)
-
-
-def keep_new(attempt: Attempt, rows: Rows) -> None:
-    """Let what was done on a key that is only being made wait to be kept with it: it is about the key and its first version."""
-    key = attempt.key_id
-    done = [each for name in attempt.kept_as for each in ((name, "key", key), (name, "key-version", f"{key}:1"))]
-    add_acts(rows, attempt.caller.tenant, attempt.caller.principal, attempt.at, attempt.event, done)
 
 
 def check_doer(conn: Connection, revision: Compiled, deed: Deed) -> None:

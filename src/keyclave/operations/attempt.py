@@ -14,7 +14,6 @@ from keyclave.audit.event import event_id
 from keyclave.core.errors import KeyclaveError
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer
-from keyclave.operations import apart
 from keyclave.operations.answers import encode_answer
 from keyclave.operations.attempt_events import leaves_of
 from keyclave.operations.event_parts import shared_out
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 Reply = Callable[["Attempt"], None]
 Change = Callable[[Connection], Any]
 Spend = Callable[[Connection], None]
-Addition = Callable[[Rows], None]
+Addition = Callable[[Rows, int], list[bytes]]
 
 _LEFT_BY_A_RUN = (
     "addition", "after", "answer", "change_fn", "changes", "context", "count", "decision", "detail", "drops", "error",
@@ -181,10 +180,7 @@ class Attempt:
         """Make the change by letting its rows wait among others, and return its event."""
         assert self.addition is not None  # noqa: S101
         self._number(first)
-        self.addition(rows)
-        if self.kept_as:
-            apart.keep_new(self, rows)
-        return leaves_of(self, first, self.outcome)
+        return self.addition(rows, first)
 
     def change(self, transaction: Connection, first: int) -> list[bytes]:
         """Make the change, if there is one, and return the events. A second try starts from what the verb worked out."""

@@ -75,11 +75,15 @@ class ImportParameters(Answer, kw_only=True):
 
 def create_key(desk: Desk, attempt: Attempt, _key: LoadedKey | None, request: CreateRequest) -> Callable[[Connection], KeyView]:
     """Generate a key: a pair now, a symmetric one with its group."""
-    check_fit(request.spec, request.purpose)
-    _describe(attempt, request, "generated")
+    alike = attempt.repeat.alike_to(request) if attempt.repeat is not None else None
+    if alike is None:
+        check_fit(request.spec, request.purpose)
+        _describe(attempt, request, "generated")
+    else:
+        _is_about(attempt, request, alike.detail | {"name": request.name})
     if not request.spec.symmetric:
         return _wrapped(desk, attempt, request, "generated", *generate(desk, request.spec))
-    made = NewKey(desk, attempt, request)
+    made = NewKey(desk, attempt, request, alike)
     attempt.addition = made.add
     return made.keep
 
@@ -176,10 +180,13 @@ def _describe(attempt: Attempt, request: Description, origin: str) -> None:
         check_stale(request.purpose)
     if request.cryptoperiod is not None:
         checked(request.cryptoperiod)
+    said = {"name": request.name, "origin": origin, "purpose": request.purpose.value, "spec": request.spec.value}
+    _is_about(attempt, request, {**said, "stale_ok": 1} if request.stale_ok else {**said})
+
+
+def _is_about(attempt: Attempt, request: Description, detail: dict[str, str | int]) -> None:
     attempt.touches = attempt.spared = (request.name,)  # nobody has used it yet, nor knows its id
-    attempt.detail = {"name": request.name, "origin": origin, "purpose": request.purpose.value, "spec": request.spec.value}
-    if request.stale_ok:
-        attempt.detail["stale_ok"] = 1
+    attempt.detail = detail
 
 
 def _wrapped(
@@ -190,4 +197,4 @@ def _wrapped(
         key_id = new_id(attempt, desk.module.random(AFTER_TIME))
         attempt.key_id, attempt.version = key_id, 1
         key = described(attempt, request, key_id, origin, desk.module.key_check(material), public)
-        return partial(keep, key=key, wrapped=desk.keyring.wrap(key, 1, material))
+        return partial(keep, attempt=attempt, key=key, wrapped=desk.keyring.wrap(key, 1, material))

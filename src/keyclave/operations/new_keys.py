@@ -6,7 +6,7 @@ sealed in one go. The first of them that is kept has them all made.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -14,7 +14,9 @@ from keyclave.core.ids import AFTER_TIME, by_time, to_id
 from keyclave.keys.model import Key, Stale, Version, WrappedMaterial
 from keyclave.keys.periods import DEFAULTS
 from keyclave.keys.transitions import FIRST, Move, moved
+from keyclave.operations.alike import Alike
 from keyclave.operations.answers import encode_answer
+from keyclave.operations.attempt_events import leaves_of
 from keyclave.operations.key_view import KeyView, view
 from keyclave.operations.keyring import material_context
 from keyclave.store import key_rows
@@ -25,35 +27,57 @@ if TYPE_CHECKING:
     from keyclave.operations.desk import Desk
     from keyclave.store.insertions import Rows
 
-Made = tuple[Key, WrappedMaterial]
 NewKeys = dict["Attempt", "NewKey"]
 """Those that wait to be made, by what is to make them."""
+REV = 1
+"""The revision of a key that was just made."""
+
+
+class Made(NamedTuple):
+    """A key that is generated and sealed."""
+
+    id: str
+    kcv: str
+    sealed: bytes
 
 
 class NewKey:
-    """A symmetric key that an attempt is to make. Called again for the same attempt, it keeps the same key."""
+    """A symmetric key that an attempt is to make. Called again for the same attempt, it keeps the same key.
 
-    __slots__ = ("attempt", "desk", "made", "request")
+    `alike` is what is known of one that was made before, by the same caller and asked for in the same words.
+    """
 
-    def __init__(self, desk: Desk, attempt: Attempt, request: CreateRequest) -> None:
+    __slots__ = ("alike", "attempt", "desk", "made", "request")
+
+    def __init__(self, desk: Desk, attempt: Attempt, request: CreateRequest, alike: Alike | None) -> None:
         self.desk = desk
         self.attempt = attempt
         self.request = request
+        self.alike = alike
         self.made: Made | None = None
         desk.new_keys[attempt] = self
 
     def keep(self, transaction: Connection) -> KeyView:
         """Insert its rows."""
-        return keep(transaction, *self._take())
+        return keep(transaction, self.attempt, *self._described())
 
-    def add(self, rows: Rows) -> None:
-        """Let its rows wait; the answer is written once they are kept."""
-        key_rows.add_key(rows, *self._take())
-        self.attempt.later = self._write
+    def add(self, rows: Rows, first: int) -> list[bytes]:
+        """Let its rows wait, and return its event, numbered `first`; the answer is written once they are kept."""
+        made, attempt = self._take(), self.attempt
+        attempt.later = self._write
+        if self.alike is not None:
+            self.alike.rows.add(rows, made.id, self.request.name, attempt.at, made.kcv, made.sealed, _made_in(attempt))
+            return [self.alike.event(attempt)]
+        key, wrapped = self._described()
+        key_rows.add_key(rows, key, wrapped, _made_in(attempt))
+        if attempt.repeat is not None:
+            attempt.repeat.alike = Alike(attempt, key)
+        return leaves_of(attempt, first, attempt.outcome)
 
     def _write(self, event: str) -> bytes:
-        assert self.made is not None  # noqa: S101
-        answer = self.attempt.answer = view(self.made[0])
+        if self.alike is not None:
+            return self.alike.answer(self.attempt, self._take().kcv)
+        answer = self.attempt.answer = view(self._described()[0])
         answer.event = event
         return encode_answer(answer)
 
@@ -63,26 +87,34 @@ class NewKey:
             waiting[self.attempt] = self
             _make(self.desk, list(waiting.values()))
         assert self.made is not None  # noqa: S101
-        self.attempt.key_id, self.attempt.version = self.made[0].id, 1
+        self.attempt.key_id, self.attempt.version = self.made.id, 1
         return self.made
+
+    def _described(self) -> tuple[Key, WrappedMaterial]:
+        made = self._take()
+        key = described(self.attempt, self.request, made.id, "generated", made.kcv, None)
+        return key, WrappedMaterial(key=made.id, number=1, sealed=made.sealed, archived=False)
+
+    def context(self, key_id: str) -> bytes:
+        """Return what its material is sealed with."""
+        if self.alike is not None:
+            return self.alike.context(key_id)
+        request = self.request
+        return material_context(self.attempt.caller.tenant, key_id, 1, request.spec.value, request.purpose.value)
 
 
 def _make(desk: Desk, waiting: list[NewKey]) -> None:
-    alike: dict[tuple[str, int], list[NewKey]] = {}
+    together: dict[tuple[str, int], list[NewKey]] = {}
     for one in waiting:
-        alike.setdefault((one.attempt.caller.tenant, one.request.spec.length), []).append(one)
-    for (tenant, length), ones in alike.items():
+        together.setdefault((one.attempt.caller.tenant, one.request.spec.length), []).append(one)
+    for (tenant, length), ones in together.items():
         rest = desk.module.random(AFTER_TIME * len(ones))
         random = [rest[at : at + AFTER_TIME] for at in range(0, len(rest), AFTER_TIME)]
         ids = [new_id(one.attempt, each) for one, each in zip(ones, random, strict=True)]
-        places = [
-            material_context(tenant, key_id, 1, one.request.spec.value, one.request.purpose.value)
-            for key_id, one in zip(ids, ones, strict=True)
-        ]
-        sealed = desk.module.make_sealed(desk.keyring.tenant_key(tenant, "operational"), length, places)
-        for one, key_id, (kcv, blob) in zip(ones, ids, sealed, strict=True):
-            key = described(one.attempt, one.request, key_id, "generated", kcv, None)
-            one.made = key, WrappedMaterial(key=key_id, number=1, sealed=blob, archived=False)
+        contexts = [one.context(key_id) for key_id, one in zip(ids, ones, strict=True)]
+        made = desk.module.make_sealed(desk.keyring.tenant_key(tenant, "operational"), length, contexts)
+        for one, key_id, (kcv, sealed) in zip(ones, ids, made, strict=True):
+            one.made = Made(key_id, kcv, sealed)
 
 
 def new_id(attempt: Attempt, rest: bytes) -> str:
@@ -111,13 +143,18 @@ def described(attempt: Attempt, request: Description, key_id: str, origin: str, 
         created_at=attempt.at,
         created_by=attempt.caller.principal,
         primary=1 if request.activate else None,
-        rev=1,
+        rev=REV,
         stale=Stale.ALLOWED if request.stale_ok else Stale.NEVER,
         versions=(version,),
     )
 
 
-def keep(transaction: Connection, key: Key, wrapped: WrappedMaterial) -> KeyView:
+def keep(transaction: Connection, attempt: Attempt, key: Key, wrapped: WrappedMaterial) -> KeyView:
     """Insert the rows of a key, and describe it."""
-    key_rows.insert_key(transaction, key, wrapped)
+    key_rows.insert_key(transaction, key, wrapped, _made_in(attempt))
     return view(key)
+
+
+def _made_in(attempt: Attempt) -> str | None:
+    """Return the event that its row names: that of a person's act."""
+    return attempt.event if attempt.kept_as else None

@@ -9,11 +9,12 @@ never remembered; limits and the key version's state, period and number of uses 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keyclave.audit.event import EventForm
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Plane
+from keyclave.operations.alike import Alike
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.attempt_events import event_of
 from keyclave.operations.keyring import LoadedKey
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 class Repeat:
     """What a request was admitted by."""
 
-    __slots__ = ("_form", "_key", "_key_id", "_shown", "caller", "decision", "desk", "kept_as", "op", "ref", "revision", "tenant")
+    __slots__ = (
+        "_form", "_key", "_key_id", "_shown", "alike", "caller", "decision", "desk", "kept_as", "op", "ref", "revision", "tenant",
+    )  # fmt: skip
 
     def __init__(self, attempt: Attempt, op: Operation, key: LoadedKey | None, revision: Compiled, decision: Decision) -> None:
         self.desk = attempt.desk
@@ -45,6 +48,7 @@ class Repeat:
         self.decision = decision
         self._shown: tuple[object, tuple[int, int]] | None = None  # recorded context, version and count of the last event
         self._form: EventForm | None = None  # how events with these are written, once there was a second one
+        self.alike: Alike | None = None  # what the last new key was
 
     def holds(self, now: int) -> bool:
         """Tell whether caller and policy are those in force, no change of them or the key waits, and the server is open."""
@@ -67,6 +71,10 @@ class Repeat:
         attempt.key_id, attempt.repeat = self._key_id, self
         if self.kept_as:
             attempt.kept_as = self.kept_as
+
+    def alike_to(self, request: Any) -> Alike | None:
+        """Return what is known of the last new key, if another one is asked for in the same words."""
+        return self.alike if self.alike is not None and self.alike.fits(request) else None
 
     def form_of(self, attempt: Attempt) -> EventForm | None:
         """Return how the event of a use that was not refused is written, if it is the last one but for time and number."""

@@ -32,7 +32,7 @@ _INSERT_KEY = Insertion(
     s.keys,
     (
         "id", "tenant", "name", "spec", "purpose", "owner", "environment", "classification", "location", "tags", "cryptoperiod",
-        "rotation", "created_at", "created_by", "rev", "stale",
+        "rotation", "created_at", "created_by", "rev", "stale", "made_in",
     ),
 )  # fmt: skip
 _INSERT_VERSION = Insertion(
@@ -121,10 +121,13 @@ def _metadata(key: Key) -> dict[str, Any]:
     }
 
 
-def insert_key(conn: Connection, key: Key, material: WrappedMaterial) -> None:
-    """Keep a new key with its first version. A taken name is `Conflict`: the schema says so, without a look beforehand."""
+def insert_key(conn: Connection, key: Key, material: WrappedMaterial, made_in: str | None = None) -> None:
+    """Keep a new key with its first version; `made_in` is the event, if a person makes it.
+
+    A taken name is `Conflict`: the schema says so, without a look beforehand.
+    """
     try:
-        _INSERT_KEY.run(conn, [_key_row(key)])
+        _INSERT_KEY.run(conn, [_key_row(key, made_in)])
     except IntegrityError:
         raise Conflict(f"a key named {key.name!r} exists", "choose another name, or rotate the key that is there") from None
     insert_version(conn, key, key.versions[0], material)
@@ -132,32 +135,56 @@ def insert_key(conn: Connection, key: Key, material: WrappedMaterial) -> None:
 
 def insert_version(conn: Connection, key: Key, version: Version, material: WrappedMaterial) -> None:
     """Keep a new version of `key` with its sealed material."""
-    _INSERT_VERSION.run(conn, [_version_row(key, version, material)])
+    _INSERT_VERSION.run(conn, [_version_row(key, version, material.sealed)])
 
 
-def add_key(rows: Rows, key: Key, material: WrappedMaterial) -> None:
-    """Let a new key with its first version wait to be kept."""
-    rows.add(_INSERT_KEY, _key_row(key))
-    rows.add(_INSERT_VERSION, _version_row(key, key.versions[0], material))
+def add_key(rows: Rows, key: Key, material: WrappedMaterial, made_in: str | None) -> None:
+    """Let a new key with its first version wait to be kept, otherwise as `insert_key`."""
+    rows.add(_INSERT_KEY, _key_row(key, made_in))
+    rows.add(_INSERT_VERSION, _version_row(key, key.versions[0], material.sealed))
 
 
-def _key_row(key: Key) -> NewRow:
+def _key_row(key: Key, made_in: str | None) -> NewRow:
     """Return a key as a row, as `_INSERT_KEY` takes it."""
     said = _metadata(key)
     return (
         key.id, key.tenant, key.name, key.spec, key.purpose, key.owner, key.environment, key.classification, key.location,
         said["tags"], said["cryptoperiod"], said["rotation"], key.created_at, key.created_by, key.rev, said["stale"],
+        made_in,
     )  # fmt: skip
 
 
-def _version_row(key: Key, version: Version, material: WrappedMaterial) -> NewRow:
+def _version_row(key: Key, version: Version, sealed: bytes) -> NewRow:
     """Return a version as a row, as `_INSERT_VERSION` takes it."""
     return (
         key.id, version.number, key.primary == version.number, version.state.value, version.origin, version.kcv,
         version.created_at, version.activated_at, version.suspended_at, version.deactivated_at, version.archived_at,
-        version.compromised_at, version.destroy_at, version.destroy_by, version.destroyed_at, version.public, material.sealed, 0,
+        version.compromised_at, version.destroy_at, version.destroy_by, version.destroyed_at, version.public, sealed, 0,
     )  # fmt: skip
 
+
+class NewKeyRows:
+    """The rows of new keys that differ in nothing but id, name, time, check value and material."""
+
+    __slots__ = ("_active", "_by", "_first", "_last", "_said", "_tenant")
+
+    def __init__(self, key: Key) -> None:
+        """`key` is any of them, as it begins its life."""
+        _, self._tenant, _, *self._said, _, self._by, rev, stale, _ = _key_row(key, None)
+        self._last = rev, stale
+        _, *self._first, _, _, activated_at = _version_row(key, key.versions[0], b"")[:8]
+        self._active = activated_at is not None
+
+    def add(self, rows: Rows, key_id: str, name: str, at: int, kcv: str, sealed: bytes, made_in: str | None) -> None:
+        """Let those of another one wait to be kept."""
+        rows.add(_INSERT_KEY, (key_id, self._tenant, name, *self._said, at, self._by, *self._last, made_in))
+        rows.add(
+            _INSERT_VERSION,
+            (key_id, *self._first, kcv, at, at if self._active else None, *_NO_DATES, sealed, 0),
+        )
+
+
+_NO_DATES = (None,) * 8  # nothing else has happened to it, nor has it a public half
 
 _TOUCH = Prepared(
     update(s.keys).where(s.keys.c.id == bindparam("key"), s.keys.c.rev == bindparam("expected")).values(rev=bindparam("next"))

@@ -6,6 +6,8 @@ columns. Rows of the log are append-only by trigger: not even the server's own c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -91,6 +93,7 @@ keys = Table(
     Column("created_by", principal_name(128), nullable=False),
     Column("rev", Integer, nullable=False),
     Column("stale", String(8), nullable=False, server_default=Stale.NEVER.value),
+    Column("made_in", String(64)),  # the event, if a person made it: an act, which has no other row
     UniqueConstraint("tenant", "name"),
     CheckConstraint("rev >= 1", name="rev"),
     CheckConstraint(one_of("stale", [s.value for s in Stale]), name="stale"),
@@ -215,6 +218,15 @@ UNDYING = (
 )  # fmt: skip
 """Tables whose rows are never deleted: the history of a destroyed key outlives it."""
 
+AS_MADE = {"keys": ("id", "tenant", "created_at", "created_by", "made_in"), "key_versions": ("key_id", "number", "origin")}
+"""What says who made a key, when and how: duties are kept apart by it."""
+HOW_MADE = "how it was made is not changed"
+
+
+def changed(columns: Iterable[str], differs: str) -> str:
+    """Return the condition of an UPDATE that changes one of these; `differs` is the engine's comparison that knows NULL."""
+    return " OR ".join(f"NEW.{column} {differs} OLD.{column}" for column in columns)
+
 
 def sqlite_guards() -> list[str]:
     """Return the triggers that keep the log append-only and tombstones in place, for SQLite."""
@@ -230,6 +242,11 @@ def sqlite_guards() -> list[str]:
         "CREATE TRIGGER keys_remember_stale BEFORE UPDATE OF stale ON keys WHEN NEW.stale = 'never' AND OLD.stale <> 'never' "
         "BEGIN SELECT RAISE(ABORT, 'that stale use was allowed once is not forgotten'); END"
     )
+    guards += [
+        f"CREATE TRIGGER {table}_stay_as_made BEFORE UPDATE OF {', '.join(columns)} ON {table} "
+        f"WHEN {changed(columns, 'IS NOT')} BEGIN SELECT RAISE(ABORT, '{HOW_MADE}'); END"
+        for table, columns in AS_MADE.items()
+    ]
     guards += approval_tables.sqlite_guards()
     guards += node_tables.sqlite_guards()
     guards.append(

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from keyclave.core.errors import Broken
 from keyclave.store import meta_rows
 
-COMPATIBLE: dict[str, str] = {"0013": "0012"}
+COMPATIBLE: dict[str, str] = {}
 """A schema, and the schema before it that differs so little that programs of both may serve a database of either."""
 SCHEMA_MIN = "schema_min"
 CLUSTER = "cluster"  # the installation's name

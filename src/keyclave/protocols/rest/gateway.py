@@ -21,6 +21,7 @@ from keyclave.operations.answers import encode_answer
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.key_view import KeyView
+from keyclave.operations.new_keys import REV
 from keyclave.operations.once import request_digest
 from keyclave.operations.operation import Operation
 from keyclave.operations.people.sessions import SessionAnswer
@@ -257,8 +258,7 @@ def _reply(op: Operation, respond: Respond, attempt: Attempt) -> None:
         _respond_error(attempt.error, attempt.event, respond)
         return
     if attempt.drafted:
-        made = attempt.answer
-        respond(op.status, JSON, attempt.drafted, [_etag(made.rev)] if isinstance(made, KeyView) else [])
+        respond(op.status, JSON, attempt.drafted, _NEW if op.makes else [])
         return
     answer = attempt.answer
     more: list[tuple[bytes, bytes]] = []
@@ -292,6 +292,9 @@ _kept_revision = msgspec.json.Decoder(_Revised).decode
 
 def _etag(revision: int) -> tuple[bytes, bytes]:
     return b"etag", b'"%d"' % revision
+
+
+_NEW = [_etag(REV)]
 
 
 def _respond_error(error: KeyclaveError, event: str, respond: Respond) -> None:

@@ -76,6 +76,13 @@ def guards() -> list[Guard]:
             "keys_remember_stale", "keys", "UPDATE OF stale", "ROW", "that stale use was allowed once is not forgotten",
             "NEW.stale = 'never' AND OLD.stale <> 'never'",
         ),
+        *(
+            Guard(
+                f"{table}_stay_as_made", table, f"UPDATE OF {', '.join(columns)}", "ROW", schema.HOW_MADE,
+                schema.changed(columns, "IS DISTINCT FROM"),
+            )
+            for table, columns in schema.AS_MADE.items()
+        ),
         Guard("approvals_stay_as_asked", "approvals", f"UPDATE OF {_ASKED}", "ROW", "what was asked stays as it was asked"),
         Guard("approvals_end_once", "approvals", "UPDATE", "ROW", "a request for approval ends once", "OLD.ending IS NOT NULL"),
         Guard(
