@@ -144,14 +144,14 @@ def test_a_change_that_waits_for_its_commit_counts_already(house: House, maker: 
 
 
 def test_keys_that_wait_do_not_keep_others_from_coming_again(house: House, maker: Connection) -> None:
-    """What is about to change is looked for by name: a new key changes nothing that anybody has."""
+    """What is about to change is looked for by name: nobody has a new key, and one may be called like whoever asks."""
     use = Connection(house, house.writer)
     for _ in range(3):
         use.ask()
-    maker.send(body("one"))
+    maker.send(body("writer"))
     repeat = use.head.repeat
-    assert house.server.desk.pending and repeat is not None and repeat.holds(house.hands.at)
-    maker.send(body("two"))
+    assert repeat is not None and repeat.holds(house.hands.at) and not house.server.desk.pending
+    maker.send(body("maker"))
     use.send()
     assert maker.head.repeat is not None and use.head.repeat is repeat
     house.server.store.flush()

@@ -6,14 +6,17 @@ Nothing is ever read out of an identifier: that those of keys begin with the tim
 from __future__ import annotations
 
 import base64
+from functools import lru_cache
 from itertools import product
 
 from keyclave.core.errors import Unknown
 
 RAW = 16
-AFTER_TIME = 10  # random bytes behind the time
+AFTER_TIME = 17  # random bytes behind the time
 _PAD = "======"
-_PAIRS = ["".join(pair) for pair in product("abcdefghijklmnopqrstuvwxyz234567", repeat=2)]  # ten bits each
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_LETTERS = (_ALPHABET * 8).encode()  # of each byte, by its last five bits
+_PAIRS = ["".join(pair) for pair in product(_ALPHABET, repeat=2)]  # ten bits each
 _SHIFTS = range(120, -1, -10)
 
 
@@ -23,12 +26,21 @@ def to_id(kind: str, raw: bytes) -> str:
     return kind + "_" + "".join([_PAIRS[bits >> shift & 1023] for shift in _SHIFTS])
 
 
-def by_time(at: int, rest: bytes) -> bytes:
-    """Return raw bytes that begin with the millisecond of `at` (microseconds), followed by `AFTER_TIME` random ones.
+def to_timed_id(kind: str, at: int, rest: bytes) -> str:
+    """Return an identifier of the millisecond of `at` (microseconds), 48 bits of it, followed by 80 random ones.
 
-    Things made one after the other get neighbouring ids, so that a store's index grows at one place instead of everywhere.
+    Things made one after the other get neighbouring ids, so that a store's index grows at one place instead of everywhere. Of
+    each of the `AFTER_TIME` random bytes in `rest` five bits count, of the first one two and of the last one three: so each is a
+    letter of its own, and most letters take no more than a translation.
     """
-    return (at // 1000).to_bytes(RAW - AFTER_TIME, "big") + rest
+    time = at // 1000
+    letters = rest.translate(_LETTERS).decode()
+    return f"{kind}_{_front(time >> 3)}{_ALPHABET[(time & 7) << 2 | rest[0] & 3]}{letters[1:16]}{_ALPHABET[(rest[16] & 7) << 2]}"
+
+
+@lru_cache(maxsize=4)
+def _front(bits: int) -> str:
+    return "".join(_ALPHABET[bits >> shift & 31] for shift in range(40, -1, -5))
 
 
 def from_id(kind: str, text: str) -> bytes:

@@ -53,7 +53,7 @@ class Alike:
     def answer(self, attempt: Attempt, kcv: str) -> bytes:
         """Return the answer about another one."""
         at = to_text(attempt.at).encode()
-        dates = [at if not lasts else to_text(attempt.at + lasts).encode() for lasts in self._lasts]
+        dates = [to_text(attempt.at + lasts).encode() if lasts else at for lasts in self._lasts]
         name = attempt.request.name.encode()
         return self._answer.fill(attempt.event.encode(), attempt.key_id.encode(), name, at, kcv.encode(), *dates)
 

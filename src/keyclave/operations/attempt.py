@@ -172,6 +172,11 @@ class Attempt:
         return self.change_fn is not None or self.reservations is not None
 
     @property
+    def awaited(self) -> tuple[str, ...]:
+        """What it touches and somebody here may know, so that nobody uses it meanwhile; not what is only being made."""
+        return () if self.row is not None and self.row.makes else self.touches
+
+    @property
     def adds(self) -> bool:
         """Whether the change comes to nothing but further rows, which `add` says."""
         return self.addition is not None and self.idempotency is None and not (self.spends or self.dry_run or self.reservations)

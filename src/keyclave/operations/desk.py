@@ -262,7 +262,7 @@ class Desk:
         if attempt.several or attempt.inner:
             attempt.settle()
         if attempt.changes:
-            self.pending.add(attempt.touches)
+            self.pending.add(attempt.awaited)
         if self.membership is not None:
             attempt.epoch = self.membership.begun()
         self.store.enqueue(attempt)

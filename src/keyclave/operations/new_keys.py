@@ -6,11 +6,11 @@ sealed in one go. The first of them that is kept has them all made.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from keyclave.core.ids import AFTER_TIME, by_time, to_id
+from keyclave.core.ids import AFTER_TIME, to_timed_id
 from keyclave.keys.model import Key, Stale, Version, WrappedMaterial
 from keyclave.keys.periods import DEFAULTS
 from keyclave.keys.transitions import FIRST, Move, moved
@@ -33,40 +33,36 @@ REV = 1
 """The revision of a key that was just made."""
 
 
-class Made(NamedTuple):
-    """A key that is generated and sealed."""
-
-    id: str
-    kcv: str
-    sealed: bytes
-
-
 class NewKey:
     """A symmetric key that an attempt is to make. Called again for the same attempt, it keeps the same key.
 
-    `alike` is what is known of one that was made before, by the same caller and asked for in the same words.
+    `alike` is what is known of one that was made before, by the same caller and asked for in the same words. `id`, `kcv` (the
+    check value) and `sealed` (the material) are there once it is generated.
     """
 
-    __slots__ = ("alike", "attempt", "desk", "made", "request")
+    __slots__ = ("alike", "attempt", "desk", "id", "kcv", "request", "sealed")
 
     def __init__(self, desk: Desk, attempt: Attempt, request: CreateRequest, alike: Alike | None) -> None:
         self.desk = desk
         self.attempt = attempt
         self.request = request
         self.alike = alike
-        self.made: Made | None = None
+        self.id = self.kcv = ""
+        self.sealed = b""
         desk.new_keys[attempt] = self
 
     def keep(self, transaction: Connection) -> KeyView:
         """Insert its rows."""
+        self._take()
         return keep(transaction, self.attempt, *self._described())
 
     def add(self, rows: Rows, first: int) -> list[bytes]:
         """Let its rows wait, and return its event, numbered `first`; the answer is written once they are kept."""
-        made, attempt = self._take(), self.attempt
+        self._take()
+        attempt = self.attempt
         attempt.later = self._write
         if self.alike is not None:
-            self.alike.rows.add(rows, made.id, self.request.name, attempt.at, made.kcv, made.sealed, _made_in(attempt))
+            self.alike.rows.add(rows, self.id, self.request.name, attempt.at, self.kcv, self.sealed, _made_in(attempt))
             return [self.alike.event(attempt)]
         key, wrapped = self._described()
         key_rows.add_key(rows, key, wrapped, _made_in(attempt))
@@ -76,24 +72,21 @@ class NewKey:
 
     def _write(self, event: str) -> bytes:
         if self.alike is not None:
-            return self.alike.answer(self.attempt, self._take().kcv)
+            return self.alike.answer(self.attempt, self.kcv)
         answer = self.attempt.answer = view(self._described()[0])
         answer.event = event
         return encode_answer(answer)
 
-    def _take(self) -> Made:
-        if self.made is None:
+    def _take(self) -> None:
+        if not self.id:
             waiting, self.desk.new_keys = self.desk.new_keys, {}
             waiting[self.attempt] = self
             _make(self.desk, list(waiting.values()))
-        assert self.made is not None  # noqa: S101
-        self.attempt.key_id, self.attempt.version = self.made.id, 1
-        return self.made
+        self.attempt.key_id, self.attempt.version = self.id, 1
 
     def _described(self) -> tuple[Key, WrappedMaterial]:
-        made = self._take()
-        key = described(self.attempt, self.request, made.id, "generated", made.kcv, None)
-        return key, WrappedMaterial(key=made.id, number=1, sealed=made.sealed, archived=False)
+        key = described(self.attempt, self.request, self.id, "generated", self.kcv, None)
+        return key, WrappedMaterial(key=self.id, number=1, sealed=self.sealed, archived=False)
 
     def context(self, key_id: str) -> bytes:
         """Return what its material is sealed with."""
@@ -114,12 +107,12 @@ def _make(desk: Desk, waiting: list[NewKey]) -> None:
         contexts = [one.context(key_id) for key_id, one in zip(ids, ones, strict=True)]
         made = desk.module.make_sealed(desk.keyring.tenant_key(tenant, "operational"), length, contexts)
         for one, key_id, (kcv, sealed) in zip(ones, ids, made, strict=True):
-            one.made = Made(key_id, kcv, sealed)
+            one.id, one.kcv, one.sealed = key_id, kcv, sealed
 
 
 def new_id(attempt: Attempt, rest: bytes) -> str:
     """Return a key's id, of the attempt's time and `AFTER_TIME` random bytes."""
-    return to_id("key", by_time(attempt.at, rest))
+    return to_timed_id("key", attempt.at, rest)
 
 
 def described(attempt: Attempt, request: Description, key_id: str, origin: str, kcv: str, public: bytes | None) -> Key:

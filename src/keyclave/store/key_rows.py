@@ -37,11 +37,8 @@ _INSERT_KEY = Insertion(
 )  # fmt: skip
 _INSERT_VERSION = Insertion(
     s.key_versions,
-    (
-        "key_id", "number", "is_primary", "state", "origin", "kcv", "created_at", "activated_at", "suspended_at",
-        "deactivated_at", "archived_at", "compromised_at", "destroy_at", "destroy_by", "destroyed_at", "public", "sealed", "used",
-    ),
-)  # fmt: skip
+    ("key_id", "number", "is_primary", "state", "origin", "kcv", "created_at", "activated_at", "public", "sealed"),
+)  # of a new one: nothing else has happened to it
 
 
 def _version(row: Row[Any]) -> Version:
@@ -158,8 +155,7 @@ def _version_row(key: Key, version: Version, sealed: bytes) -> NewRow:
     """Return a version as a row, as `_INSERT_VERSION` takes it."""
     return (
         key.id, version.number, key.primary == version.number, version.state.value, version.origin, version.kcv,
-        version.created_at, version.activated_at, version.suspended_at, version.deactivated_at, version.archived_at,
-        version.compromised_at, version.destroy_at, version.destroy_by, version.destroyed_at, version.public, sealed, 0,
+        version.created_at, version.activated_at, version.public, sealed,
     )  # fmt: skip
 
 
@@ -172,19 +168,14 @@ class NewKeyRows:
         """`key` is any of them, as it begins its life."""
         _, self._tenant, _, *self._said, _, self._by, rev, stale, _ = _key_row(key, None)
         self._last = rev, stale
-        _, *self._first, _, _, activated_at = _version_row(key, key.versions[0], b"")[:8]
+        _, *self._first, _, _, activated_at, _, _ = _version_row(key, key.versions[0], b"")
         self._active = activated_at is not None
 
     def add(self, rows: Rows, key_id: str, name: str, at: int, kcv: str, sealed: bytes, made_in: str | None) -> None:
         """Let those of another one wait to be kept."""
         rows.add(_INSERT_KEY, (key_id, self._tenant, name, *self._said, at, self._by, *self._last, made_in))
-        rows.add(
-            _INSERT_VERSION,
-            (key_id, *self._first, kcv, at, at if self._active else None, *_NO_DATES, sealed, 0),
-        )
+        rows.add(_INSERT_VERSION, (key_id, *self._first, kcv, at, at if self._active else None, None, sealed))
 
-
-_NO_DATES = (None,) * 8  # nothing else has happened to it, nor has it a public half
 
 _TOUCH = Prepared(
     update(s.keys).where(s.keys.c.id == bindparam("key"), s.keys.c.rev == bindparam("expected")).values(rev=bindparam("next"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from keyclave.core.canonical import canonical, canonical_map
 from keyclave.core.clock import SystemClock, to_text
 from keyclave.core.errors import Malformed, Unknown
-from keyclave.core.ids import RAW, by_time, from_id, to_id
+from keyclave.core.ids import RAW, from_id, to_id, to_timed_id
 from keyclave.envelope.context import encode_context
 from keyclave.envelope.header import authenticated, before_iv, key_info, with_length
 
@@ -76,11 +76,20 @@ def test_an_id_is_the_base32_of_the_standard(raw: bytes) -> None:
     assert to_id("key", raw) == "key_" + base64.b32encode(raw).decode().rstrip("=").lower()
 
 
-@given(st.integers(0, 2**48 * 1000 - 1), st.integers(0, 2**48 * 1000 - 1), st.binary(min_size=10, max_size=10))
-def test_bytes_led_by_the_time_come_in_its_order(a: int, b: int, rest: bytes) -> None:
-    first, second = by_time(a, rest), by_time(b, rest)
-    assert len(first) == RAW and first.endswith(rest)
-    assert (first < second) == (a // 1000 < b // 1000)
+@given(st.integers(0, 2**48 * 1000 - 1), st.integers(0, 2**48 * 1000 - 1), st.binary(min_size=17, max_size=17))
+def test_ids_led_by_the_time_come_in_its_order(a: int, b: int, rest: bytes) -> None:
+    first, second = to_timed_id("key", a, rest), to_timed_id("key", b, rest)
+    raw = from_id("key", first)
+    assert len(raw) == RAW and int.from_bytes(raw[:6], "big") == a // 1000
+    assert (from_id("key", second) > raw) == (b // 1000 > a // 1000)
+    assert from_id("key", second)[6:] == raw[6:]
+
+
+@given(st.integers(0, 2**48 * 1000 - 1), st.binary(min_size=10, max_size=10))
+def test_every_eighty_bits_can_follow_the_time_and_each_comes_from_bits_of_its_own(at: int, tail: bytes) -> None:
+    bits = int.from_bytes(tail, "big")
+    rest = bytes([bits >> 78, *(bits >> shift & 31 for shift in range(73, 2, -5)), bits & 7])
+    assert from_id("key", to_timed_id("key", at, rest))[6:] == tail
 
 
 @given(st.text(max_size=40))
