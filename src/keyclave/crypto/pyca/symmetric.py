@@ -14,7 +14,7 @@ import functools
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, keywrap
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
 
@@ -26,7 +26,7 @@ from keyclave.crypto.suites import MacAlgorithm
 IV = 12
 TAG = 16
 
-_BLOCK = 32  # bytes that one call of the generator gives
+_BLOCK = 64  # bytes that one call of the generator gives
 _MOST_RANDOM = 1 << 20
 _LONGEST_DERIVED = 1 << 13
 _AES_KEYS = (16, 24, 32)
@@ -39,8 +39,9 @@ _DIGESTS: dict[MacAlgorithm, hashes.HashAlgorithm] = {
     MacAlgorithm.HMAC_SHA_512: _SHA512,
 }
 
-_draw = functools.partial(AESGCM.generate_key, 256)
-"""32 bytes of OpenSSL's DRBG (SP 800-90A): making an AES key is the one way that the wheel gives to ask it."""
+_draw = functools.partial(AESSIV.generate_key, 8 * _BLOCK)
+"""Bytes of OpenSSL's DRBG (SP 800-90A): making a key is the one way that the wheel gives to ask it, and the longest kind of key
+takes no longer than any other."""
 
 
 def random(count: int) -> bytes:
@@ -49,7 +50,7 @@ def random(count: int) -> bytes:
         raise Malformed(f"random bytes come from 1 to {_MOST_RANDOM} at a time, not {count}", "ask for such a number")
     if count <= _BLOCK:
         return _draw()[:count]  # a call of the hot path: one draw
-    return b"".join(_draw() for _ in range(-(-count // _BLOCK)))[:count]
+    return b"".join([_draw() for _ in range(-(-count // _BLOCK))])[:count]
 
 
 def random_slot(count: int) -> Slot:

@@ -18,13 +18,15 @@ from keyclave.protocols.rest.problems import CONTENT_TYPE, problem
 
 REQUEST_SECONDS = 30  # from the first byte of a request to its last
 IDLE_SECONDS = 75  # between requests
+_KEPT = 64  # heads that are kept for a second
+_GO_ON, _CLOSE = b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"  # behind the length
 _GOODBYE_SECONDS = 0.5  # for a client to end its connection when the server ends
 
 
 class Answering(HttpToolsProtocol):
     """One connection, as far as it answers."""
 
-    begun: ClassVar[dict[tuple[int, bytes], bytes]] = {}  # heads up to the length, with the date of `begun_with`
+    begun: ClassVar[dict[tuple[int, bytes, tuple[tuple[bytes, bytes], ...]], bytes]] = {}  # up to the length, of `begun_with`
     begun_with: ClassVar[list[tuple[bytes, bytes]]] = []
     departures: ClassVar[Departures | None] = None
 
@@ -43,16 +45,14 @@ class Answering(HttpToolsProtocol):
         transport = self.transport
         if cycle.disconnected or transport.is_closing():
             return
-        if more or not cycle.keep_alive:
-            self.write(self._head(status, kind, len(body), more, cycle.keep_alive) + body)
-        elif self.departures is None:
-            transport.write(b"%b%d\r\n\r\n%b" % (self._begin(status, kind), len(body), body))
+        end = _GO_ON if cycle.keep_alive else _CLOSE
+        written = b"%b%d%b%b" % (self._begin(status, kind, *more), len(body), end, body)
+        if self.departures is None:
+            transport.write(written)
+        elif self.pipeline or not cycle.keep_alive:
+            self.write(written)
         else:
-            written = b"%b%d\r\n\r\n%b" % (self._begin(status, kind), len(body), body)
-            if self.pipeline:
-                self.write(written)
-            else:
-                self.departures.add(self, written)
+            self.departures.add(self, written)
         if not cycle.keep_alive:
             transport.close()
         elif self.pipeline:
@@ -70,23 +70,19 @@ class Answering(HttpToolsProtocol):
         if self.departures is not None and self.departures.waiting:
             self.departures.leave()
 
-    def _head(self, status: int, kind: bytes, length: int, more: Iterable[tuple[bytes, bytes]], keep_alive: bool) -> bytes:
-        head = self._begin(status, kind) + b"%d\r\n" % length
-        for name, value in more:
-            head += name + b": " + value + b"\r\n"
-        return head + (b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
-
-    def _begin(self, status: int, kind: bytes) -> bytes:
-        """Return the head up to the length. It is the same for every answer of the same second: the date is in it."""
+    def _begin(self, status: int, kind: bytes, *more: tuple[bytes, bytes]) -> bytes:
+        """Return the head up to the length. It is the same for every such answer of the same second: the date is in it."""
         defaults = self.server_state.default_headers
         if defaults is not self.begun_with:
             type(self).begun_with = defaults
             self.begun.clear()
-        begun = self.begun.get((status, kind))
+        begun = self.begun.get((status, kind, more))
         if begun is None:
-            lines = [b": ".join(header) for header in defaults]
+            lines = [b": ".join(header) for header in (*defaults, *more)]
             lines += [b"content-type: " + kind, b"cache-control: no-store", b"content-length: "]
-            begun = self.begun[status, kind] = STATUS_LINE[status] + b"\r\n".join(lines)
+            begun = STATUS_LINE[status] + b"\r\n".join(lines)
+            if len(self.begun) < _KEPT and all(name == b"etag" for name, _ in more):  # a cookie, say, is a secret
+                self.begun[status, kind, more] = begun
         return begun
 
     def send_400_response(self, msg: str) -> None:
@@ -109,7 +105,8 @@ class Answering(HttpToolsProtocol):
             if not answered and (not ordinary or current.response_complete or not current.response_started):
                 status, body = problem(error)
                 more = [(b"www-authenticate", b'Bearer realm="keyclave"')] if status == 401 else []
-                self.transport.write(self._head(status, CONTENT_TYPE, len(body), more, keep_alive=False) + body)
+                begun = self._begin(status, CONTENT_TYPE, *more)
+                self.transport.write(b"%b%d%b%b" % (begun, len(body), _CLOSE, body))
             self.transport.close()
         if current is not None:  # whoever works on it finds nobody to answer
             current.disconnected = True
