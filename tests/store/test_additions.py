@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from keyclave.core.errors import Broken, Unavailable, WrongState
-from keyclave.store import meta_rows
-from keyclave.store.insertions import Rows
+from keyclave.store import meta_rows, schema
+from keyclave.store.insertions import Insertion, Rows
 from keyclave.store.sqlite import SqliteStore
 from tests.store.units import FULL, Note, keep, kept, new_store, no_gaps, remember, remembered, segments, wired
 
@@ -30,6 +30,22 @@ def test_rows_of_many_units_go_in_by_few_statements(store: SqliteStore, count: i
     assert len(inserted) == statements
     assert not any(line.startswith("SAVEPOINT") for line in wire.whole)
     assert all(remembered(store, f"n{i}") == b"" for i in range(count))
+
+
+def test_rows_that_have_something_in_common_go_in_with_it_each_among_its_own(store: SqliteStore) -> None:
+    insertion = Insertion(schema.meta, ("name",), ("value",))
+
+    class InCommon(Note):
+        def add(self, rows: Rows, first: int) -> list[bytes]:
+            for name in self.adds:
+                rows.add(insertion, (name,), (b"few" if int(name[1:]) % 7 == 0 else b"many",))
+            return self._leaves("ok", first)
+
+    wire = wired(store)
+    keep(store, *(InCommon(f"u{i}", adds=(f"n{i}",)) for i in range(39)))
+    inserted = [line for line in wire.whole if line.startswith("INSERT INTO meta")]
+    assert len(inserted) == 3 + 3  # six of the few: 4, 1, 1; thirty-three of the many: 16, 16, 1
+    assert all(remembered(store, f"n{i}") == (b"few" if i % 7 == 0 else b"many") for i in range(39))
 
 
 def test_whoever_fails_unforeseen_fails_alone(store: SqliteStore) -> None:

@@ -55,7 +55,8 @@ class Note:
 
     def add(self, rows: Rows, first: int) -> list[bytes]:
         self.first, self.tries = first, self.tries + 1
-        rows.add(ADDED, *[(name, b"") for name in self.adds])
+        for name in self.adds:
+            rows.add(ADDED, (name, b""))
         return self._leaves("ok", first)
 
     def change(self, transaction: Connection, first: int) -> list[bytes]:

@@ -23,15 +23,19 @@ Row = tuple[Any, ...]
 
 
 class Insertion:
-    """INSERT into a table, of rows that come as tuples in the order of `columns`."""
+    """INSERT into a table, of rows that come as tuples in the order of `columns`.
 
-    def __init__(self, table: Table, columns: Sequence[str]) -> None:
-        self._columns = tuple(columns)
+    What many rows have in common is handed to the embedded engine once for all of them, in the order of `common`.
+    """
+
+    def __init__(self, table: Table, columns: Sequence[str], common: Sequence[str] = ()) -> None:
+        self._columns = (*common, *columns)
+        self._common = len(common)
         self._table = table
         self._named = Prepared(table.insert())
 
     def run(self, conn: Connection, rows: Sequence[Row]) -> None:
-        """Insert them, in order. What breaks a rule of the schema is SQLAlchemy's `IntegrityError`."""
+        """Insert rows without anything in common, in order. What breaks a rule of the schema is SQLAlchemy's `IntegrityError`."""
         driver = conn.connection.driver_connection
         if not isinstance(driver, sqlite3.Connection):
             self._named.run_many(conn, [dict(zip(self._columns, row, strict=True)) for row in rows])
@@ -41,34 +45,49 @@ class Insertion:
         except sqlite3.IntegrityError as fault:
             raise IntegrityError("INSERT", None, fault) from fault
 
-    def run_embedded(self, driver: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    def run_embedded(self, driver: sqlite3.Connection, rows: Sequence[Row], common: Row = ()) -> None:
         """Insert them by the embedded engine's driver, as many as there are by one statement. Errors as the driver has them."""
         at = 0
         for count, text in self._texts:
             while len(rows) - at >= count:
-                driver.execute(text, [*chain.from_iterable(rows[at : at + count])])
+                driver.execute(text, [*common, *chain.from_iterable(rows[at : at + count])])
                 at += count
 
     @cached_property
     def _texts(self) -> list[tuple[int, str]]:
-        one = str(self._table.insert().compile(dialect=sqlite.dialect(), column_keys=self._columns))
-        head, values = one.split(" VALUES ")
-        return [(count, f"{head} VALUES {', '.join([values] * count)}") for count in _AT_ONCE]
+        return [(count, self._text(count)) for count in _AT_ONCE]
+
+    def _text(self, count: int) -> str:
+        quote = sqlite.dialect().identifier_preparer.quote
+        own = len(self._columns) - self._common
+        places = [f"?{number}" for number in range(1, self._common + own * count + 1)]
+        rows = [f"({', '.join(places[at : at + own])})" for at in range(self._common, len(places), own)]
+        values = ", ".join((*places[: self._common], *(f"column{number}" for number in range(1, own + 1))))
+        names = ", ".join(map(quote, self._columns))
+        head = f"INSERT INTO {quote(self._table.name)} ({names})"
+        return f"{head} SELECT {values} FROM (VALUES {', '.join(rows)})"  # noqa: S608 - names of the schema, and places for values
 
 
-class Rows(dict[Insertion, list[Row]]):
-    """Rows that wait to be inserted, by where they go. Tables come in the order in which they were first named."""
+class Rows(dict[Insertion, dict[Row, list[Row]]]):
+    """Rows that wait to be inserted, by where they go and what they have in common.
 
-    def add(self, insertion: Insertion, *rows: Row) -> None:
-        """Let these wait."""
-        waiting = self.get(insertion)
+    Tables come in the order in which they were first named.
+    """
+
+    def add(self, insertion: Insertion, row: Row, common: Row = ()) -> None:
+        """Let this one wait."""
+        alike = self.get(insertion)
+        if alike is None:
+            alike = self[insertion] = {}
+        waiting = alike.get(common)
         if waiting is None:
-            self[insertion] = [*rows]
+            alike[common] = [row]
         else:
-            waiting += rows
+            waiting.append(row)
 
     def insert(self, driver: sqlite3.Connection) -> None:
         """Insert all that waits by the embedded engine's driver. Errors as the driver has them: half of it may be done then."""
-        for insertion, rows in self.items():
-            insertion.run_embedded(driver, rows)
+        for insertion, alike in self.items():
+            for common, rows in alike.items():
+                insertion.run_embedded(driver, rows, common)
         self.clear()

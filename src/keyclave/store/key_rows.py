@@ -28,17 +28,20 @@ _VERSIONS = select(*_VERSION_COLUMNS).where(s.key_versions.c.key_id == bindparam
 _MATERIAL = select(*(s.key_versions.c[name] for name in ("key_id", "number", "sealed", "state", "used"))).where(
     s.key_versions.c.key_id == bindparam("key_id"), s.key_versions.c.number == bindparam("number")
 )
-_INSERT_KEY = Insertion(
-    s.keys,
-    (
-        "id", "tenant", "name", "spec", "purpose", "owner", "environment", "classification", "location", "tags", "cryptoperiod",
-        "rotation", "created_at", "created_by", "rev", "stale", "made_in",
-    ),
+_KEY = (
+    "id", "tenant", "name", "spec", "purpose", "owner", "environment", "classification", "location", "tags", "cryptoperiod",
+    "rotation", "created_at", "created_by", "rev", "stale", "made_in",
 )  # fmt: skip
-_INSERT_VERSION = Insertion(
+_NEW_VERSION = ("key_id", "number", "is_primary", "state", "origin", "kcv", "created_at", "activated_at", "public", "sealed")
+_INSERT_KEY = Insertion(s.keys, _KEY)
+_INSERT_VERSION = Insertion(s.key_versions, _NEW_VERSION)
+_OWN = {"id", "name", "made_in", "key_id", "kcv", "created_at", "activated_at", "sealed"}  # of keys that are otherwise alike
+_INSERT_KEY_ALIKE = Insertion(s.keys, ("id", "name", "created_at", "made_in"), [name for name in _KEY if name not in _OWN])
+_INSERT_VERSION_ALIKE = Insertion(
     s.key_versions,
-    ("key_id", "number", "is_primary", "state", "origin", "kcv", "created_at", "activated_at", "public", "sealed"),
-)  # of a new one: nothing else has happened to it
+    ("key_id", "kcv", "created_at", "activated_at", "sealed"),
+    [name for name in _NEW_VERSION if name not in _OWN],
+)
 
 
 def _version(row: Row[Any]) -> Version:
@@ -162,19 +165,23 @@ def _version_row(key: Key, version: Version, sealed: bytes) -> NewRow:
 class NewKeyRows:
     """The rows of new keys that differ in nothing but id, name, time, check value and material."""
 
-    __slots__ = ("_active", "_by", "_first", "_last", "_said", "_tenant")
+    __slots__ = ("_active", "_key", "_version")
 
     def __init__(self, key: Key) -> None:
         """`key` is any of them, as it begins its life."""
-        _, self._tenant, _, *self._said, _, self._by, rev, stale, _ = _key_row(key, None)
-        self._last = rev, stale
-        _, *self._first, _, _, activated_at, _, _ = _version_row(key, key.versions[0], b"")
-        self._active = activated_at is not None
+        first = key.versions[0]
+        self._key = _common(_KEY, _key_row(key, None))
+        self._version = _common(_NEW_VERSION, _version_row(key, first, b""))
+        self._active = first.activated_at is not None
 
     def add(self, rows: Rows, key_id: str, name: str, at: int, kcv: str, sealed: bytes, made_in: str | None) -> None:
         """Let those of another one wait to be kept."""
-        rows.add(_INSERT_KEY, (key_id, self._tenant, name, *self._said, at, self._by, *self._last, made_in))
-        rows.add(_INSERT_VERSION, (key_id, *self._first, kcv, at, at if self._active else None, None, sealed))
+        rows.add(_INSERT_KEY_ALIKE, (key_id, name, at, made_in), self._key)
+        rows.add(_INSERT_VERSION_ALIKE, (key_id, kcv, at, at if self._active else None, sealed), self._version)
+
+
+def _common(columns: tuple[str, ...], row: NewRow) -> NewRow:
+    return tuple(value for name, value in zip(columns, row, strict=True) if name not in _OWN)
 
 
 _TOUCH = Prepared(
