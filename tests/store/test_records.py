@@ -16,8 +16,9 @@ from keyclave.identity.scope import Scope
 from keyclave.keys.model import Cryptoperiod, Key, Rotation, Version, WrappedMaterial
 from keyclave.keys.states import State
 from keyclave.keys.transitions import Move, moved
+from keyclave.policy.apart import Act
 from keyclave.store import key_rows, once_rows, tenant_rows
-from keyclave.store.access import credentials
+from keyclave.store.access import acts, credentials
 from tests.store.units import AnyStore
 
 T = TypeVar("T")
@@ -61,6 +62,35 @@ def test_a_key_is_read_as_it_was_written_by_id_and_by_name(store: AnyStore) -> N
     key = kept(store, a_key())
     assert read(store, key_rows.read_key, TENANT, ID) == read(store, key_rows.read_key, TENANT, "mrn") == key
     assert read(store, key_rows.read_material, ID, 1) == (material(), 0)
+
+
+@pytest.mark.requirement("R10")
+@pytest.mark.parametrize(("origin", "action"), [("generated", "key-create"), ("imported", "key-import")])
+def test_who_made_a_key_is_its_first_act_and_other_acts_come_behind_it(store: AnyStore, origin: str, action: str) -> None:
+    actions = {"key-create", "key-import", "rotate"}
+    plain = a_key()
+    key = msgspec.structs.replace(plain, versions=(msgspec.structs.replace(plain.versions[0], origin=origin),))
+    done = [("rotate", "key", ID), ("rotate", "key-version", f"{ID}:2")]
+    store.write(lambda conn: key_rows.insert_key(conn, key, material(), "n1-7"))
+    store.write(lambda conn: acts.insert_acts(conn, TENANT, "second", 11, "n1-8", done))
+    made, rotated = Act(action, "first"), Act("rotate", "second")
+    assert read(store, acts.read_acts, TENANT, "key", ID, actions) == [made, rotated]
+    assert read(store, acts.read_acts, TENANT, "key-version", f"{ID}:1", actions) == [made]
+    assert read(store, acts.read_acts, TENANT, "key-version", f"{ID}:2", actions) == [rotated]
+    assert read(store, acts.read_acts, TENANT, "key", ID, {"rotate"}) == [rotated]
+    assert read(store, acts.read_acts, "ten_other", "key", ID, actions) == []
+    assert read(store, acts.read_acts, TENANT, "person", ID, actions) == []
+    found = read(store, acts.read_done, TENANT)
+    assert [(one.kind, one.action) for one in found["n1-7"]] == [("key", action), ("key-version", action)]
+    later = found["n1-8"][0].number
+    assert read(store, acts.read_acts_before, TENANT, "key", ID, actions, later) == [made]
+    assert read(store, acts.read_acts_before, TENANT, "key", ID, actions, found["n1-7"][0].number) == []
+
+
+def test_a_key_that_no_person_made_is_nobodys_act(store: AnyStore) -> None:
+    kept(store, a_key())
+    assert read(store, acts.read_acts, TENANT, "key", ID, {"key-create"}) == []
+    assert read(store, acts.read_done, TENANT) == {}
 
 
 def test_another_tenant_finds_nothing(store: AnyStore) -> None:
