@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from keyclave.audit.event import event_id
 from keyclave.core.form import Form, number_mark, text_mark
 from keyclave.operations.answers import AnswerForm, encode_answer
+from keyclave.operations.data_key import DataKeyAnswer
 from keyclave.operations.encrypt import EncryptAnswer
 
 TEXTS = st.one_of(st.text(max_size=20), st.sampled_from(['"event":"@"', '"ciphertext":"@"', "@", '\\"', ""]))
@@ -22,6 +23,14 @@ def test_a_form_writes_what_the_encoder_writes(key: str, version: int, parts: li
         event, text = event_id("n1", number), base64.b64encode(envelope)
         answer = EncryptAnswer(event=event, ciphertext=text.decode(), key=key, version=version)
         assert form.write(event, text) == encode_answer(answer)
+
+
+@given(TEXTS, st.integers(0, 2**31), st.binary(max_size=90), st.binary(min_size=1, max_size=90))
+def test_a_form_of_several_texts_writes_them_in_their_places(key: str, version: int, wrapped: bytes, plain: bytes) -> None:
+    form = AnswerForm(DataKeyAnswer(wrapped="", key=key, version=version), "wrapped", "plaintext")
+    texts = base64.b64encode(wrapped), base64.b64encode(plain)
+    fields = dict(zip(("wrapped", "plaintext"), (text.decode() for text in texts), strict=True))
+    assert form.write("n1-7", *texts) == encode_answer(DataKeyAnswer(event="n1-7", key=key, version=version, **fields))
 
 
 @given(

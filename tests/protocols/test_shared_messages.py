@@ -14,7 +14,7 @@ from keyclave.core.errors import Broken, Sealed, Unavailable
 from keyclave.envelope.context import encode_context
 from keyclave.envelope.header import authenticated, key_info, parse
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.sealing import Message
+from keyclave.operations.messages import Message
 from keyclave.operations.sealing_reasons import Why
 from tests.protocols.clocked import DECRYPT, ENCRYPT, PLAIN, House, clocked
 from tests.protocols.repeating import Connection

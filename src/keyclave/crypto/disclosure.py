@@ -16,6 +16,11 @@ def disclose(secret: Slot) -> str:
     return pybase64.b64encode_as_string(secret.view())
 
 
+def disclose_part(secret: Slot, place: slice) -> bytes:
+    """Return some of the secret's bytes in base64, as the ASCII that goes out."""
+    return pybase64.b64encode(secret.view()[place])
+
+
 def lend(secret: Slot) -> memoryview:
     """Return the bytes in place, to be wrapped by the module under another key. The view must not outlive the slot."""
     return secret.view()

@@ -10,9 +10,8 @@ import functools
 from typing import NamedTuple
 
 _HEADER = bytes.__basicsize__ - 1  # where the payload of a bytes object begins
-_SHORT = 32
-_ZEROS = bytes(_SHORT)
-_short = (ctypes.c_char * _SHORT).from_address
+_SHORT = {length: ((ctypes.c_char * length).from_address, bytes(length)) for length in (32, 64)}
+"""What the hot path draws: written through a type made for it, in a fourth of the time."""
 
 
 def wipe_bytes(secret: bytes) -> None:
@@ -21,8 +20,10 @@ def wipe_bytes(secret: bytes) -> None:
     Nothing may hash, intern or share the object. Single bytes and the empty one are shared by the interpreter and left alone.
     """
     length = len(secret)
-    if length == _SHORT:  # what the hot path draws: written through a type made for it, in a fourth of the time
-        _short(id(secret) + _HEADER).raw = _ZEROS
+    short = _SHORT.get(length)
+    if short is not None:
+        at, zeros = short
+        at(id(secret) + _HEADER).raw = zeros
     elif length > 1:
         ctypes.memset(id(secret) + _HEADER, 0, length)
 

@@ -12,18 +12,18 @@ encode_answer = msgspec.json.Encoder().encode
 
 
 class AnswerForm:
-    """How answers are written that differ in nothing but their event and one text, neither of which needs escaping."""
+    """How answers are written that differ in nothing but their event and a few texts, none of which needs escaping."""
 
     __slots__ = ("_form",)
 
-    def __init__(self, answer: msgspec.Struct, field: str) -> None:
-        """`answer` is any of them; its `event` stands before `field`."""
-        event, text = text_mark(), text_mark()
-        self._form = Form(encode_answer(msgspec.structs.replace(answer, event=event, **{field: text})), event, text)
+    def __init__(self, answer: msgspec.Struct, *fields: str) -> None:
+        """`answer` is any of them; its `event` stands before `fields`, and those in this order."""
+        marks = {field: text_mark() for field in ("event", *fields)}
+        self._form = Form(encode_answer(msgspec.structs.replace(answer, **marks)), *marks.values())
 
-    def write(self, event: str, text: bytes) -> bytes:
+    def write(self, event: str, *texts: bytes) -> bytes:
         """Return the answer, byte for byte as `encode_answer` writes it."""
-        return self._form.fill(event.encode(), text)
+        return self._form.fill(event.encode(), *texts)
 
 
 def written(answer: msgspec.Struct, field: str, texts: Iterable[bytes]) -> msgspec.Raw:

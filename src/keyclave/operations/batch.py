@@ -13,10 +13,9 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Failed, Problem
 from keyclave.operations.keyring import LoadedKey
-from keyclave.operations.sealing import Sealing
 
-UseVerb = Callable[[Desk, Attempt, Any, Any, Sealing], Any]
-Whole = Callable[[Desk, Attempt, Any, Any, Sealing], msgspec.Raw]  # of the items; raises before anything is answered
+UseVerb = Callable[[Desk, Attempt, Any, Any], Any]
+Whole = Callable[[Desk, Attempt, Any, Any], msgspec.Raw]  # of the items; raises before anything is answered
 Results = Annotated[Any, Meta(extra_json_schema={"type": "array"})]  # a list, or one that is written already
 
 
@@ -25,15 +24,6 @@ class BatchAnswer(msgspec.Struct, kw_only=True, gc=False):
 
     results: Results
     event: str = ""
-
-
-def single(verb: UseVerb) -> Callable[[Desk, Attempt, LoadedKey | None, Any], Any]:
-    """Return `verb` for one request."""
-
-    def run(desk: Desk, attempt: Attempt, key: LoadedKey | None, request: Any) -> Any:
-        return verb(desk, attempt, key, request, Sealing(attempt, desk.messages))
-
-    return run
 
 
 def many(verb: UseVerb, whole: Whole | None = None) -> Callable[[Desk, Attempt, LoadedKey | None, Any], BatchAnswer]:
@@ -46,7 +36,7 @@ def many(verb: UseVerb, whole: Whole | None = None) -> Callable[[Desk, Attempt, 
         attempt.count = len(request.items)
         if whole is not None and not _by_grant(attempt):
             try:
-                return BatchAnswer(results=whole(desk, attempt, key, request.items, Sealing(attempt, desk.messages)))
+                return BatchAnswer(results=whole(desk, attempt, key, request.items))
             except KeyclaveError:
                 attempt.context, attempt.several = None, False  # recorded anew, item by item
         items = Items(verb, desk, attempt, key)
@@ -78,11 +68,10 @@ def _by_grant(attempt: Attempt) -> bool:
 class Items:
     """The items of a batch, done one by one, and what its event says of them all."""
 
-    __slots__ = ("_attempt", "_codes", "_desk", "_key", "_results", "_sealing", "_used", "_verb", "_versions")
+    __slots__ = ("_attempt", "_codes", "_desk", "_key", "_results", "_used", "_verb", "_versions")
 
     def __init__(self, verb: UseVerb, desk: Desk, attempt: Attempt, key: LoadedKey | None) -> None:
         self._verb, self._desk, self._attempt, self._key = verb, desk, attempt, key
-        self._sealing = Sealing(attempt, desk.messages)
         self._results: list[Any] = []
         self._codes: dict[str, str | int] = {}
         self._versions: set[int] = set()
@@ -90,11 +79,11 @@ class Items:
 
     def do(self, items: Sequence[Any]) -> None:
         """Do some of them. One that fails leaves its code, and nothing of what it was tried with."""
-        verb, desk, attempt, key, sealing = self._verb, self._desk, self._attempt, self._key, self._sealing
+        verb, desk, attempt, key = self._verb, self._desk, self._attempt, self._key
         results, versions = self._results, self._versions
         for item in items:
             try:
-                results.append(verb(desk, attempt, key, item, sealing))
+                results.append(verb(desk, attempt, key, item))
             except KeyclaveError as error:
                 self._fail(error)
                 continue

@@ -3,9 +3,12 @@ form."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 from msgspec import Meta
+from pybase64 import b64encode
 
 from keyclave.core import limits
 from keyclave.core.errors import Malformed, Undecipherable
@@ -13,11 +16,13 @@ from keyclave.crypto.disclosure import disclose, lend
 from keyclave.crypto.public import to_pem
 from keyclave.crypto.suites import KeySpec, Purpose
 from keyclave.envelope.header import KIND_WRAPPED_KEY, OVERHEAD
+from keyclave.operations.answers import AnswerForm
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Base64, Context, Request, admit_context, from_base64, to_base64
-from keyclave.operations.keyring import LoadedKey
-from keyclave.operations.sealing import Sealing, find_version, open_envelope
+from keyclave.operations.keyring import Handle, LoadedKey
+from keyclave.operations.messages import LONGEST_KEY, KeyMessage
+from keyclave.operations.sealing import find_version, key_message_of, open_envelope, seal
 
 _MATERIAL = 8192  # bytes of a key to wrap: the PKCS #8 of an RSA-4096 key is 2,400
 
@@ -25,7 +30,7 @@ _MATERIAL = 8192  # bytes of a key to wrap: the PKCS #8 of an RSA-4096 key is 2,
 class DataKeyRequest(Request, kw_only=True):
     """`plaintext` false: only the wrapped form, for whoever stores now and lets another decrypt later."""
 
-    bytes: Annotated[int, Meta(ge=16, le=1024)] = 32
+    bytes: Annotated[int, Meta(ge=16, le=LONGEST_KEY)] = 32
     context: Context = {}
     plaintext: bool = True
 
@@ -87,20 +92,41 @@ class UnwrapAnswer(Answer, kw_only=True):
     version: int
 
 
-def data_key(desk: Desk, attempt: Attempt, key: LoadedKey, request: DataKeyRequest, sealing: Sealing) -> DataKeyAnswer:
+def data_key(desk: Desk, attempt: Attempt, key: LoadedKey, request: DataKeyRequest) -> DataKeyAnswer:
     """Make a data key; it is in locked memory until it leaves."""
-    context = admit_context(attempt, request.context)
-    handle = desk.keyring.protecting(key, Purpose.ENCRYPT, attempt.at)
-    attempt.version = handle.number
+    handle, context = _admitted(desk, attempt, key, request)
     with desk.module.random_slot(request.bytes) as slot:
-        wrapped = sealing.seal(handle, KIND_WRAPPED_KEY, lend(slot), context)
+        wrapped = seal(attempt, handle, KIND_WRAPPED_KEY, lend(slot), context)
         plain = disclose(slot) if request.plaintext else ""
     return DataKeyAnswer(wrapped=to_base64(wrapped), plaintext=plain, key=handle.key_id, version=handle.number)
 
 
-def data_key_pair(
-    desk: Desk, attempt: Attempt, key: LoadedKey, request: DataKeyPairRequest, sealing: Sealing
-) -> DataKeyPairAnswer:
+def data_key_later(desk: Desk, attempt: Attempt, key: LoadedKey, request: DataKeyRequest) -> Callable[[str], bytes]:
+    """Like `data_key`; it is made when the answer is asked for, with all that wait for the same commit."""
+    handle, context = _admitted(desk, attempt, key, request)
+    message = key_message_of(attempt, handle)
+    return partial(_written, handle, message, message.wait_for_key(request.bytes, context, plain=request.plaintext))
+
+
+def _admitted(desk: Desk, attempt: Attempt, key: LoadedKey, request: DataKeyRequest) -> tuple[Handle, bytes]:
+    """Return the version that protects, and the canonical context."""
+    context = admit_context(attempt, request.context)
+    handle = desk.keyring.protecting(key, Purpose.ENCRYPT, attempt.at)
+    attempt.version = handle.number
+    return handle, context
+
+
+def _written(handle: Handle, message: KeyMessage, number: int, event: str) -> bytes:
+    wrapped, plain = message.key(number)
+    fields = ("wrapped", "plaintext") if plain else ("wrapped",)
+    form = handle.forms.get(fields[-1])
+    if form is None:
+        answer = DataKeyAnswer(wrapped="", key=handle.key_id, version=handle.number)
+        form = handle.forms[fields[-1]] = AnswerForm(answer, *fields)
+    return form.write(event, b64encode(wrapped), *((plain,) if plain else ()))
+
+
+def data_key_pair(desk: Desk, attempt: Attempt, key: LoadedKey, request: DataKeyPairRequest) -> DataKeyPairAnswer:
     """Make a key pair whose private half is wrapped."""
     context = admit_context(attempt, request.context)
     spec = request.spec
@@ -110,7 +136,7 @@ def data_key_pair(
     attempt.version, attempt.detail = handle.number, {"spec": spec.value}
     pair = desk.module.generate_pair(spec)
     with pair.private as private:
-        wrapped = sealing.seal(handle, KIND_WRAPPED_KEY, lend(private), context)
+        wrapped = seal(attempt, handle, KIND_WRAPPED_KEY, lend(private), context)
         plain = disclose(private) if request.private else ""
     return DataKeyPairAnswer(
         public_key=to_pem(pair.public),
@@ -121,7 +147,7 @@ def data_key_pair(
     )
 
 
-def wrap(desk: Desk, attempt: Attempt, key: LoadedKey, request: WrapRequest, sealing: Sealing) -> WrapAnswer:
+def wrap(desk: Desk, attempt: Attempt, key: LoadedKey, request: WrapRequest) -> WrapAnswer:
     """Wrap key material that was made elsewhere."""
     material = from_base64(request.material, _MATERIAL, "material")
     if not material:
@@ -129,11 +155,11 @@ def wrap(desk: Desk, attempt: Attempt, key: LoadedKey, request: WrapRequest, sea
     context = admit_context(attempt, request.context)
     handle = desk.keyring.protecting(key, Purpose.ENCRYPT, attempt.at)
     attempt.version = handle.number
-    wrapped = sealing.seal(handle, KIND_WRAPPED_KEY, material, context)
+    wrapped = seal(attempt, handle, KIND_WRAPPED_KEY, material, context)
     return WrapAnswer(wrapped=to_base64(wrapped), key=handle.key_id, version=handle.number)
 
 
-def unwrap(desk: Desk, attempt: Attempt, key: LoadedKey, request: UnwrapRequest, _sealing: Sealing) -> UnwrapAnswer:
+def unwrap(desk: Desk, attempt: Attempt, key: LoadedKey, request: UnwrapRequest) -> UnwrapAnswer:
     """Open a wrapped key; a message is not one."""
     blob = from_base64(request.wrapped, limits.PLAINTEXT + OVERHEAD, "wrapped")
     context = admit_context(attempt, request.context)

@@ -32,6 +32,7 @@ from keyclave.operations.grants.spend import spend_grants
 from keyclave.operations.keyring import BLOCK, Keyring, LoadedKey
 from keyclave.operations.limits import Meters
 from keyclave.operations.log import Log
+from keyclave.operations.messages import Messages
 from keyclave.operations.new_keys import NewKeys
 from keyclave.operations.nodes.handing_rules import HandingOn
 from keyclave.operations.nodes.membership import Membership
@@ -42,7 +43,6 @@ from keyclave.operations.pending import Pending
 from keyclave.operations.people.room import People
 from keyclave.operations.repeats import Repeat
 from keyclave.operations.revisions import POLICY, Revisions
-from keyclave.operations.sealing import Messages
 from keyclave.operations.sealing_reasons import Why
 from keyclave.operations.siblings import Alone, Siblings
 from keyclave.operations.slow_work import work

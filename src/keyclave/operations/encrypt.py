@@ -27,7 +27,8 @@ from keyclave.operations.forms import (
     to_base64,
 )
 from keyclave.operations.keyring import Handle, LoadedKey
-from keyclave.operations.sealing import Message, Sealing, find_version, open_envelope
+from keyclave.operations.messages import Message
+from keyclave.operations.sealing import find_version, message_of, open_envelope, seal, seal_all
 
 
 class EncryptRequest(Request, kw_only=True):
@@ -60,10 +61,10 @@ class DecryptAnswer(Answer, kw_only=True):
     version: int
 
 
-def encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptRequest, sealing: Sealing) -> EncryptAnswer:
+def encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptRequest) -> EncryptAnswer:
     """Encrypt under the primary version."""
     handle, plaintext, context = _admitted(desk, attempt, key, request)
-    return _answer(handle, sealing.seal(handle, KIND_MESSAGE, plaintext, context))
+    return _answer(handle, seal(attempt, handle, KIND_MESSAGE, plaintext, context))
 
 
 def encrypt_later(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptRequest) -> Callable[[str], bytes]:
@@ -73,7 +74,7 @@ def encrypt_later(desk: Desk, attempt: Attempt, key: LoadedKey, request: Encrypt
     both fetched anew.
     """
     handle, plaintext, context = _admitted(desk, attempt, key, request)
-    message = Sealing(attempt, desk.messages).message(handle, KIND_MESSAGE)
+    message = message_of(attempt, handle, KIND_MESSAGE)
     return partial(_written, handle, message, message.wait(plaintext, context))
 
 
@@ -87,16 +88,17 @@ def _admitted(desk: Desk, attempt: Attempt, key: LoadedKey, request: EncryptRequ
 
 
 def _written(handle: Handle, message: Message, number: int, event: str) -> bytes:
-    if message.form is None:
-        message.form = AnswerForm(_answer(handle, b""), "ciphertext")
-    return message.form.write(event, b64encode(message.envelope(number)))
+    form = handle.forms.get("ciphertext")
+    if form is None:
+        form = handle.forms["ciphertext"] = AnswerForm(_answer(handle, b""), "ciphertext")
+    return form.write(event, b64encode(message.envelope(number)))
 
 
 def _answer(handle: Handle, envelope: bytes) -> EncryptAnswer:
     return EncryptAnswer(ciphertext=to_base64(envelope), key=handle.key_id, version=handle.number)
 
 
-def encrypt_all(desk: Desk, attempt: Attempt, key: LoadedKey, items: Sequence[EncryptRequest], sealing: Sealing) -> msgspec.Raw:
+def encrypt_all(desk: Desk, attempt: Attempt, key: LoadedKey, items: Sequence[EncryptRequest]) -> msgspec.Raw:
     """Encrypt many at once: what is the same for all is worked out once. Raises if one of them cannot be encrypted."""
     plaintexts = all_from_base64([item.plaintext for item in items], limits.PLAINTEXT, "plaintext")
     given = [item.context for item in items]
@@ -104,11 +106,11 @@ def encrypt_all(desk: Desk, attempt: Attempt, key: LoadedKey, items: Sequence[En
     contexts = [admit_context(attempt, context) if context else none for context in given]
     handle = desk.keyring.protecting(key, Purpose.ENCRYPT, attempt.at, len(items))
     attempt.version = handle.number
-    blobs = sealing.seal_all(handle, KIND_MESSAGE, plaintexts, contexts)
+    blobs = seal_all(attempt, handle, KIND_MESSAGE, plaintexts, contexts)
     return written(EncryptAnswer(ciphertext="", key=handle.key_id, version=handle.number), "ciphertext", all_to_base64(blobs))
 
 
-def decrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: DecryptRequest, _sealing: Sealing) -> DecryptAnswer:
+def decrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: DecryptRequest) -> DecryptAnswer:
     """Decrypt a message under the version that protected it."""
     blob = from_base64(request.ciphertext, limits.PLAINTEXT + OVERHEAD, "ciphertext")
     context = admit_context(attempt, request.context)

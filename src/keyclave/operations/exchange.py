@@ -14,7 +14,7 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Base64, Number, Request, Text, from_base64, to_base64
 from keyclave.operations.keyring import LoadedKey
-from keyclave.operations.sealing import Sealing, account
+from keyclave.operations.sealing import account
 from keyclave.operations.sign import handle_of
 
 _LONGEST = 8192
@@ -71,7 +71,7 @@ class DecapsulateRequest(Request, kw_only=True):
     version: Number | None = None
 
 
-def open_public(desk: Desk, attempt: Attempt, key: LoadedKey, request: OpenRequest, _sealing: Sealing) -> OpenAnswer:
+def open_public(desk: Desk, attempt: Attempt, key: LoadedKey, request: OpenRequest) -> OpenAnswer:
     """Decrypt what was encrypted to the public key."""
     ciphertext = from_base64(request.ciphertext, _LONGEST, "ciphertext")
     handle = handle_of(desk, attempt, key, Purpose.DECRYPT, request.version)
@@ -79,7 +79,7 @@ def open_public(desk: Desk, attempt: Attempt, key: LoadedKey, request: OpenReque
         return OpenAnswer(plaintext=disclose(plaintext), key=handle.key_id, version=handle.number)
 
 
-def agree(desk: Desk, attempt: Attempt, key: LoadedKey, request: AgreeRequest, _sealing: Sealing) -> SecretAnswer:
+def agree(desk: Desk, attempt: Attempt, key: LoadedKey, request: AgreeRequest) -> SecretAnswer:
     """Agree on a secret with the holder of another key pair."""
     peer = from_pem(request.peer_public_key)
     handle = handle_of(desk, attempt, key, Purpose.AGREE, request.version)
@@ -90,9 +90,7 @@ def agree(desk: Desk, attempt: Attempt, key: LoadedKey, request: AgreeRequest, _
             return SecretAnswer(shared_secret=disclose(secret), key=handle.key_id, version=handle.number)
 
 
-def encapsulate(
-    desk: Desk, attempt: Attempt, key: LoadedKey, _request: EncapsulateRequest, _sealing: Sealing
-) -> EncapsulateAnswer:
+def encapsulate(desk: Desk, attempt: Attempt, key: LoadedKey, _request: EncapsulateRequest) -> EncapsulateAnswer:
     """Make a secret for the holder of the private half."""
     handle = desk.keyring.protecting(key, Purpose.ENCAPSULATE, attempt.at)
     attempt.version = handle.number
@@ -104,7 +102,7 @@ def encapsulate(
         )
 
 
-def decapsulate(desk: Desk, attempt: Attempt, key: LoadedKey, request: DecapsulateRequest, _sealing: Sealing) -> SecretAnswer:
+def decapsulate(desk: Desk, attempt: Attempt, key: LoadedKey, request: DecapsulateRequest) -> SecretAnswer:
     """Get the secret out of an encapsulation."""
     ciphertext = from_base64(request.ciphertext, _LONGEST, "ciphertext")
     handle = handle_of(desk, attempt, key, Purpose.ENCAPSULATE, request.version)

@@ -14,6 +14,7 @@ from keyclave.crypto.module import CryptoModule
 from keyclave.crypto.suites import KeySpec, Purpose
 from keyclave.keys.model import Key, Version, WrappedMaterial
 from keyclave.keys.states import PERMITS, Use, permits
+from keyclave.operations.answers import AnswerForm
 from keyclave.operations.nodes.lease import steady
 from keyclave.roots.root import Root
 from keyclave.store import key_rows, tenant_rows
@@ -27,7 +28,7 @@ class Handle:
     """One key version in locked memory, with what it may do."""
 
     __slots__ = (
-        "accounted", "key_id", "limit", "number", "process", "protect", "protect_until", "public", "raw_id", "slot",
+        "accounted", "forms", "key_id", "limit", "number", "process", "protect", "protect_until", "public", "raw_id", "slot",
         "spec", "state", "used",
     )  # fmt: skip
 
@@ -44,6 +45,7 @@ class Handle:
         self.process = permits(version.state, Use.PROCESS, destruction_scheduled=scheduled)
         self.protect_until = key.protect_until(version) or 0
         self.used = self.accounted = used
+        self.forms: dict[str, AnswerForm] = {}  # how answers are written that differ in little else, by what they hold
         self.limit = limit
 
 

@@ -12,7 +12,6 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Base64, Request
 from keyclave.operations.keyring import LoadedKey
-from keyclave.operations.sealing import Sealing
 
 
 class RandomRequest(Request, kw_only=True):
@@ -27,9 +26,7 @@ class RandomAnswer(Answer, kw_only=True):
     random: Base64
 
 
-def random_bytes(
-    desk: Desk, _attempt: Attempt, _key: LoadedKey | None, request: RandomRequest, _sealing: Sealing
-) -> RandomAnswer:
+def random_bytes(desk: Desk, _attempt: Attempt, _key: LoadedKey | None, request: RandomRequest) -> RandomAnswer:
     """Draw random bytes; what a caller asks for may become a key, so it passes through locked memory only."""
     with desk.module.random_slot(request.bytes) as slot:
         return RandomAnswer(random=disclose(slot))

@@ -15,7 +15,7 @@ from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Base64, Context, Request, Text, admit_context, from_base64, to_base64
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.rights import choose
-from keyclave.operations.sealing import Sealing, find_version, open_envelope
+from keyclave.operations.sealing import find_version, open_envelope, seal
 
 
 class ReEncryptRequest(Request, kw_only=True):
@@ -37,7 +37,7 @@ class ReEncryptAnswer(Answer, kw_only=True):
     from_version: int
 
 
-def re_encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: ReEncryptRequest, sealing: Sealing) -> ReEncryptAnswer:
+def re_encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: ReEncryptRequest) -> ReEncryptAnswer:
     """Open under the old version, seal under the new."""
     blob = from_base64(request.ciphertext, limits.PLAINTEXT + OVERHEAD, "ciphertext")
     context = admit_context(attempt, request.context)
@@ -49,7 +49,7 @@ def re_encrypt(desk: Desk, attempt: Attempt, key: LoadedKey, request: ReEncryptR
     to = desk.keyring.protecting(target, Purpose.ENCRYPT, attempt.at)
     attempt.detail = {"to_key": to.key_id, "to_version": to.number}
     return ReEncryptAnswer(
-        ciphertext=to_base64(sealing.seal(to, header.kind, plaintext, to_context)),
+        ciphertext=to_base64(seal(attempt, to, header.kind, plaintext, to_context)),
         key=to.key_id,
         version=to.number,
         from_key=handle.key_id,

@@ -1,133 +1,51 @@
 """Making and opening envelopes with a key version: the step where keyring, envelope and crypto meet.
 
-What is sealed is a part of a message: its message key and commitment are derived once, and its parts are told apart by their
-numbers, which are their IVs, so uniqueness is counted, not hoped for. What one caller has encrypted in requests that wait for the
-same commit, batches among them, is one message for each key version (decision 11): a caller who waits for each answer before the
-next request gets a message for each.
+What is sealed is a part of a message. What one caller has encrypted in requests that wait for the same commit, batches among
+them, is one message for each key version (decision 11): a caller who waits for each answer before the next request gets a message
+for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from itertools import count, islice
 
-from keyclave.core.errors import Sealed, Undecipherable
+from keyclave.core.errors import Undecipherable
 from keyclave.crypto.arena import Buffer
-from keyclave.crypto.module import CryptoModule, MessageSealer
 from keyclave.crypto.suites import Purpose
-from keyclave.envelope.header import ID, Header, authenticated, before_iv, key_info, parse, part_iv, prefix, with_length
-from keyclave.operations.answers import AnswerForm
+from keyclave.envelope.header import KIND_WRAPPED_KEY, Header, authenticated, key_info, parse
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.keyring import Handle, LoadedKey
+from keyclave.operations.messages import KeyMessage, Message
 
 
-class Message:
-    """A message that is being made, part by part."""
-
-    __slots__ = ("_before", "_contexts", "_envelopes", "_head", "_ivs", "_plaintexts", "_sealer", "form")
-
-    def __init__(self, module: CryptoModule, handle: Handle, kind: int) -> None:
-        message_id = module.random(ID)
-        self._sealer: MessageSealer = module.message_sealer(handle.slot, key_info(kind, handle.raw_id, handle.number, message_id))
-        self._head = prefix(kind, handle.raw_id, handle.number, message_id) + self._sealer.commitment
-        self._before = before_iv(self._head)
-        self._ivs = map(part_iv, count(1))  # no two threads get the same, for counting is one step of the interpreter
-        self.form: AnswerForm | None = None  # how the answers are written that hold its parts, once there was one
-        self._plaintexts: list[bytes] = []  # that wait, and what was made of those before them; for the thread of the loop alone
-        self._contexts: list[bytes] = []
-        self._envelopes: list[bytes] = []
-
-    def seal(self, plaintext: Buffer, context: bytes) -> bytes:
-        """Return the envelope of one part."""
-        iv = next(self._ivs)
-        return self._head + iv + self._sealer.seal(iv, plaintext, self._before + iv + with_length(context))
-
-    def wait(self, plaintext: bytes, context: bytes) -> int:
-        """Take a part that is sealed with others, when the first of them is asked for; return what to ask for it by."""
-        self._plaintexts.append(plaintext)
-        self._contexts.append(context)
-        return len(self._envelopes) + len(self._plaintexts) - 1
-
-    def envelope(self, number: int) -> bytes:
-        """Return the envelope of a part that waited."""
-        if number >= len(self._envelopes):
-            self._seal_waiting()
-        return self._envelopes[number]
-
-    def end(self) -> None:
-        """Let go of the message key, once it has sealed what waits; if it cannot, whoever asks for it is told."""
-        try:
-            with suppress(Exception):
-                self._seal_waiting()
-        finally:
-            self._sealer = _LET_GO
-
-    def _seal_waiting(self) -> None:
-        self._envelopes += self.seal_all(self._plaintexts, self._contexts)
-        self._plaintexts.clear()
-        self._contexts.clear()
-
-    def seal_all(self, plaintexts: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
-        """Return the envelopes of many parts."""
-        head, before = self._head, self._before
-        ivs = list(islice(self._ivs, len(plaintexts)))
-        tails = {context: with_length(context) for context in set(contexts)}
-        if len(tails) == 1:  # as in most batches
-            (tail,) = tails.values()
-            aads = [before + iv + tail for iv in ivs]
-        else:
-            aads = [before + iv + tails[context] for iv, context in zip(ivs, contexts, strict=True)]
-        return [head + iv + part for iv, part in zip(ivs, self._sealer.seal_all(ivs, plaintexts, aads), strict=True)]
+def seal(attempt: Attempt, handle: Handle, kind: int, plaintext: Buffer, context: bytes) -> bytes:
+    """Return the envelope of `plaintext` under the key version."""
+    return message_of(attempt, handle, kind).seal(plaintext, context)
 
 
-class _LetGo:
-    """Stands where a sealer was: whoever comes with a further part, from another thread, finds the server sealed."""
-
-    commitment = b""
-
-    def seal(self, _iv: bytes, _plaintext: Buffer, _aad: bytes) -> bytes:
-        """Refuse."""
-        raise Sealed
-
-    def seal_all(self, _ivs: Sequence[bytes], _plaintexts: Sequence[Buffer], _aads: Sequence[bytes]) -> list[bytes]:
-        """Refuse."""
-        raise Sealed
+def seal_all(attempt: Attempt, handle: Handle, kind: int, plaintexts: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
+    """Return the envelopes of many plaintexts under one key version."""
+    return message_of(attempt, handle, kind).seal_all(plaintexts, contexts)
 
 
-_LET_GO = _LetGo()
+def message_of(attempt: Attempt, handle: Handle, kind: int) -> Message:
+    """Return the message that what is sealed now is part of; each call is for one use, or one batch of them."""
+    if handle.used > handle.accounted:
+        account(attempt, handle)
+    desk = attempt.desk
+    asked = attempt.caller.id, handle, kind
+    found = desk.messages.get(asked)
+    if found is None:
+        made = KeyMessage if kind == KIND_WRAPPED_KEY else Message
+        found = desk.messages[asked] = made(desk.module, handle, kind)
+    return found
 
-Messages = dict[tuple[str, Handle, int], Message]
-"""Those of requests that wait for their commit, by credential, key version and kind."""
 
-
-class Sealing:
-    """Seals what one attempt has to seal, as parts of its caller's messages."""
-
-    __slots__ = ("_attempt", "_messages", "_module")
-
-    def __init__(self, attempt: Attempt, messages: Messages) -> None:
-        self._attempt = attempt
-        self._messages = messages
-        self._module = attempt.desk.module
-
-    def seal(self, handle: Handle, kind: int, plaintext: Buffer, context: bytes) -> bytes:
-        """Return the envelope of `plaintext` under the key version."""
-        return self.message(handle, kind).seal(plaintext, context)
-
-    def seal_all(self, handle: Handle, kind: int, plaintexts: Sequence[bytes], contexts: Sequence[bytes]) -> list[bytes]:
-        """Return the envelopes of many plaintexts under one key version."""
-        return self.message(handle, kind).seal_all(plaintexts, contexts)
-
-    def message(self, handle: Handle, kind: int) -> Message:
-        """Return the message that what is sealed now is part of; each call is for one use, or one batch of them."""
-        if handle.used > handle.accounted:
-            account(self._attempt, handle)
-        asked = self._attempt.caller.id, handle, kind
-        found = self._messages.get(asked)
-        if found is None:
-            found = self._messages[asked] = Message(self._module, handle, kind)
-        return found
+def key_message_of(attempt: Attempt, handle: Handle) -> KeyMessage:
+    """Return the message that a wrapped key is part of, as `message_of`."""
+    message = message_of(attempt, handle, KIND_WRAPPED_KEY)
+    assert isinstance(message, KeyMessage)  # noqa: S101 - there are no others of this kind
+    return message
 
 
 def account(attempt: Attempt, handle: Handle) -> None:

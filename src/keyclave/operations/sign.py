@@ -9,7 +9,7 @@ from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
 from keyclave.operations.forms import Answer, Base64, Number, Request, from_base64, to_base64
 from keyclave.operations.keyring import Handle, LoadedKey
-from keyclave.operations.sealing import Sealing, account
+from keyclave.operations.sealing import account
 
 _LONGEST_SIGNATURE = 8192
 
@@ -74,7 +74,7 @@ class VerifyMacRequest(Request, kw_only=True):
     version: Number | None = None
 
 
-def sign(desk: Desk, attempt: Attempt, key: LoadedKey, request: SignRequest, _sealing: Sealing) -> SignAnswer:
+def sign(desk: Desk, attempt: Attempt, key: LoadedKey, request: SignRequest) -> SignAnswer:
     """Sign with the primary version."""
     message = from_base64(request.message, limits.MESSAGE, "message")
     handle = desk.keyring.protecting(key, Purpose.SIGN, attempt.at)
@@ -85,7 +85,7 @@ def sign(desk: Desk, attempt: Attempt, key: LoadedKey, request: SignRequest, _se
     return SignAnswer(signature=to_base64(signature), algorithm=algorithm.value, key=handle.key_id, version=handle.number)
 
 
-def verify(desk: Desk, attempt: Attempt, key: LoadedKey, request: VerifyRequest, _sealing: Sealing) -> ValidAnswer:
+def verify(desk: Desk, attempt: Attempt, key: LoadedKey, request: VerifyRequest) -> ValidAnswer:
     """Verify with the version named, or the primary one."""
     message = from_base64(request.message, limits.MESSAGE, "message")
     signature = from_base64(request.signature, _LONGEST_SIGNATURE, "signature")
@@ -97,7 +97,7 @@ def verify(desk: Desk, attempt: Attempt, key: LoadedKey, request: VerifyRequest,
     return ValidAnswer(valid=True, key=handle.key_id, version=handle.number)
 
 
-def mac(desk: Desk, attempt: Attempt, key: LoadedKey, request: MacRequest, _sealing: Sealing) -> MacAnswer:
+def mac(desk: Desk, attempt: Attempt, key: LoadedKey, request: MacRequest) -> MacAnswer:
     """Compute a MAC with the primary version."""
     message = from_base64(request.message, limits.MESSAGE, "message")
     handle = desk.keyring.protecting(key, Purpose.MAC, attempt.at)
@@ -108,7 +108,7 @@ def mac(desk: Desk, attempt: Attempt, key: LoadedKey, request: MacRequest, _seal
     return MacAnswer(mac=to_base64(code), algorithm=algorithm.value, key=handle.key_id, version=handle.number)
 
 
-def verify_mac(desk: Desk, attempt: Attempt, key: LoadedKey, request: VerifyMacRequest, _sealing: Sealing) -> ValidAnswer:
+def verify_mac(desk: Desk, attempt: Attempt, key: LoadedKey, request: VerifyMacRequest) -> ValidAnswer:
     """Verify a MAC with the version named, or the primary one."""
     message = from_base64(request.message, limits.MESSAGE, "message")
     code = from_base64(request.mac, _LONGEST_SIGNATURE, "mac")

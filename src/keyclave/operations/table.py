@@ -31,7 +31,7 @@ from keyclave.operations import (
 )
 from keyclave.operations.approvals.table import OPERATIONS as APPROVALS
 from keyclave.operations.archive_key import rewrapping
-from keyclave.operations.batch import BatchAnswer, UseVerb, Whole, in_portions, many, single
+from keyclave.operations.batch import BatchAnswer, UseVerb, Whole, in_portions, many
 from keyclave.operations.elevation.table import OPERATIONS as ELEVATION
 from keyclave.operations.forms import Empty, Request
 from keyclave.operations.grants.table import OPERATIONS as GRANTS
@@ -59,7 +59,7 @@ def _use(
 ) -> list[Operation]:  # fmt: skip
     path = f"{_KEY}/{name}"
     one = Operation(
-        name, "POST", path, request, answer, summary, single(verb), on_key=True, slow=slow, plane=Plane.DATA,
+        name, "POST", path, request, answer, summary, verb, on_key=True, slow=slow, plane=Plane.DATA,
         while_away=while_away, later=later,
     )  # fmt: skip
     batch = Operation(
@@ -96,7 +96,10 @@ USES: list[Operation] = [
         "re-encrypt", re_encrypt.re_encrypt, re_encrypt.ReEncryptRequest, re_encrypt.ReEncryptAnswer,
         "Move a ciphertext or wrapped key to the newest version, another key or another context.",
     ),
-    *_use("data-key", data_key.data_key, data_key.DataKeyRequest, data_key.DataKeyAnswer, "Make a data key."),
+    *_use(
+        "data-key", data_key.data_key, data_key.DataKeyRequest, data_key.DataKeyAnswer, "Make a data key.",
+        later=data_key.data_key_later,
+    ),
     *_use(
         "data-key-pair", data_key.data_key_pair, data_key.DataKeyPairRequest, data_key.DataKeyPairAnswer,
         "Make a key pair whose private half is wrapped.", always,
@@ -118,26 +121,26 @@ USES: list[Operation] = [
 EXCHANGES: list[Operation] = [
     Operation(
         "decrypt", "POST", f"{_KEY}/open", exchange.OpenRequest, exchange.OpenAnswer,
-        "Decrypt what was encrypted to the public key (RSA-OAEP).", single(exchange.open_public), on_key=True, slow=always,
+        "Decrypt what was encrypted to the public key (RSA-OAEP).", exchange.open_public, on_key=True, slow=always,
         plane=Plane.DATA,
     ),
     Operation(
         "derive-shared-secret", "POST", f"{_KEY}/derive-shared-secret", exchange.AgreeRequest, exchange.SecretAnswer,
-        "Agree on a secret with another key pair (ECDH).", single(exchange.agree), on_key=True, slow=always, plane=Plane.DATA,
+        "Agree on a secret with another key pair (ECDH).", exchange.agree, on_key=True, slow=always, plane=Plane.DATA,
     ),
     Operation(
         "encapsulate", "POST", f"{_KEY}/encapsulate", exchange.EncapsulateRequest, exchange.EncapsulateAnswer,
-        "Encapsulate a secret to the public key (ML-KEM).", single(exchange.encapsulate), on_key=True,
+        "Encapsulate a secret to the public key (ML-KEM).", exchange.encapsulate, on_key=True,
         plane=Plane.DATA,
     ),
     Operation(
         "decapsulate", "POST", f"{_KEY}/decapsulate", exchange.DecapsulateRequest, exchange.SecretAnswer,
-        "Get the secret out of an encapsulation (ML-KEM).", single(exchange.decapsulate), on_key=True,
+        "Get the secret out of an encapsulation (ML-KEM).", exchange.decapsulate, on_key=True,
         plane=Plane.DATA,
     ),
     Operation(
         "random", "POST", "/v1/random", random_bytes.RandomRequest, random_bytes.RandomAnswer,
-        "Draw random bytes.", single(random_bytes.random_bytes), plane=Plane.DATA,
+        "Draw random bytes.", random_bytes.random_bytes, plane=Plane.DATA,
     ),
     Operation(
         "random", "POST", "/v1/random/batch", _batch_of(random_bytes.RandomRequest), BatchAnswer,

@@ -10,7 +10,7 @@ from keyclave.crypto import heap
 
 
 @pytest.mark.requirement("P7")
-@pytest.mark.parametrize("length", [2, 3, 16, 31, 32, 33, 4096])
+@pytest.mark.parametrize("length", [2, 3, 16, 31, 32, 33, 63, 64, 65, 4096])
 def test_a_bytes_object_is_overwritten_where_it_lies(length: int) -> None:
     secret = bytes(bytearray(range(1, 251)) * 17)[:length]
     heap.wipe_bytes(secret)

@@ -12,7 +12,7 @@ import pytest
 
 from keyclave.crypto.pyca import PycaModule
 from keyclave.envelope.header import IV, KIND_MESSAGE, authenticated, key_info, parse
-from keyclave.operations.sealing import Message
+from keyclave.operations.messages import Message
 
 
 @pytest.fixture
