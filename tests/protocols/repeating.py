@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from keyclave.identity.peer import Peer
-from keyclave.protocols.rest.gateway import read_head
+from keyclave.protocols.rest.gateway import read_head, reply_to
 from tests.protocols.clocked import ENCRYPT, PLAIN, House
 from tests.protocols.inside import BY_PATH
 
@@ -31,12 +32,12 @@ class Connection:
         def respond(status: int, _kind: bytes, text: bytes, _more: object) -> None:
             self.answers.append((status, json.loads(text)))
 
-        gateway, head = self.house.server.gateway, self.head
+        gateway, head, op = self.house.server.gateway, self.head, BY_PATH["POST", self.path]
         if head.repeat is not None:
-            if gateway.submit_again(head.repeat, body, self.peer, respond):
+            if gateway.submit_again(head.repeat, body, self.peer, partial(reply_to, op, respond)):
                 return
             head.repeat = None
-        gateway.submit(BY_PATH["POST", self.path], self.ref, head, body, self.peer, respond)
+        gateway.submit(op, self.ref, head, body, self.peer, respond)
 
     def ask(self, body: bytes = BODY) -> tuple[int, Any]:
         """Send a request and return its answer."""

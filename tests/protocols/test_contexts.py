@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from keyclave.core.errors import Malformed, Sealed
 from keyclave.identity.peer import Peer
 from keyclave.operations import contexts as room
 from keyclave.operations.unseal import close_house
-from keyclave.protocols.rest.gateway import Head, read_head
+from keyclave.protocols.rest.gateway import Head, read_head, reply_to
 from tests.protocols.inside import BY_PATH, Inside, inside
 
 SCOPE = '{"operations":["encrypt","decrypt"],"keys":["*"]}'
@@ -120,7 +121,8 @@ def _again(server: Inside, head: Head, path: str, body: bytes) -> int:
     """Send what has the head of the one before, as the fast lane does."""
     answers: list[int] = []
     respond = lambda status, *_rest: answers.append(status)  # noqa: E731
-    if head.repeat is None or not server.gateway.submit_again(head.repeat, body, Peer("test"), respond):
-        server.gateway.submit(BY_PATH["POST", path], "k", head, body, Peer("test"), respond)
+    op = BY_PATH["POST", path]
+    if head.repeat is None or not server.gateway.submit_again(head.repeat, body, Peer("test"), partial(reply_to, op, respond)):
+        server.gateway.submit(op, "k", head, body, Peer("test"), respond)
     server.store.flush()
     return answers.pop()

@@ -14,7 +14,7 @@ from keyclave.audit.tree import Tree
 from keyclave.core.clock import SystemClock
 from keyclave.core.errors import Broken, KeyclaveError
 from keyclave.crypto.arena import slot_from
-from keyclave.crypto.digest import leaf_hash
+from keyclave.crypto.digest import leaf_hashes
 from keyclave.crypto.module import CryptoModule
 from keyclave.operations.keyring import Keyring
 from keyclave.operations.vault import Vault
@@ -41,7 +41,7 @@ def hash_log(conn: Connection) -> tuple[int, bytes]:
     """Hash the whole log anew; full tiles that are kept must agree, and those that are missing are kept. Return end and root."""
     tree = Tree()
     while entries := places.read_log(conn, tree.size, _CHUNK):
-        for tile in tree.append_many(leaf_hash(entry) for entry in entries):
+        for tile in tree.append_many(leaf_hashes(entries)):
             kept = log_rows.read_tile(conn, tile.level, tile.index)
             if kept is None:
                 log_rows.keep_tiles(conn, {(tile.level, tile.index): tile.data})
@@ -64,7 +64,7 @@ def check_log(source: Connection, target: Connection, placed: int, end: int, roo
         entries = places.read_log(source, tree.size, min(_CHUNK, signed[0] - tree.size))
         if not entries:
             raise Broken("the log ends before its last checkpoint: its tail is gone", "verify an export of the record")
-        tree.append_many(leaf_hash(entry) for entry in entries)
+        tree.append_many(leaf_hashes(entries))
     if tree.root() != signed[1]:
         raise Broken("the log is not the one that was signed", "verify an export of the record")
 

@@ -48,35 +48,35 @@ encode = msgspec.json.Encoder().encode  # dictionaries come sorted: sorting agai
 decode = msgspec.json.Decoder(Event).decode
 
 
-class EventForm:
+class EventForm(Form):
     """How events are written that differ in nothing but their time and id."""
 
-    __slots__ = ("_form",)
+    __slots__ = ()
 
     def __init__(self, event: Event) -> None:
         """`event` is any of them."""
         at, identity = number_mark(), text_mark()
-        self._form = Form(encode(msgspec.structs.replace(event, at=at, id=identity)), at, identity)
+        super().__init__(encode(msgspec.structs.replace(event, at=at, id=identity)), at, identity)
 
     def write(self, at: int, identity: str) -> bytes:
         """Return the event of that time and id, byte for byte as `encode` writes it."""
-        return self._form.fill(at, identity.encode())
+        return self._template % (at, identity.encode())
 
 
-class NewKeyEventForm:
+class NewKeyEventForm(Form):
     """How events are written that differ in their time and id, in a new key and its name."""
 
-    __slots__ = ("_form",)
+    __slots__ = ()
 
     def __init__(self, event: Event) -> None:
         """`event` is any of them; its detail has the name."""
         at, name, identity, key = number_mark(), text_mark(), text_mark(), text_mark()
         said = msgspec.structs.replace(event, at=at, detail={**(event.detail or {}), "name": name}, id=identity, key=key)
-        self._form = Form(encode(said), at, name, identity, key)
+        super().__init__(encode(said), at, name, identity, key)
 
     def write(self, at: int, name: str, identity: str, key: str) -> bytes:
         """Return the event, byte for byte as `encode` writes it. The name needs no escaping."""
-        return self._form.fill(at, name.encode(), identity.encode(), key.encode())
+        return self._template % (at, name.encode(), identity.encode(), key.encode())
 
 
 def event_id(node: str, number: int) -> str:

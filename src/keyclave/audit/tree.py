@@ -120,16 +120,18 @@ class Tree:
         """Take the next leaf hash (32 bytes) and return the tiles it completes: none 255 times out of 256."""
         return self.append_many((leaf,))
 
-    def append_many(self, leaves: Iterable[bytes]) -> list[Tile]:
+    def append_many(self, leaves: Sequence[bytes]) -> list[Tile]:
         """Take leaf hashes in order and return the tiles they complete, in the order in which they fill."""
         tiles: list[Tile] = []
-        hashes = self._levels[0].hashes
-        for leaf in leaves:
-            self.size += 1
-            hashes.append(leaf)
+        taken = 0
+        while taken < len(leaves):
+            hashes = self._levels[0].hashes
+            some = leaves[taken : taken + WIDTH - len(hashes)]
+            hashes += some
+            taken += len(some)
+            self.size += len(some)
             if len(hashes) == WIDTH:
                 tiles += self._complete()
-                hashes = self._levels[0].hashes
         return tiles
 
     def _complete(self) -> list[Tile]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 
 _sha256 = hashlib.sha256
 
@@ -21,6 +22,11 @@ def sha512(data: bytes) -> bytes:
 def leaf_hash(entry: bytes) -> bytes:
     """Return the Merkle hash of a leaf (RFC 6962 section 2.1)."""
     return _sha256(b"\x00" + entry).digest()
+
+
+def leaf_hashes(entries: Iterable[bytes]) -> list[bytes]:
+    """Return those of many, as `leaf_hash`."""
+    return [_sha256(b"\x00" + entry).digest() for entry in entries]
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:

@@ -11,19 +11,19 @@ from keyclave.core.form import Form, text_mark
 encode_answer = msgspec.json.Encoder().encode
 
 
-class AnswerForm:
+class AnswerForm(Form):
     """How answers are written that differ in nothing but their event and a few texts, none of which needs escaping."""
 
-    __slots__ = ("_form",)
+    __slots__ = ()
 
     def __init__(self, answer: msgspec.Struct, *fields: str) -> None:
         """`answer` is any of them; its `event` stands before `fields`, and those in this order."""
         marks = {field: text_mark() for field in ("event", *fields)}
-        self._form = Form(encode_answer(msgspec.structs.replace(answer, **marks)), *marks.values())
+        super().__init__(encode_answer(msgspec.structs.replace(answer, **marks)), *marks.values())
 
     def write(self, event: str, *texts: bytes) -> bytes:
         """Return the answer, byte for byte as `encode_answer` writes it."""
-        return self._form.fill(event.encode(), *texts)
+        return self._template % (event.encode(), *texts)
 
 
 def written(answer: msgspec.Struct, field: str, texts: Iterable[bytes]) -> msgspec.Raw:

@@ -81,6 +81,7 @@ class Attempt:
     meters: tuple[Meter, ...] = ()  # of key and tenant
     others: set[str] | None = None  # further keys that it asked for, found or not: as they were named, and their ids
     outcome = "ok"
+    ready: Reply | None = None  # told when the answer is written: for what can be done to it before it may leave
     purpose = ""  # purpose of use, as the caller declared it
     parts: Sequence[dict[str, list[str]]] = ()
     reach = 0.0  # seconds after their leases that other nodes may decrypt by what was before this change
@@ -270,11 +271,13 @@ class Attempt:
             return
         if self.later is not None:
             self.drafted = self.later(self.event)
-        elif self.changes or self.replayed:
+        elif self.changes or self.replayed or not hasattr(answer, "event"):
             return
-        elif hasattr(answer, "event"):
+        else:
             answer.event = self.event
             self.drafted = encode_answer(answer)
+        if self.ready is not None:
+            self.ready(self)
 
     def done(self, failure: Exception | None) -> None:
         """Answer. On failure nothing happened and no event exists: the answer says so."""

@@ -68,7 +68,7 @@ class Meters:
     """All of them, by what they measure. `live_nodes` returns among how many nodes a limit is divided, at no cost."""
 
     def __init__(self, capacity: int = _CAPACITY) -> None:
-        self.live_nodes: Callable[[], int] = lambda: 1
+        self.live_nodes: Callable[[], int] | None = None  # one, then
         self._capacity = capacity
         self._principals: dict[tuple[str, str], Meter] = {}
         self._keys: dict[str, Meter] = {}
@@ -80,7 +80,7 @@ class Meters:
         meter: Meter | None = caller.meter
         if meter is None:
             meter = caller.meter = self._of(self._principals, (caller.tenant, caller.principal), rate, attempt.at)
-        nodes = self.live_nodes()
+        nodes = 1 if self.live_nodes is None else self.live_nodes()
         if meter.rate is not rate or meter.nodes != nodes:
             meter.adopt(rate, nodes)
         if meter.step:
@@ -103,7 +103,7 @@ class Meters:
         self._admit(attempt, self._tenants.get(tenant) or self._of(self._tenants, tenant, rate, attempt.at), rate, "tenant")
 
     def _admit(self, attempt: Attempt, meter: Meter, rate: Rate, whose: str) -> None:
-        nodes = self.live_nodes()
+        nodes = 1 if self.live_nodes is None else self.live_nodes()
         if meter.rate is not rate or meter.nodes != nodes:
             meter.adopt(rate, nodes)
         if meter.step:
@@ -122,7 +122,7 @@ class Meters:
             if len(table) >= self._capacity:
                 for each in [each for each, known in table.items() if known.idle(now)]:
                     del table[each]
-            meter = table[name] = Meter(rate, self.live_nodes())
+            meter = table[name] = Meter(rate, 1 if self.live_nodes is None else self.live_nodes())
         return meter
 
 

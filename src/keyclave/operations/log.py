@@ -24,7 +24,7 @@ from keyclave.audit.tiles import HASH, WIDTH, encode_bundle, tile_width
 from keyclave.audit.tree import Tree
 from keyclave.core.clock import MICROSECONDS, Clock
 from keyclave.core.errors import Broken, Sealed, Unavailable, Unknown
-from keyclave.crypto.digest import leaf_hash
+from keyclave.crypto.digest import leaf_hashes
 from keyclave.operations.stored_log import (
     check_note,
     check_signed,
@@ -138,7 +138,7 @@ class Log:
         """Take entries that are committed, in order; their disk may still be busy."""
         if first != self._tree.size:
             raise Broken(f"the log is at {self._tree.size} and was given entry {first}", "restart the server")
-        for tile in self._tree.append_many(map(leaf_hash, entries)):
+        for tile in self._tree.append_many(leaf_hashes(entries)):
             self._store.waiting_tiles[tile.level, tile.index] = tile.data
 
     def tick(self) -> None:

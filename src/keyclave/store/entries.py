@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from keyclave.core import limits
 
@@ -12,11 +13,8 @@ _LENGTH = struct.Struct(">H")
 
 def pack(entries: Sequence[bytes]) -> bytes:
     """Return the entries, each behind its length."""
-    length = _LENGTH.pack
-    parts: list[bytes] = []
-    for entry in entries:
-        parts += (length(len(entry)), entry)
-    return b"".join(parts)
+    lengths = map(_LENGTH.pack, map(len, entries))
+    return b"".join(chain.from_iterable(zip(lengths, entries, strict=True)))
 
 
 def unpack(rows: Iterable[tuple[int, int, bytes]], first: int, count: int) -> list[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import Connection
 
@@ -46,17 +46,19 @@ def broken_rule() -> Conflict:
     return Conflict("the change breaks a rule of the store", "read again and repeat")
 
 
-def draft(unit: Unit) -> None:
-    """Have one answer written; one that cannot be is none that is lost: it is tried again when it is given."""
-    try:
-        unit.draft()
-    except Exception:
-        logger.exception("an answer could not be written")
+def draft(units: Iterable[Unit]) -> None:
+    """Have answers written; one that cannot be is none that is lost: it is tried again when it is given."""
+    for unit in units:
+        try:
+            unit.draft()
+        except Exception:
+            logger.exception("an answer could not be written")
 
 
-def tell(unit: Unit, failure: Exception | None) -> None:
-    """Tell one caller; a caller whose connection is in ruins must not keep the others from their answers."""
-    try:
-        unit.done(failure)
-    except Exception:
-        logger.exception("an answer could not be given")
+def tell(units: Iterable[Unit], failure: Exception | None) -> None:
+    """Tell callers, in order; one whose connection is in ruins must not keep the others from their answers."""
+    for unit in units:
+        try:
+            unit.done(failure)
+        except Exception:
+            logger.exception("an answer could not be given")

@@ -40,13 +40,20 @@ class Answering(HttpToolsProtocol):
 
     def answer(self, cycle: Cycle, status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
         """Answer a request of the lane."""
+        self.send(cycle, self.frame(cycle, status, kind, body, *more))
+
+    def frame(self, cycle: Cycle, status: int, kind: bytes, body: bytes, *more: tuple[bytes, bytes]) -> bytes:
+        """Return an answer as it is sent."""
+        end = _GO_ON if cycle.keep_alive else _CLOSE
+        return b"%b%d%b%b" % (self._begin(status, kind, *more), len(body), end, body)
+
+    def send(self, cycle: Cycle, written: bytes) -> None:
+        """Send the answer to a request of the lane."""
         cycle.response_complete = True
         self.heard = time.monotonic()
         transport = self.transport
         if cycle.disconnected or transport.is_closing():
             return
-        end = _GO_ON if cycle.keep_alive else _CLOSE
-        written = b"%b%d%b%b" % (self._begin(status, kind, *more), len(body), end, body)
         if self.departures is None:
             transport.write(written)
         elif self.pipeline or not cycle.keep_alive:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -195,7 +195,7 @@ def _performing(gateway: Gateway, op: Operation) -> Callable[[Request], Any]:
         head = read_head(request.scope["headers"], b"" if op.method == "GET" else request.scope["query_string"])
         answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
-        def respond(status: int, kind: bytes, body: bytes, more: list[tuple[bytes, bytes]]) -> None:
+        def respond(status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
             response = Response(body, status, media_type=kind.decode(), headers=_NO_STORE)
             for name, value in more:
                 response.headers[name.decode()] = value.decode()

@@ -39,7 +39,7 @@ class Bodies:
         form = self._forms[id(op)]
         request = form.decode(body)
         marks = len(body) - len(body.replace(b'"', b""))  # several times as fast as `count` where texts are long
-        if form.marks is not None and (marks == form.marks.least(request) or marks == form.marks.of(request)):
+        if marks == form.least or (form.marks is not None and form.marks.fit(request, marks)):
             return request
         if not _all_different(body) and repeats_a_name(body):
             raise _twice()
@@ -62,13 +62,17 @@ def _twice() -> Malformed:
 
 
 class _Form:
-    """How one operation's bodies are read; `marks` counts the quotation marks that a request must have had."""
+    """How one operation's bodies are read; `marks` counts the quotation marks that a request must have had.
 
-    __slots__ = ("decode", "marks")
+    `least` are those of one that says no more than it must, where that is the same for each.
+    """
+
+    __slots__ = ("decode", "least", "marks")
 
     def __init__(self, form: type) -> None:
         self.decode: Callable[[bytes | bytearray], Any] = msgspec.json.Decoder(form).decode
         self.marks = _counter(form)
+        self.least = self.marks.required if isinstance(self.marks, _Marks) else None
 
 
 class _Optional(NamedTuple):
@@ -86,20 +90,16 @@ class _Marks(NamedTuple):
     required: int
     optional: list[_Optional]
 
-    def least(self, _request: Any) -> int:
-        """Count those of a request that says no more than it must."""
-        return self.required
-
-    def of(self, request: Any) -> int:
-        """Count, at most, the marks that it must have come with: a field that is as if left out may have been."""
+    def fit(self, request: Any, marks: int) -> bool:
+        """Tell whether it must have come with so many, at most: a field that is as if left out may have been."""
         total = self.required
-        for get, default, marks, entries in self.optional:
+        for get, default, own, entries in self.optional:
             value = get(request)
             if entries and value:
-                total += marks + _ENTRY * len(value)
+                total += own + _ENTRY * len(value)
             elif not entries and value != default:
-                total += marks
-        return total
+                total += own
+        return marks == total
 
 
 class _BatchMarks(NamedTuple):
@@ -107,21 +107,19 @@ class _BatchMarks(NamedTuple):
 
     item: _Marks
 
-    def least(self, batch: Any) -> int:
-        """Count those of as many items that say no more than they must."""
-        return _NAME + self.item.required * len(batch.items)
-
-    def of(self, batch: Any) -> int:
-        """Count those of the items, field by field: a third of the time."""
-        total = self.least(batch)
-        for get, default, marks, entries in self.item.optional:
+    def fit(self, batch: Any, marks: int) -> bool:
+        """Count those of the items, field by field: a third of the time; not at all if they say no more than they must."""
+        total = _NAME + self.item.required * len(batch.items)
+        if marks == total:
+            return True
+        for get, default, own, entries in self.item.optional:
             values = list(map(get, batch.items))
             if entries:
                 held = list(filter(None, values))
-                total += marks * len(held) + _ENTRY * sum(map(len, held))
+                total += own * len(held) + _ENTRY * sum(map(len, held))
             else:
-                total += marks * (len(values) - values.count(default))
-        return total
+                total += own * (len(values) - values.count(default))
+        return marks == total
 
 
 def _all_different(body: bytes | bytearray) -> bool:

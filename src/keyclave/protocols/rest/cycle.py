@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from keyclave.protocols.rest.gateway import Head
+from keyclave.operations.attempt import Attempt
+from keyclave.protocols.rest.gateway import JSON, Head, further_headers, reply_to
 from keyclave.protocols.rest.routes import Route
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Cycle:
 
     __slots__ = (
         "body", "disconnected", "keep_alive", "lane", "message_event", "more_body", "response_complete", "route", "too_large",
+        "written",
     )  # fmt: skip
 
     def __init__(self, lane: Answering, route: Route, *, keep_alive: bool) -> None:
@@ -36,10 +38,24 @@ class Cycle:
         self.response_complete = False
         self.too_large = False
         self.message_event = SIGNAL
+        self.written = b""  # the answer as it is sent, for as long as it waits until it may be
 
     def respond(self, status: int, kind: bytes, body: bytes, more: Iterable[tuple[bytes, bytes]]) -> None:
         """Answer it."""
         self.lane.answer(self, status, kind, body, more)
+
+    def ready(self, attempt: Attempt) -> None:
+        """Its answer is written, and must not leave yet: what stands before it is put there meanwhile."""
+        op = self.route[0]
+        self.written = self.lane.frame(self, op.status, JSON, attempt.drafted, *further_headers(op))
+
+    def reply(self, attempt: Attempt) -> None:
+        """Answer it with what became of the attempt."""
+        written, self.written = self.written, b""
+        if written and attempt.error is None:
+            self.lane.send(self, written)
+        else:
+            reply_to(self.route[0], self.respond, attempt)
 
 
 SIGNAL = Signal()

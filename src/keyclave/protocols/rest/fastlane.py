@@ -271,7 +271,7 @@ class FastLane(Answering):
         op, ref, _ = cycle.route
         try:
             if head.repeat is not None:
-                if self.gateway.submit_again(head.repeat, cycle.body, peer, cycle.respond):
+                if self.gateway.submit_again(head.repeat, cycle.body, peer, cycle.reply, cycle.ready):
                     return
                 head.repeat = None
             self.gateway.submit(op, ref, head, cycle.body, peer, cycle.respond)

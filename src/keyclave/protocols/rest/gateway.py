@@ -5,7 +5,7 @@ Nothing is parsed for a caller who is not known: the credential comes first, the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from keyclave.identity.lockout import Lockout
 from keyclave.identity.peer import Peer
 from keyclave.identity.proxies import ProxyRule
 from keyclave.operations.answers import encode_answer
-from keyclave.operations.attempt import Attempt
+from keyclave.operations.attempt import Attempt, Reply
 from keyclave.operations.desk import Desk
 from keyclave.operations.key_view import KeyView
 from keyclave.operations.new_keys import REV
@@ -34,7 +34,7 @@ from keyclave.protocols.rest.same_site import check_site
 
 JSON = b"application/json"
 
-Respond = Callable[[int, bytes, bytes, list[tuple[bytes, bytes]]], None]  # status, content type, body, further headers
+Respond = Callable[[int, bytes, bytes, Iterable[tuple[bytes, bytes]]], None]  # status, content type, body, further headers
 
 _OF_CREDENTIALS = OWN_CREDENTIALS | {"step-up"}
 _BEARER = b"bearer "
@@ -169,7 +169,7 @@ class Gateway:
         except KeyclaveError as error:
             _respond_error(error, "", respond)
             return
-        attempt = desk.begin(op, caller, peer, partial(_reply, op, respond))
+        attempt = desk.begin(op, caller, peer, partial(reply_to, op, respond))
         if head.authorization is None and head.cookie is not None and caller.id.startswith("ses_"):
             attempt.by_cookie = True
         try:
@@ -197,10 +197,14 @@ class Gateway:
             if head.comes_again and head.plain():
                 head.repeat = remember(attempt)
 
-    def submit_again(self, repeat: Repeat, body: bytes | bytearray, peer: Peer, respond: Respond) -> bool:
-        """Perform what the same head asked for before, if that still holds; False if it has to be asked for anew."""
+    def submit_again(self, repeat: Repeat, body: bytes | bytearray, peer: Peer, reply: Reply, ready: Reply | None = None) -> bool:
+        """Perform what the same head asked for before, if that still holds; False if it has to be asked for anew.
+
+        `reply` is called once, when the outcome is durable; `ready`, perhaps, as soon as the answer is written.
+        """
         desk, op = self.desk, repeat.op
-        attempt = Attempt(desk, op.name, repeat.caller, peer, partial(_reply, op, respond))
+        attempt = Attempt(desk, op.name, repeat.caller, peer, reply)
+        attempt.ready = ready
         key = repeat.key() if op.on_key else None
         if (key is None and op.on_key) or not repeat.holds(attempt.at):
             return False
@@ -253,12 +257,18 @@ def _options(op: Operation, ref: str, head: Head, body: bytes | bytearray | Mapp
             attempt.idempotency = (key.decode(), digest)
 
 
-def _reply(op: Operation, respond: Respond, attempt: Attempt) -> None:
+def further_headers(op: Operation) -> tuple[tuple[bytes, bytes], ...]:
+    """Return those of an answer that is written before it is kept."""
+    return _NEW if op.makes else ()
+
+
+def reply_to(op: Operation, respond: Respond, attempt: Attempt) -> None:
+    """Respond with what became of an attempt."""
     if attempt.error is not None:
         _respond_error(attempt.error, attempt.event, respond)
         return
     if attempt.drafted:
-        respond(op.status, JSON, attempt.drafted, _NEW if op.makes else [])
+        respond(op.status, JSON, attempt.drafted, further_headers(op))
         return
     answer = attempt.answer
     more: list[tuple[bytes, bytes]] = []
@@ -294,7 +304,7 @@ def _etag(revision: int) -> tuple[bytes, bytes]:
     return b"etag", b'"%d"' % revision
 
 
-_NEW = [_etag(REV)]
+_NEW = (_etag(REV),)
 
 
 def _respond_error(error: KeyclaveError, event: str, respond: Respond) -> None:

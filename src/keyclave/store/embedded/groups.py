@@ -25,6 +25,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable
+from operator import attrgetter
 
 from sqlalchemy.exc import IntegrityError
 
@@ -42,6 +43,7 @@ logger = logging.getLogger("keyclave.store")
 
 GROUP = 512  # units of one commit, at most
 _CROWD = 8  # of them: from here on there is enough to do beside the disk
+_OF_UNIT = attrgetter("events")
 _INSERT_SEGMENT = "INSERT INTO segments (first, count, entries) VALUES (?, ?, ?)"
 
 
@@ -163,8 +165,7 @@ class Groups:
             return
         if fence is not None:
             fence.told(change)
-        for unit in group:
-            tell(unit, None)
+        tell(group, None)
 
     def _kept(self, group: list[Unit], first: int, *, together: bool) -> list[bytes]:
         """Have each unit kept, in order, and return their events.
@@ -210,8 +211,7 @@ class Groups:
         except KeyclaveError as fault:  # what is durable is answered all the same; the log is followed again from the rows
             logger.error("the log did not follow: %s", fault.detail)
             self._following.size, self._unsure = min(self._following.size, first), True
-        for unit in group:
-            draft(unit)
+        draft(group)
 
     # ---- the outcome of a commit that failed ------------------------------------------------------------------------------
     def _failed(self, group: list[Unit], fault: BaseException) -> None:
@@ -226,8 +226,7 @@ class Groups:
             self._look_again([])
         except (*DATABASE_FAULTS, KeyclaveError) as worse:
             logger.error("the store does not answer: %s", worse)
-        for unit in lost:
-            tell(unit, failure)
+        tell(lost, failure)
 
     def _look_again(self, waiting: list[Unit]) -> None:
         """Read where the log really ends, follow what was kept unnoticed, and number from there. `waiting` are renumbered."""
@@ -252,7 +251,7 @@ def _add(unit: Unit, rows: Rows, first: int) -> list[bytes]:
 
 
 def _events(units: list[Unit]) -> int:
-    return sum(unit.events for unit in units)
+    return sum(map(_OF_UNIT, units))
 
 
 def _refusal_of(fault: Exception) -> KeyclaveError | None:

@@ -83,7 +83,7 @@ class Writing:
     def _refuse(self) -> None:
         """Tell those that came while the database was known to be gone."""
         while self._refused:
-            tell(self._refused.popleft(), faults.gone())
+            tell([self._refused.popleft()], faults.gone())
 
     # ---- going ------------------------------------------------------------------------------------------------------------
     def _depart(self) -> None:
@@ -158,7 +158,7 @@ class Writing:
         self._under_way = False
         self._depart()
         for unit, failure in decided:
-            tell(unit, failure)
+            tell([unit], failure)
 
     def flush(self) -> None:
         """Wait until everything that waits is decided, and tell it."""
