@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyclave.audit.event import event_id
+from keyclave.core.clock import MICROSECONDS, to_text
 from keyclave.core.form import Form, number_mark, text_mark
+from keyclave.operations.alike import Dates
 from keyclave.operations.answers import AnswerForm, encode_answer
 from keyclave.operations.data_key import DataKeyAnswer
 from keyclave.operations.encrypt import EncryptAnswer
@@ -31,6 +33,18 @@ def test_a_form_of_several_texts_writes_them_in_their_places(key: str, version: 
     texts = base64.b64encode(wrapped), base64.b64encode(plain)
     fields = dict(zip(("wrapped", "plaintext"), (text.decode() for text in texts), strict=True))
     assert form.write("n1-7", *texts) == encode_answer(DataKeyAnswer(event="n1-7", key=key, version=version, **fields))
+
+
+@given(
+    st.lists(st.integers(0, 40_000 * 86_400), min_size=1, max_size=3),
+    st.lists(st.integers(0, 2_000 * 10**12), min_size=1, max_size=3),
+    st.lists(st.integers(0, 2_500_000), max_size=4),
+)
+def test_dates_are_written_as_each_by_itself(after: list[int], moments: list[int], steps: list[int]) -> None:
+    """At moments of the same second, of the next one, and of others."""
+    dates = Dates(after)
+    for at in [moment + step for moment in moments for step in (0, *steps)]:
+        assert dates.of(at) == [to_text(at + seconds * MICROSECONDS).encode() for seconds in after]
 
 
 @given(

@@ -41,10 +41,11 @@ def settled(desk: Desk, attempt: Attempt, *, failed: bool) -> None:
     if failed and POLICY in attempt.touches:  # perhaps it is kept all the same
         desk.access.revisions.forget(attempt.caller.tenant)
     if attempt.changes:
-        desk.pending.remove(attempt.awaited)
+        awaited = attempt.awaited
+        desk.pending.remove(awaited)
         for name in attempt.touches:  # also that a key was looked for in vain
             desk.keyring.forget(attempt.caller.tenant, name)
-        for name in (*attempt.awaited, *attempt.drops):
+        for name in (*awaited, *attempt.drops):
             desk.callers.forget(attempt.caller.tenant, name)
     if attempt.reservations and (failed or (attempt.changes and attempt.error is not None)):
         for key_id, _ in attempt.reservations:
@@ -101,7 +102,8 @@ def take_back(desk: Desk, attempt: Attempt, names: Names) -> bool:
     if not rests_on(attempt, names):
         return False
     if attempt.changes:
-        desk.pending.remove(attempt.awaited)
+        awaited = attempt.awaited
+        desk.pending.remove(awaited)
     return True
 
 
