@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from keyclave.audit.tree import Tree
-from keyclave.crypto.digest import leaf_hash
+from keyclave.crypto.digest import leaf_hashes
 from keyclave.store.sqlite import SqliteStore
 
 SEGMENT = 4096  # events of one row: a busy server's groups hold up to 512
@@ -35,14 +35,14 @@ def prefill(database: Path, events: int) -> float:
     if full:
         raise ValueError("the home has more than a tile of events already")
     tree = Tree()
-    tiles = tree.append_many(leaf_hash(entry) for entry in entries)
+    tiles = tree.append_many(leaf_hashes(entries))
     at = time.time_ns() // 1000 - events - 1
     conn = sqlite3.connect(database, isolation_level=None)
     conn.execute("PRAGMA synchronous = OFF")
     for start in range(first, first + events, SEGMENT):
         numbers = range(start, min(start + SEGMENT, first + events))
         leaves = [(EVENT % (at + number, node, number)).encode() for number in numbers]
-        tiles += tree.append_many(map(leaf_hash, leaves))
+        tiles += tree.append_many(leaf_hashes(leaves))
         packed = b"".join([part for leaf in leaves for part in (_LENGTH(len(leaf)), leaf)])
         conn.execute("BEGIN")
         conn.execute("INSERT INTO segments (first, count, entries) VALUES (?, ?, ?)", (start, len(leaves), packed))

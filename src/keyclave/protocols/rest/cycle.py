@@ -52,7 +52,7 @@ class Cycle:
     def reply(self, attempt: Attempt) -> None:
         """Answer it with what became of the attempt."""
         written, self.written = self.written, b""
-        if written and attempt.error is None:
+        if written and attempt.error is None and self.keep_alive:  # else its head may say what is no longer so
             self.lane.send(self, written)
         else:
             reply_to(self.route[0], self.respond, attempt)
