@@ -58,7 +58,7 @@ def send(lines: list[Connection]) -> list[dict[str, Any]]:
 
 def test_each_is_a_key_of_its_own_in_the_length_asked_for_and_opens_in_its_context_alone(house: House) -> None:
     """More of them than one piece of locked memory holds, twice over the same connections."""
-    lines = warm(house, 40)
+    lines = warm(house, 64)
     opener = house.issued("opener", "application", {"operations": ["unwrap"], "keys": ["ward"]})
     materials, events = list[bytes](), set[str]()
     for _ in range(2):
