@@ -102,8 +102,7 @@ def take_back(desk: Desk, attempt: Attempt, names: Names) -> bool:
     if not rests_on(attempt, names):
         return False
     if attempt.changes:
-        awaited = attempt.awaited
-        desk.pending.remove(awaited)
+        desk.pending.remove(attempt.awaited)
     return True
 
 
