@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tests.live import Live, launch
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of servers are started: each would compile everything anew
 os.environ.setdefault(postgres.SESSION, str(os.getpid()))  # here, before workers are started: they share one PostgreSQL
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script has it for what it starts behind it, and all that starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Examples are slow when other workers share the cores: a deadline would make a test fail for the machine's sake.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
