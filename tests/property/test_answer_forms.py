@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from keyclave.audit.event import event_id
 from keyclave.core.clock import MICROSECONDS, to_text
 from keyclave.core.form import Form, number_mark, text_mark
-from keyclave.operations.alike import Dates
+from keyclave.operations.alike import DatedForm
 from keyclave.operations.answers import AnswerForm, encode_answer
 from keyclave.operations.data_key import DataKeyAnswer
 from keyclave.operations.encrypt import EncryptAnswer
@@ -42,9 +42,12 @@ def test_a_form_of_several_texts_writes_them_in_their_places(key: str, version: 
 )
 def test_dates_are_written_as_each_by_itself(after: list[int], moments: list[int], steps: list[int]) -> None:
     """At moments of the same second, of the next one, and of others."""
-    dates = Dates(after)
+    marks = [text_mark() for _ in after]
+    form_of = DatedForm(" ".join(["100 %", *marks]), marks, dict(zip(marks, after, strict=True)))
     for at in [moment + step for moment in moments for step in (0, *steps)]:
-        assert dates.of(at) == [to_text(at + seconds * MICROSECONDS).encode() for seconds in after]
+        form, end = form_of.at(at)
+        dates = [to_text(at + seconds * MICROSECONDS) for seconds in after]
+        assert form.fill(*[end] * len(after)).decode() == " ".join(["100 %", *dates])
 
 
 @given(

@@ -5,7 +5,7 @@ Their rows, events and answers come out as they would one by one; only places ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +22,13 @@ from keyclave.store.key_rows import NewKeyRows
 if TYPE_CHECKING:
     from keyclave.operations.attempt import Attempt
 
-_SECONDS = len("2026-11-27T07:30:00")
+_BEGUN = len("2026-11-27T07:30:00.")
 
 
 class Alike:
     """What one such key was, for those after it."""
 
-    __slots__ = ("_answer", "_context", "_dates", "_event", "_said", "_words", "detail", "rows")
+    __slots__ = ("_answer", "_event", "_further", "_said", "_words", "context", "detail", "rows")
 
     def __init__(self, attempt: Attempt, key: Key) -> None:
         """`key` is what `attempt` makes; its event is numbered already."""
@@ -37,17 +37,13 @@ class Alike:
         self.detail = attempt.detail or {}
         self.rows = NewKeyRows(key)
         mark = text_mark()[: len(key.id)]
-        self._context = Form(material_context(key.tenant, mark, 1, key.spec, key.purpose), mark)
+        self.context = Form(material_context(key.tenant, mark, 1, key.spec, key.purpose), mark)
         self._event = NewKeyEventForm(event_of(attempt, 0, attempt.outcome, None, 0))
-        self._dates, self._answer = _answer_form(key)
+        self._answer, self._further = _answer_form(key)
 
     def fits(self, request: Any) -> bool:
         """Tell whether a request says the same."""
         return bool(self._words(request) == self._said)
-
-    def context(self, key_id: str) -> bytes:
-        """Return what the material of another one is sealed with, as `material_context`."""
-        return self._context.fill(key_id.encode())
 
     def event(self, attempt: Attempt) -> bytes:
         """Return the event of another one."""
@@ -55,44 +51,51 @@ class Alike:
 
     def answer(self, attempt: Attempt, kcv: str) -> bytes:
         """Return the answer about another one."""
-        at, *dates = self._dates.of(attempt.at)
-        name = attempt.request.name.encode()
-        return self._answer.fill(attempt.event.encode(), attempt.key_id.encode(), name, at, kcv.encode(), *dates)
+        form, end = self._answer.at(attempt.at)
+        ends = (end,) * self._further
+        return form.fill(attempt.event.encode(), attempt.key_id.encode(), attempt.request.name.encode(), end, kcv.encode(), *ends)
 
 
-class Dates:
-    """Dates that are so many whole seconds after another one, as `to_text`: written once for all of the same second."""
+class DatedForm:
+    """A form with dates, as `to_text`, that are so many whole seconds after another one.
 
-    __slots__ = ("_after", "_begun", "_second")
+    They are begun once for all that is of the same second: their microseconds are what is left to fill in.
+    """
 
-    def __init__(self, after: Sequence[int]) -> None:
+    __slots__ = ("_after", "_form", "_marks", "_second", "_written")
+
+    def __init__(self, written: str, marks: Sequence[str], after: Mapping[str, int]) -> None:
+        """`marks` in the order in which they stand in `written`; `after` says of those of dates how many seconds later they are."""
+        self._written = written
+        self._marks = marks
         self._after = after
         self._second = -1
-        self._begun: list[bytes] = []
+        self._form = Form(b"")
 
-    def of(self, at: int) -> list[bytes]:
-        """Return those after `at`, in microseconds since the epoch."""
+    def at(self, at: int) -> tuple[Form, bytes]:
+        """Return the form of `at`, in microseconds since the epoch, and what each date in it ends with."""
         second, micros = divmod(at, MICROSECONDS)
         if second != self._second:
-            self._begun = [to_text((second + after) * MICROSECONDS)[:_SECONDS].encode() for after in self._after]
-            self._second = second
-        end = b".%06dZ" % micros
-        return [begun + end for begun in self._begun]
+            written = self._written
+            for mark, after in self._after.items():
+                written = written.replace(mark, to_text((second + after) * MICROSECONDS)[:_BEGUN] + mark)
+            self._form, self._second = Form(written.encode(), *self._marks), second
+        return self._form, b"%06dZ" % micros
 
 
-def _answer_form(key: Key) -> tuple[Dates, Form]:
-    """Return the form, and the dates in it: of the making, and those of the version."""
+def _answer_form(key: Key) -> tuple[DatedForm, int]:
+    """Return the form, with places for event, id, name, date of the making and check value, and how many dates come after."""
     shown, version = view(key), key.versions[0]
     shown.event, shown.id, shown.name, shown.created_at = marks = [text_mark() for _ in range(4)]
     (only,) = shown.versions
     only.kcv = text_mark()
     marks.append(only.kcv)
+    after = {shown.created_at: 0}
     ends = {"created_at": key.created_at, "activated_at": version.activated_at}
     ends |= {"protect_until": key.protect_until(version), "process_until": key.process_until(version)}
-    after = [0]
     for name, at in ends.items():
         if at is not None:
             setattr(only, name, mark := text_mark())
             marks.append(mark)
-            after.append((at - key.created_at) // MICROSECONDS)  # periods are days
-    return Dates(after), Form(encode_answer(shown), *marks)
+            after[mark] = (at - key.created_at) // MICROSECONDS  # periods are days
+    return DatedForm(encode_answer(shown).decode(), marks, after), len(after) - 1

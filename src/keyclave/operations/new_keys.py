@@ -91,7 +91,7 @@ class NewKey:
     def context(self, key_id: str) -> bytes:
         """Return what its material is sealed with."""
         if self.alike is not None:
-            return self.alike.context(key_id)
+            return self.alike.context.fill(key_id.encode())
         request = self.request
         return material_context(self.attempt.caller.tenant, key_id, 1, request.spec.value, request.purpose.value)
 
