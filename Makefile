@@ -51,7 +51,7 @@ check: ## Style, types, floors and the rules of the house
 	@scripts/setup dev
 	@$(PYTHON_IN)/ruff check --quiet .
 	@$(PYTHON_IN)/ruff format --check --quiet . || { echo 'not formatted: run `make format`'; exit 1; }
-	@$(PYTHON_IN)/mypy --strict --no-error-summary src
+	@$(PYTHON_IN)/mypy --strict --no-error-summary src bench drill demo scripts
 	@$(PYTHON_IN)/lint-imports --no-logo >.lint-imports.log || { cat .lint-imports.log; exit 1; }; rm -f .lint-imports.log
 	@$(PYTHON_IN)/python -m pytest -p no:xdist tests/house
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -48,7 +49,7 @@ class Passkey:
     key: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        makers = {
+        makers: dict[int, Callable[[], Any]] = {
             ES256: lambda: ec.generate_private_key(ec.SECP256R1()),
             ES384: lambda: ec.generate_private_key(ec.SECP384R1()),
             EDDSA: ed25519.Ed25519PrivateKey.generate,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import httpx
@@ -21,11 +21,11 @@ class Visitor:
 
     live: Live
     name: str
-    passkey: Passkey = field(default=None, repr=False)  # type: ignore[assignment]
+    given: InitVar[Passkey | None] = None
+    passkey: Passkey = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        if self.passkey is None:
-            self.passkey = Passkey(origin_of(self.live))
+    def __post_init__(self, given: Passkey | None) -> None:
+        self.passkey = given or Passkey(origin_of(self.live))
 
     def enrol(self, token: str, **changes: Any) -> httpx.Response:
         """Enrol the passkey with whatever may enrol one."""

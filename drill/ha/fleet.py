@@ -125,7 +125,7 @@ class Fleet:
         """Run one of the server's own programs to its end, as the account of the servers."""
         command = [str(self.ground.programs.node), "-m", "keyclave.app", *words]
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": str(self._source)}
-        done = subprocess.run(
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
             command, env=environment, input=secret.encode(), capture_output=True, cwd="/", check=False,
             **self.ground.nodes.switch(),
         )  # fmt: skip

@@ -144,7 +144,8 @@ class Ground:
     def other(self, *names: str) -> str:
         """Return a healthy standby that is none of these."""
         view = self.view()["members"]
-        return next(m["name"] for m in view if m["role"] in _STANDBY and m["name"] not in names and m["state"] == "streaming")
+        fit = (m for m in view if m["role"] in _STANDBY and m["name"] not in names and m["state"] == "streaming")
+        return str(next(fit)["name"])
 
     def is_healthy(self) -> bool:
         """Tell whether a primary and two standbys that count for the quorum are all there."""

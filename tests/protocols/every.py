@@ -283,13 +283,14 @@ class Every:
 
     def _workloads(self) -> Iterator[Call]:
         scope = {"operations": ["encrypt"], "keys": [self.name("aes")]}
-        named = {"name": f"spiffe://keyclave.localhost/{self.prefix}/app", "scope": scope}
+        name = f"spiffe://keyclave.localhost/{self.prefix}/app"
+        named = {"name": name, "scope": scope}
         yield self.call("POST", "/v1/workloads", "operator", named)
-        made = self.live.post("/v1/workloads", "operator", {**named, "name": named["name"] + "/second"}).json()["id"]
+        made = self.live.post("/v1/workloads", "operator", {**named, "name": name + "/second"}).json()["id"]
         yield self.call("PATCH", f"/v1/workloads/{made}", "operator", {"enabled": False, "scope": scope, "reason": "over"})
         yield self.call("GET", "/v1/workloads", "auditor")
         yield self.call("POST", "/v1/authority/renew", "operator", {})
-        wanted = {"name": named["name"], "uses": 50, "ttl_seconds": 600}
+        wanted = {"name": name, "uses": 50, "ttl_seconds": 600}
         yield self.call("POST", "/v1/enrolments", "operator", wanted)
         enrolment = self.live.post("/v1/enrolments", "operator", wanted).json()
         yield self.call("GET", "/v1/enrolments", "operator")

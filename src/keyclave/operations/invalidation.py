@@ -42,8 +42,7 @@ def settled(desk: Desk, attempt: Attempt, *, failed: bool) -> None:
         desk.access.revisions.forget(attempt.caller.tenant)
     if attempt.changes:
         awaited = attempt.awaited
-        if awaited:
-            desk.pending.remove(awaited)
+        desk.pending.remove(awaited)
         for name in attempt.touches:  # also that a key was looked for in vain
             desk.keyring.forget(attempt.caller.tenant, name)
         for name in (*awaited, *attempt.drops):
