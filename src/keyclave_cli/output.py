@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+_UNBOUNDED = 100_000  # columns of a terminal that breaks nothing
 _REPLACED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
 
 
@@ -62,7 +63,11 @@ def write_list(
 
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """Write rows under their columns: a table for a terminal, tab-separated lines for a pipe; `empty` is said of none."""
+    """Write rows under their columns: a table for a terminal, tab-separated lines for a pipe; `empty` is said of none.
+
+    Cells are broken between words alone, so that an id can be copied whole. Where a terminal is too narrow for that, each row is
+    written as fields.
+    """
     cells = [[_cell(value) for value in row] for row in rows]
     if not is_terminal():
         for row in ([column.replace(" ", "_").lower() for column in columns], *cells):
@@ -73,6 +78,7 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
@@ -81,7 +87,13 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
         table.add_column(column, overflow="fold")
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))
-    Console(file=sys.stdout, highlight=False).print(table)
+    console = Console(file=sys.stdout, highlight=False)
+    if Measurement.get(console, console.options.update_width(_UNBOUNDED), table).minimum <= console.width:
+        console.print(table)
+        return
+    for row in cells:
+        write_fields(zip(columns, row, strict=True))
+        sys.stdout.write("\n")
 
 
 def write_fields(pairs: Iterable[tuple[str, object]]) -> None:

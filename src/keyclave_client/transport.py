@@ -284,17 +284,30 @@ def _tls(ca_file: str | None, certificate: tuple[str, str] | None) -> ssl.SSLCon
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     if certificate is not None:
         try:
-            context.load_cert_chain(*certificate)
+            context.load_cert_chain(*certificate, password="")  # a passphrase must not be asked for on whatever terminal there is
         except ssl.SSLError:
             raise Malformed(
-                f"{certificate[0]} and {certificate[1]} are not a certificate and its key",
-                "name the PEM files of one certificate",
+                f"{certificate[0]} and {certificate[1]} are not a certificate and its key, or that is under a passphrase",
+                "name the PEM files of one certificate and its bare key",
             ) from None
+        except (OSError, ValueError) as error:
+            raise _unreadable(certificate, error) from None
     return context
 
 
 def _written(certificate: tuple[str, str] | None) -> tuple[int, ...]:
-    return () if certificate is None else tuple(os.stat(path).st_mtime_ns for path in certificate)
+    """Return when the files of a client certificate were written."""
+    if certificate is None:
+        return ()
+    try:
+        return tuple(os.stat(path).st_mtime_ns for path in certificate)
+    except (OSError, ValueError) as error:
+        raise _unreadable(certificate, error) from None
+
+
+def _unreadable(certificate: tuple[str, str], error: OSError | ValueError) -> Malformed:
+    said = (error.strerror if isinstance(error, OSError) else None) or "no name of a file"
+    return Malformed(f"{' or '.join(certificate)}: {said}", "name the PEM files of the client certificate and of its key")
 
 
 def _parsed(content: bytes) -> Any:

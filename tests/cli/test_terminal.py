@@ -26,10 +26,10 @@ PATIENCE = 60
 class Terminal:
     """A run of the command line whose stdin, stdout and stderr are a terminal, or stdin a given file."""
 
-    def __init__(self, *arguments: str, stdin: Path | None = None) -> None:
+    def __init__(self, *arguments: str, stdin: Path | None = None, columns: int = 120) -> None:
         self._ours, theirs = pty.openpty()
         command = [sys.executable, "-m", "keyclave_cli", *arguments]
-        environment = {**os.environ, "PYTHONPATH": SRC, "TERM": "xterm", "COLUMNS": "120"}
+        environment = {**os.environ, "PYTHONPATH": SRC, "TERM": "xterm", "COLUMNS": str(columns)}
         source = None if stdin is None else stdin.open("rb")
         self.process = subprocess.Popen(
             command, stdin=source or theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
@@ -75,6 +75,17 @@ def test_keys_are_a_table(people: Prompt, live: Live) -> None:
     assert terminal.end() == 0
     assert re.search(r"Name\s+Spec\s+Purpose", re.sub(r"\x1b\[[0-9;]*m", "", terminal.shown))
     assert "─" in terminal.shown
+
+
+@pytest.mark.parametrize("columns", [40, 80, 160])
+def test_an_id_can_be_copied_whole_however_narrow_the_terminal_is(people: Prompt, live: Live, columns: int) -> None:
+    name = f"t-narrow-{columns}"
+    made = live.create_key(name, owner="department-of-cardiology")
+    terminal = Terminal("--profile", "auditor", "key", "list", "--name", name, columns=columns)
+    assert terminal.end() == 0
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal.shown)
+    assert all(whole in shown for whole in (name, made["id"], "aes-256", "department-of-cardiology"))
+    assert ("─" in shown) is (columns == 160)
 
 
 def test_ciphertext_is_not_written_to_a_terminal(people: Prompt, live: Live) -> None:
