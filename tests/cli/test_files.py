@@ -172,6 +172,17 @@ def test_what_is_there_is_called_decrypted_only_if_it_is_that_record(people: Pro
     assert Path("opened/r.json").read_bytes() == b"a" * 1000
 
 
+def test_no_folders_are_left_where_nothing_could_be_opened(people: Prompt, live: Live) -> None:
+    _two_of_one_size(people, live, "t-empty")
+    assert people("--profile", "app", "encrypt", "a", "-k", "t-empty", "-c", "patient=a", "--out", "sealed-a").code == 0
+    Path("there").mkdir()
+    for out in ("new/below", "there/below"):
+        done = people("--profile", "app", "decrypt", "sealed-a", "-c", "patient=wrong", "--out", out)
+        assert done.code == 1, done.text
+    assert not Path("new").exists()
+    assert list(Path("there").iterdir()) == []
+
+
 def test_who_may_not_open_is_told_so_and_not_that_it_is_done(people: Prompt, live: Live) -> None:
     _two_of_one_size(people, live, "t-blind")
     profiles.write_profile("blind", None, live.url, live.ca_file, live.token(["data-key"], ["t-blind"]), replace=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from keyclave_cli.files.plan import Item, Plan, make_folder, plan
+from keyclave_cli.files.folders import Folders
+from keyclave_cli.files.plan import Item, Plan, plan
 from keyclave_cli.files.progress import Bars
 from keyclave_cli.files.report import GONE, report
 from keyclave_cli.files.running import Crew, Fate, Outcome, Progress
@@ -62,11 +63,22 @@ def test_two_inputs_do_not_become_one_result(tree: Path) -> None:
 
 
 def test_folders_made_for_results_are_private(tmp_path: Path) -> None:
-    make_folder(str(tmp_path / "a/b"))
+    folders = Folders()
+    folders.make(str(tmp_path / "a/b"))
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b")] == [0o700, 0o700]
     (tmp_path / "file").write_text("")
     with pytest.raises(FileExistsError):
-        make_folder(str(tmp_path / "file/under"))
+        folders.make(str(tmp_path / "file/under"))
+
+
+def test_folders_go_that_nothing_was_put_into_and_were_not_there_before(tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    folders = Folders()
+    for name in ("before/a", "b/c/d", "b/full"):
+        folders.make(str(tmp_path / name))
+    (tmp_path / "b/full/result").write_text("")
+    folders.drop_empty()
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["b", "b/full", "b/full/result", "before"]
 
 
 ITEMS = [Item(str(number), f"{number}.kc", 1) for number in range(20)]

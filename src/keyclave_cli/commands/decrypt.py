@@ -56,7 +56,10 @@ def decrypt(
     todo = plan(paths, out, naming)
     with session.client() as client:
         work = Decryption(client, key, context, force=force)
-        done = carry_out(work, todo, ("decrypting", "decrypted"), jobs=jobs, as_json=session.json)
+        try:
+            done = carry_out(work, todo, ("decrypting", "decrypted"), jobs=jobs, as_json=session.json)
+        finally:
+            work.folders.drop_empty()
     ctx.exit(done)
 
 

@@ -59,7 +59,10 @@ def encrypt(
     hopeless = GONE | {"refused", "unknown", "wrong_state", "limit_reached"}  # one key, one context: the next file meets them too
     with session.client() as client:
         work = Encryption(client, key, context, len(todo.items), force=force, remove=remove_source)
-        done = carry_out(work, todo, ("encrypting", "encrypted"), jobs=jobs, as_json=session.json, hopeless=hopeless)
+        try:
+            done = carry_out(work, todo, ("encrypting", "encrypted"), jobs=jobs, as_json=session.json, hopeless=hopeless)
+        finally:
+            work.folders.drop_empty()
     ctx.exit(done)
 
 

@@ -115,15 +115,3 @@ def plan(paths: Sequence[str], out: str | None, naming: Naming) -> Plan:
 
 def _under(out: str, relative: str, name: str) -> str:
     return os.path.join(out, os.path.dirname(relative), name)
-
-
-def make_folder(path: str) -> None:
-    """Make a folder and those above it, for their owner alone: what is decrypted into them may be anybody's record."""
-    if not path or os.path.isdir(path):
-        return
-    make_folder(os.path.dirname(path))
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        if not os.path.isdir(path):
-            raise

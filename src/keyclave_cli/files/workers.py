@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from keyclave_cli.files.data_keys import AheadOfTime
 from keyclave_cli.files.finished import Context, holds, remove_source, sealed_already
-from keyclave_cli.files.plan import Item, make_folder
+from keyclave_cli.files.folders import Folders
+from keyclave_cli.files.plan import Item
 from keyclave_cli.files.running import Fate, Progress
 from keyclave_cli.problems import Stop
 from keyclave_client import Client, Encryptor, inspect_file
@@ -25,6 +26,7 @@ class Encryption:
         self._context = context
         self._force = force
         self._remove = remove
+        self.folders = Folders()
         self._encryptor = Encryptor(AheadOfTime(client, key, files))
 
     def __call__(self, item: Item, progress: Progress) -> tuple[Fate, str | None]:
@@ -38,7 +40,7 @@ class Encryption:
                 )
             fate = Fate.ALREADY
         else:
-            make_folder(os.path.dirname(item.dest))
+            self.folders.make(os.path.dirname(item.dest))
             self._encryptor.encrypt_file(item.source, item.dest, self._context, overwrite=self._force, progress=progress)
         if self._remove:  # which compares, whoever made the object
             remove_source(self._encryptor, item.source, item.dest, self._context)
@@ -53,6 +55,7 @@ class Decryption:
         self._key = key
         self._context = context
         self._force = force
+        self.folders = Folders()
         self._lock = threading.Lock()
         self._encryptors: dict[str, Encryptor] = {}
 
@@ -63,7 +66,7 @@ class Decryption:
             if not holds(encryptor, item.source, item.dest, self._context):
                 raise Stop(f"{item.dest} is there and is not what {item.source} holds", "look at both; --force replaces it")
             return Fate.ALREADY, None
-        make_folder(os.path.dirname(item.dest))
+        self.folders.make(os.path.dirname(item.dest))
         encryptor.decrypt_file(item.source, item.dest, self._context, overwrite=self._force, progress=progress)
         return Fate.DONE, None
 
