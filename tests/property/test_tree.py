@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keyclave.audit.proofs import prove_consistency, prove_inclusion, tree_root, verify_consistency, verify_inclusion
 from keyclave.audit.tiles import HASH, bundle_path, decode_bundle, encode_bundle, parse_path, tile_path, tile_width, tree_tiles
-from keyclave.audit.tree import CompactRange, ReadTile, Tree
+from keyclave.audit.tree import CompactRange, ReadTile, Tree, full_root
 from keyclave.core.errors import Broken, Malformed
 from keyclave_verify import merkle
 from tests.unit.audit.logs import Log
@@ -66,6 +66,18 @@ def test_every_consistency() -> None:
             assert merkle.consistency_holds(old, defined_root(0, old), new, defined_root(0, new), proof)
             if old:
                 assert merkle.consistency_proof(old, new, big().read_tile) == proof
+
+
+@given(st.integers(0, MOST // 256 - 1))
+def test_the_root_of_a_full_tile_is_the_hash_above_it(index: int) -> None:
+    tile = b"".join(map(leaf, range(index * 256, index * 256 + 256)))
+    assert full_root(tile) == defined_root(index * 256, index * 256 + 256)
+
+
+@pytest.mark.parametrize("length", [0, HASH, 255 * HASH, 256 * HASH - 1, 256 * HASH + 1, 512 * HASH])
+def test_a_full_tile_has_so_many_bytes(length: int) -> None:
+    with pytest.raises(Broken, match=f"{length} bytes"):
+        full_root(bytes(length))
 
 
 @given(sizes)

@@ -76,13 +76,24 @@ class _Level:
 
     def complete(self, level: int) -> tuple[Tile, bytes]:
         """Return the tile that is full now and its root, and start the next."""
-        row = self.hashes
-        tile = Tile(level, self.full, b"".join(row))
-        while len(row) > 1:
-            row = list(map(node_hash, row[::2], row[1::2]))
+        tile, root = Tile(level, self.full, b"".join(self.hashes)), _root_of(self.hashes)
         self.full += 1
         self.hashes = []
-        return tile, row[0]
+        return tile, root
+
+
+def full_root(tile: bytes) -> bytes:
+    """Return the root of a full tile, as the level above has it. `Broken` for another number of bytes."""
+    if len(tile) != WIDTH * HASH:
+        raise Broken(f"a full tile is {len(tile)} bytes, not {WIDTH * HASH}", "stop, keep the database as evidence")
+    return _root_of([tile[at : at + HASH] for at in range(0, len(tile), HASH)])
+
+
+def _root_of(row: list[bytes]) -> bytes:
+    """Return the root over as many hashes as a full tile has."""
+    while len(row) > 1:
+        row = list(map(node_hash, row[::2], row[1::2]))
+    return row[0]
 
 
 class Tree:

@@ -14,7 +14,7 @@ from keyclave.audit.checkpoint import parse_checkpoint, verify_checkpoint
 from keyclave.audit.note import parse_vkey
 from keyclave.audit.proofs import tree_root
 from keyclave.audit.tiles import HASH, WIDTH
-from keyclave.audit.tree import CompactRange, Tree
+from keyclave.audit.tree import Tree, full_root
 from keyclave.core.errors import Broken, InvalidSignature, Malformed
 from keyclave.crypto.log_keys import LogVerifier
 
@@ -114,10 +114,5 @@ def read_tile(tree: Tree, stored: Callable[[int, int], bytes], waiting: Tiles, l
 
 def rebuilt(stored: Callable[[int, int], bytes], level: int, index: int, width: int) -> bytes:
     """Return the beginning of a partial tile above level 0 from the full tiles below it: partial tiles are not stored."""
-    hashes = bytearray()
-    for child in range(index * WIDTH, index * WIDTH + width):
-        tile = stored(level - 1, child)
-        edge = CompactRange()
-        edge.append_many(tile[at : at + HASH] for at in range(0, len(tile), HASH))
-        hashes += edge.root()
-    return bytes(hashes)
+    first = index * WIDTH
+    return b"".join([full_root(stored(level - 1, child)) for child in range(first, first + width)])

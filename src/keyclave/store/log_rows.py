@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from keyclave.store import schema as s
 
+_TILE = select(s.log_tiles.c.hashes).where(
+    s.log_tiles.c.level == bindparam("tile_level"), s.log_tiles.c.number == bindparam("tile_number")
+)
 Checkpoint = tuple[int, bytes, str]  # size, root, note
 
 
 def read_tile(conn: Connection, level: int, number: int) -> bytes | None:
     """Return a full tile (256 hashes of 32 bytes), or None."""
-    c = s.log_tiles.c
-    return conn.execute(select(c.hashes).where(c.level == level, c.number == number)).scalar_one_or_none()
+    return conn.execute(_TILE, {"tile_level": level, "tile_number": number}).scalar_one_or_none()
 
 
 def last_tile(conn: Connection, level: int = 0) -> int:
