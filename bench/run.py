@@ -38,7 +38,7 @@ RESULTS = ROOT / "bench" / "results.json"
 class Sizes:
     """How much of everything."""
 
-    beside: int  # rounds beside the peer: more, for what keeps it and us from the machine is not the same
+    beside: int  # rounds of servers beside each other: more, for what keeps one of them from the machine may not keep the other
     rounds: int
     seconds: float
     log: int
@@ -69,7 +69,7 @@ def main() -> int:
 def _arguments() -> tuple[Sizes, tuple[Path, str]]:
     parser = argparse.ArgumentParser(description="Measure Keyclave next to OpenBao, and what has no peer by itself.")
     parser.add_argument("--quick", action="store_true", help="a look that takes a few minutes; its ratios are rough")
-    parser.add_argument("--rounds", type=int, help="how often each load meets each server [7 beside the peer, 3 elsewhere]")
+    parser.add_argument("--rounds", type=int, help="how often each load meets each server [7 beside another one, 3 by itself]")
     parser.add_argument("--seconds", type=float, help="how long it stays [3]")
     parser.add_argument("--log-events", type=int, metavar="N", help="length of the long log [10,000,000]")
     parser.add_argument("--keys", type=int, metavar="N", help="size of the store with many keys [1,000,000]")
@@ -104,12 +104,12 @@ def _measure(folder: Path, programs: tuple[Path, str], sizes: Sizes) -> list[Row
         _say("two workers")
         scaled = workers.measure(wrk, folder, sizes.rounds, sizes.seconds)
         _say("policies")
-        allowed = policies.authorised(wrk, folder, plain, sizes.rounds, sizes.seconds)
+        allowed = policies.authorised(wrk, folder, plain, sizes.beside, sizes.seconds)
         uncached = policies.uncached_milliseconds(plain.home / "keyclave.db")
         applied = policies.applying(folder, sizes.rounds)
         _say("the SDK")
         small = sdk.measure(secure, mebibytes=sizes.mebibytes, messages=sizes.messages)
-        grown = record.appending(wrk, folder, plain, sizes.log, sizes.rounds, sizes.seconds, _say)
+        grown = record.appending(wrk, folder, plain, sizes.log, sizes.beside, sizes.seconds, _say)
         starts = record.start_seconds(secure, sizes.passes)
     verified = record.verifying(folder, sizes.audited, min(3, sizes.passes), _say)
     _say("nodes on PostgreSQL")
@@ -185,7 +185,7 @@ def _policy_rows(
     size = f"{policies.POLICIES} policies, {policies.ROLES} roles, {policies.PRINCIPALS:,} principals"
     hot = (
         f"a policy permits, its condition on a context of two names is checked; {size}; {policies.CONNECTIONS} connections, no TLS, "
-        f"wrk -t1 on the same machine, medians of {sizes.rounds} rounds of {sizes.seconds:g} s, taking turns; peer = a scope alone, "
+        f"wrk -t1 on the same machine, medians of {sizes.beside} rounds of {sizes.seconds:g} s, taking turns; peer = a scope alone, "
         f"no context, the standard policy (with the same context {allowed.scope_with_context:,.0f}/s)"
     )
     new = (
