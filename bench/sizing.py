@@ -167,10 +167,8 @@ def measure() -> Measured:
     sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "src")]
     from bench.sized import measure_store
 
-    seen = measure_store()
-    return replace(
-        Measured(), leaf=seen["leaf"], sqlite=seen["sqlite"], key=seen["key"]
-    )  # the bytes on PostgreSQL stay those of docs/sizing.md
+    seen = measure_store()  # the bytes on PostgreSQL stay those of docs/sizing.md
+    return replace(Measured(), leaf=seen["leaf"], sqlite=seen["sqlite"], key=seen["key"])
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from tests.live import Live
 
 @dataclass
 class Visitor:
-    """A person at a live server. `passkey` may be given with other properties than an honest one has."""
+    """A person at a live server. `given`: a passkey with other properties than an honest one has."""
 
     live: Live
     name: str

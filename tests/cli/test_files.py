@@ -172,13 +172,15 @@ def test_what_is_there_is_called_decrypted_only_if_it_is_that_record(people: Pro
     assert Path("opened/r.json").read_bytes() == b"a" * 1000
 
 
-def test_no_folders_are_left_where_nothing_could_be_opened(people: Prompt, live: Live) -> None:
+def test_no_folders_are_left_where_nothing_was_put_into_them(people: Prompt, live: Live) -> None:
     _two_of_one_size(people, live, "t-empty")
     assert people("--profile", "app", "encrypt", "a", "-k", "t-empty", "-c", "patient=a", "--out", "sealed-a").code == 0
     Path("there").mkdir()
     for out in ("new/below", "there/below"):
         done = people("--profile", "app", "decrypt", "sealed-a", "-c", "patient=wrong", "--out", out)
         assert done.code == 1, done.text
+    done = people("--profile", "app", "encrypt", "a", "-k", "t-nowhere", "-c", "patient=a", "--out", "new/sealed")
+    assert done.code == 1, done.text
     assert not Path("new").exists()
     assert list(Path("there").iterdir()) == []
 

@@ -65,7 +65,7 @@ class DatedForm:
     __slots__ = ("_after", "_form", "_marks", "_second", "_written")
 
     def __init__(self, written: str, marks: Sequence[str], after: Mapping[str, int]) -> None:
-        """`marks` in the order in which they stand in `written`; `after`: seconds after it, of those of dates."""
+        """`marks` in the order in which they stand in `written`; `after`: how much later each date is."""
         self._written = written
         self._marks = marks
         self._after = after
