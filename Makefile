@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-people test test-postgresql serve check trace bench drill drill-ha format lock clean
+.PHONY: help demo demo-people test test-postgresql serve check trace bench wheel drill drill-ha format lock clean
 
 PYTHON_IN := .venv/bin
 HOME_DIR ?= .keyclave
@@ -18,6 +18,11 @@ ON_POSTGRES ?= $(addprefix tests/protocols/test_,record.py sealing.py credential
     elevation.py policy.py rights_by_the_clock.py rates.py meanwhile.py repeats.py shared_messages.py contexts.py) \
   $(addprefix tests/approvals/test_,main_path.py attacks.py rules_now.py apart.py offline_proof.py) \
   $(addprefix tests/people/test_,sessions.py invitations.py passkeys.py many_nodes.py way_back.py) \
+  tests/failure/test_sealed_revoked_suspended.py tests/failure/test_idempotency.py
+
+# And these on the server whose hot path is compiled, as production runs it and the bench measures it (setup.py says which files).
+ON_COMPILED ?= $(addprefix tests/protocols/test_,record.py record_of_batches.py uses.py repeats.py contexts.py shared_messages.py \
+    shared_data_keys.py new_keys.py new_keys_again.py rates.py meanwhile.py sealing.py drafts.py refusals.py slow_batches.py) \
   tests/failure/test_sealed_revoked_suspended.py tests/failure/test_idempotency.py
 
 help: ## Explain the targets
@@ -36,6 +41,7 @@ demo-people: ## Two people where one is not enough: invite, enrol, elevate, dest
 test: ## Run all tests (ARGS="-k envelope" for some)
 	@scripts/setup test
 	@$(TESTS) $(ARGS)
+	@[ -n '$(ARGS)' ] || KEYCLAVE_TEST_COMPILED=1 $(TESTS) $(ON_COMPILED)
 	@[ -n '$(ARGS)' ] || $(TESTS) --store postgresql $(ON_POSTGRES)
 
 test-postgresql: ## Run all tests with every server and desk on PostgreSQL (ARGS="tests/cli" for some)
@@ -51,7 +57,7 @@ check: ## Style, types, floors and the rules of the house
 	@scripts/setup dev
 	@$(PYTHON_IN)/ruff check --quiet .
 	@$(PYTHON_IN)/ruff format --check --quiet . || { echo 'not formatted: run `make format`'; exit 1; }
-	@$(PYTHON_IN)/mypy --strict --no-error-summary src bench drill demo scripts
+	@$(PYTHON_IN)/mypy --strict --no-error-summary src bench drill demo scripts setup.py
 	@$(PYTHON_IN)/lint-imports --no-logo >.lint-imports.log || { cat .lint-imports.log; exit 1; }; rm -f .lint-imports.log
 	@$(PYTHON_IN)/python -m pytest -p no:xdist tests/house
 
@@ -62,6 +68,11 @@ trace: ## Print which tests show each requirement, and fail where one that is cl
 bench: ## Measure, side by side with a peer, into bench/results.json
 	@scripts/setup bench
 	@$(PYTHON_IN)/python bench/run.py $(ARGS)
+
+wheel: ## Build the package for production into dist/, its hot path compiled (docs/decisions/0015)
+	@scripts/setup dev
+	@KEYCLAVE_COMPILE=1 $(PYTHON_IN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-index --no-build-isolation -w dist .
+	@ls dist/*.whl
 
 drill: ## Kill the server under load, fill its disk, set its clock back: into drill/results.json
 	@scripts/setup

@@ -20,17 +20,21 @@ from typing import Any
 from bench.load import Endpoint, Work
 from bench.processes import Process, free_port
 
-_SOURCE = str(Path(__file__).resolve().parent.parent / "src")
-ENVIRONMENT = {"PYTHONPATH": os.environ.get("PYTHONPATH") or _SOURCE}
+TEXT = Path(__file__).resolve().parent.parent / "src"
+COMPILED = TEXT.parent / "build" / "compiled"  # by scripts/setup, of the text as it is
+ENVIRONMENT = {"PYTHONPATH": os.environ.get("PYTHONPATH") or str(COMPILED if COMPILED.is_dir() else TEXT)}
 KEY = "bench"
 
 
 class Keyclave:
-    """One home and its server. `token` is an application's; keys are created with the custodian's."""
+    """One home and its server. `token` is an application's; keys are created with the custodian's. `source` is what it runs."""
 
-    def __init__(self, folder: Path, name: str, *, tls: bool, workers: int = 1, store: str = "") -> None:
+    def __init__(
+        self, folder: Path, name: str, *, tls: bool, workers: int = 1, store: str = "", source: Path | None = None
+    ) -> None:
         self.home = folder / name
         self.port = free_port()
+        self._environment = ENVIRONMENT if source is None else {"PYTHONPATH": str(source)}
         made = folder / f"{name}.json"
         program = [sys.executable, "-m", "keyclave.app"]
         init = [
@@ -46,7 +50,7 @@ class Keyclave:
             "tokens",
             *(["--store", store] if store else []),
         ]
-        subprocess.run(init, check=True, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL)
+        subprocess.run(init, check=True, env={**os.environ, **self._environment}, stdin=subprocess.DEVNULL)
         self.made: dict[str, Any] = json.loads(made.read_text())
         self.ca_file = self.made["ca_file"]
         self.url = self.made["url"]
@@ -71,7 +75,7 @@ class Keyclave:
     def start(self) -> float:
         """Start the server; return the seconds to its first answer, sealed as it is."""
         where = ["--home", str(self.home), "--port", str(self.port), "--workers", str(self._workers)]
-        self._process = Process([sys.executable, "-m", "keyclave.app", "serve", *where], self._log, ENVIRONMENT)
+        self._process = Process([sys.executable, "-m", "keyclave.app", "serve", *where], self._log, self._environment)
         return self._process.wait_until(self.url + "/v1/health", answers=(200, 503))
 
     def unseal(self) -> None:

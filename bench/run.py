@@ -22,9 +22,9 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from bench import handshakes, many_keys, nodes, placing, policies, record, sdk, workers
+from bench import compiled, handshakes, many_keys, nodes, placing, policies, record, sdk, workers
 from bench.load import Wrk
-from bench.ours import Keyclave
+from bench.ours import COMPILED, ENVIRONMENT, Keyclave
 from bench.peer import OpenBao
 from bench.processes import busy_cpus
 from bench.rows import served_rows
@@ -99,6 +99,8 @@ def _measure(folder: Path, programs: tuple[Path, str], sizes: Sizes) -> list[Row
         rss = plain.rss_mib(), secure.rss_mib(), [peer.process.rss_mib() for peer in peers]
         for peer in peers:
             peer.stop()  # what follows has no peer
+        _say("the same server, run from its text")
+        beside_text = compiled.measure(wrk, folder, secure, sizes.rounds, sizes.seconds)
         _say("TLS handshakes with a client certificate")
         shaken = handshakes.measure(secure, sizes.rounds, sizes.seconds)
         _say("two workers")
@@ -118,6 +120,7 @@ def _measure(folder: Path, programs: tuple[Path, str], sizes: Sizes) -> list[Row
     stored = many_keys.measure(folder, sizes.keys, _say)
     how = f"keep-alive, wrk -t1 on the same machine, medians of {sizes.beside} interleaved rounds of {sizes.seconds:g} s"
     rows = served_rows(contenders[0], contenders[1:], how)
+    rows += compiled.rows(beside_text, sizes.rounds, sizes.seconds)
     rows += workers.rows(scaled, sizes.rounds, sizes.seconds)
     rows += _sdk_rows(small) + _handshake_rows(shaken, sizes)
     rows += _policy_rows(allowed, uncached, applied, sizes)
@@ -246,7 +249,9 @@ def _machine() -> str:
     models = [line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     model = models[0] if models else platform.machine()
     others = busy_cpus(2)
-    return f"{os.cpu_count()} CPUs ({model}), Python {platform.python_version()}; {others:.1f} CPUs busy with other work before the run"
+    runs = "hot path compiled" if ENVIRONMENT["PYTHONPATH"] == str(COMPILED) else "run from its text"
+    version = platform.python_version()
+    return f"{os.cpu_count()} CPUs ({model}), Python {version}, {runs}; {others:.1f} CPUs busy with other work before the run"
 
 
 def _say(text: str) -> None:

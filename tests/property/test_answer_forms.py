@@ -7,7 +7,7 @@ import base64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyclave.audit.event import event_id
+from keyclave.audit.event_ids import event_id
 from keyclave.core.clock import MICROSECONDS, to_text
 from keyclave.core.form import Form, number_mark, text_mark
 from keyclave.operations.alike import DatedForm

@@ -9,7 +9,8 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyclave.audit.event import Event, decode, encode, event_id, parse_event_id
+from keyclave.audit.event import Event, decode, encode
+from keyclave.audit.event_ids import event_id, parse_event_id
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 NAME = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=12)

@@ -8,7 +8,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from keyclave.app.stores import AnyStore
-from keyclave.audit.event import Event, encode, event_id
+from keyclave.audit.event import Event, encode
+from keyclave.audit.event_ids import event_id
 from keyclave.core.errors import Broken, Malformed
 from keyclave.identity.names import check_local, kind_of
 from keyclave.operations.people.invitations import PersonName

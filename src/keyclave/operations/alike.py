@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from keyclave.audit.event import NewKeyEventForm
+from keyclave.audit.event_forms import NewKeyEventForm
 from keyclave.core.clock import MICROSECONDS, to_text
 from keyclave.core.form import Form, text_mark
 from keyclave.keys.model import Key

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from keyclave.audit.event import event_id
+from keyclave.audit.event_ids import event_id
 from keyclave.core.errors import KeyclaveError
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Peer
@@ -117,8 +117,9 @@ class Attempt:
 
     def begin_again(self) -> None:
         """Forget what a first run left, except uses of key versions that are accounted for already."""
+        unused = Attempt(self.desk, self.op, self.caller, self.peer, self.reply)
         for name in _LEFT_BY_A_RUN:
-            self.__dict__.pop(name, None)
+            setattr(self, name, getattr(unused, name))
 
     def note_context(self, context: dict[str, list[str]]) -> None:
         """Record an encryption context, as the log shows it; further ones (of a batch) are added to the first."""
@@ -220,7 +221,8 @@ class Attempt:
         if self.worked_out is None:
             self.worked_out = {name: getattr(self, name) for name in _LEFT_BY_A_TRY}
         else:
-            self.__dict__.update(self.worked_out)
+            for name, value in self.worked_out.items():
+                setattr(self, name, value)
         for inner in self.inner:
             inner._begin_try()
 

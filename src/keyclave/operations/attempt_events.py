@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyclave.audit.event import Event, encode, event_id
+from keyclave.audit.event import Event, encode
+from keyclave.audit.event_ids import event_id
 from keyclave.operations.event_parts import repeated
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from keyclave.keys.periods import checked
 from keyclave.operations import imports
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
-from keyclave.operations.forms import Answer, Base64, Empty, KeyName, Request, TagValue, Text, from_base64
+from keyclave.operations.fields import from_base64
+from keyclave.operations.forms import Answer, Base64, Empty, KeyName, Request, TagValue, Text
 from keyclave.operations.key_view import KeyView
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.new_keys import NewKey, described, keep, new_id

@@ -19,7 +19,8 @@ from keyclave.envelope.header import KIND_WRAPPED_KEY, OVERHEAD
 from keyclave.operations.answers import AnswerForm
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
-from keyclave.operations.forms import Answer, Base64, Context, Request, admit_context, from_base64, to_base64
+from keyclave.operations.fields import admit_context, from_base64, to_base64
+from keyclave.operations.forms import Answer, Base64, Context, Request
 from keyclave.operations.keyring import Handle, LoadedKey
 from keyclave.operations.messages import LONGEST_KEY, KeyMessage
 from keyclave.operations.sealing import find_version, key_message_of, open_envelope, seal

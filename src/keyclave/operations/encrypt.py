@@ -15,17 +15,8 @@ from keyclave.envelope.header import KIND_MESSAGE, OVERHEAD
 from keyclave.operations.answers import AnswerForm, written
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
-from keyclave.operations.forms import (
-    Answer,
-    Base64,
-    Context,
-    Request,
-    admit_context,
-    all_from_base64,
-    all_to_base64,
-    from_base64,
-    to_base64,
-)
+from keyclave.operations.fields import admit_context, all_from_base64, all_to_base64, from_base64, to_base64
+from keyclave.operations.forms import Answer, Base64, Context, Request
 from keyclave.operations.keyring import Handle, LoadedKey
 from keyclave.operations.messages import Message
 from keyclave.operations.sealing import find_version, message_of, open_envelope, seal, seal_all

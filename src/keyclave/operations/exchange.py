@@ -12,7 +12,8 @@ from keyclave.crypto.public import from_pem
 from keyclave.crypto.suites import Purpose
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
-from keyclave.operations.forms import Answer, Base64, Number, Request, Text, from_base64, to_base64
+from keyclave.operations.fields import from_base64, to_base64
+from keyclave.operations.forms import Answer, Base64, Number, Request, Text
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.sealing import account
 from keyclave.operations.sign import handle_of

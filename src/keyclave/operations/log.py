@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from keyclave.audit.checkpoint import sign_checkpoint
-from keyclave.audit.event import parse_event_id
+from keyclave.audit.event_ids import parse_event_id
 from keyclave.audit.note import Signer
 from keyclave.audit.proofs import prove_consistency, prove_inclusion, tree_root
 from keyclave.audit.receipt import encode_receipt

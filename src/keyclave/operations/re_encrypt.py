@@ -12,7 +12,8 @@ from keyclave.crypto.suites import Purpose
 from keyclave.envelope.header import OVERHEAD
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
-from keyclave.operations.forms import Answer, Base64, Context, Request, Text, admit_context, from_base64, to_base64
+from keyclave.operations.fields import admit_context, from_base64, to_base64
+from keyclave.operations.forms import Answer, Base64, Context, Request, Text
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.rights import choose
 from keyclave.operations.sealing import find_version, open_envelope, seal

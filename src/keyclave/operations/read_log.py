@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from keyclave.audit.event import Event, decode, parse_event_id
+from keyclave.audit.event import Event, decode
+from keyclave.audit.event_ids import parse_event_id
 from keyclave.core import limits
 from keyclave.core.errors import Malformed, Unknown
 from keyclave.identity.caller import Caller

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from keyclave.audit.event import EventForm
+from keyclave.audit.event_forms import EventForm
 from keyclave.identity.caller import Caller
 from keyclave.identity.peer import Plane
 from keyclave.operations.alike import Alike

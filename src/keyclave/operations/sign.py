@@ -7,7 +7,8 @@ from keyclave.core.errors import Malformed, Unknown
 from keyclave.crypto.suites import KeySpec, MacAlgorithm, Purpose, SignatureAlgorithm
 from keyclave.operations.attempt import Attempt
 from keyclave.operations.desk import Desk
-from keyclave.operations.forms import Answer, Base64, Number, Request, from_base64, to_base64
+from keyclave.operations.fields import from_base64, to_base64
+from keyclave.operations.forms import Answer, Base64, Number, Request
 from keyclave.operations.keyring import Handle, LoadedKey
 from keyclave.operations.sealing import account
 

@@ -20,7 +20,7 @@ from keyclave.crypto.digest import same, sha256
 from keyclave.crypto.signatures import verify_ecdsa
 from keyclave.identity.passkeys import verify_assertion
 from keyclave.operations.apart import Deed, approver_barred, names_of
-from keyclave.operations.forms import from_base64
+from keyclave.operations.fields import from_base64
 from keyclave.operations.people.enrolment import open_bytes
 from keyclave.policy.decision import ApprovalRule
 from keyclave.policy.rules import Rules

@@ -17,7 +17,8 @@ from keyclave.core.errors import InvalidSignature, Refused
 from keyclave.crypto.public import from_pem
 from keyclave.crypto.signatures import check_ecdsa_key, verify_ecdsa
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.forms import Answer, Base64, Empty, Request, from_base64
+from keyclave.operations.fields import from_base64
+from keyclave.operations.forms import Answer, Base64, Empty, Request
 from keyclave.operations.keyring import LoadedKey
 from keyclave.operations.people.enrolment import (
     AuthenticatorView,

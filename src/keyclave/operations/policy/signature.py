@@ -13,7 +13,8 @@ from msgspec import Meta
 from keyclave.core.errors import InvalidSignature, Refused
 from keyclave.crypto.signatures import verify_ecdsa
 from keyclave.operations.attempt import Attempt
-from keyclave.operations.forms import Base64, Request, from_base64
+from keyclave.operations.fields import from_base64
+from keyclave.operations.forms import Base64, Request
 from keyclave.store.access.people import read_authenticator
 
 if TYPE_CHECKING:
