@@ -29,7 +29,7 @@ from keyclave.app.stores import AnyStore
 from keyclave.app.unsealing import ask_peers, peers_context
 from keyclave.app.wiring import build
 from keyclave.console import application as console
-from keyclave.core.errors import Malformed
+from keyclave.core.errors import KeyclaveError, Malformed
 from keyclave.crypto.locked_memory import end_with_parent, lock_down
 from keyclave.identity.peer import Plane
 from keyclave.operations.desk import Desk
@@ -43,6 +43,7 @@ from keyclave.protocols.rest.gateway import Gateway
 from keyclave.protocols.rest.refusals import Refusals
 from keyclave.protocols.rest.visitors import Visitors
 from keyclave.store import meta_rows
+from keyclave.store.access import people
 from keyclave.store.sqlite import SqliteStore
 from keyclave.store.versions import CLUSTER
 
@@ -124,7 +125,7 @@ async def _serve(config: Config, home: Path, part: Part | None = None) -> None:
         gc.set_threshold(*_COLLECT)
         gc.enable()
         gc.freeze()  # what start-up made lives as long as the process: the collector need not look at it again
-        settling = asyncio.create_task(_settle(listeners))
+        settling = asyncio.create_task(_settle(listeners, store))
         try:
             await _until_one_ends(listeners)
         finally:
@@ -236,9 +237,17 @@ async def _until_one_ends(listeners: list[Listener]) -> None:
         await asyncio.gather(*tasks)
 
 
-async def _settle(listeners: list[Listener]) -> None:
-    """Once every listener answers, import on another thread what they left out; the collector need not look at that either."""
+async def _settle(listeners: list[Listener], store: AnyStore) -> None:
+    """Once every listener answers, import on another thread what they left out; the collector need not look at that either.
+
+    Where nobody has ever enrolled, nobody logs in: it would be 8 MB for nothing.
+    """
     for one in listeners:
         await one.up.wait()
-    await asyncio.get_running_loop().run_in_executor(None, settle)
-    gc.freeze()
+    try:
+        needed = store.read(people.anybody_logs_in)
+    except KeyclaveError:  # a database that is away for a moment: whoever logs in may be in it
+        needed = True
+    if needed:
+        await asyncio.get_running_loop().run_in_executor(None, settle)
+        gc.freeze()

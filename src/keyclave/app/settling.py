@@ -1,7 +1,8 @@
 """What a server needs soon but not for its first answer: libraries that few requests ask for.
 
 Their modules are imported inside the functions that call them. Importing them all takes a fifth of a second; that would be added
-to each start, or to one request for which everybody waits. So they are imported on a worker thread once the server serves.
+to each start, or to one request for which everybody waits. So they are imported on a worker thread once the server serves,
+unless nobody has enrolled yet: then the first who does waits for them.
 """
 
 from __future__ import annotations

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from keyclave.app import settling
+from keyclave.app import serve, settling
+from keyclave.core.errors import Unavailable
 
 SOURCE = str(Path(settling.__file__).parents[2])
 
@@ -35,3 +38,26 @@ def test_a_library_that_is_missing_is_said_and_the_others_come(
         settling.settle()
     assert "keyclave_has_no_such_library cannot be imported" in caplog.text
     assert "jinja2" in sys.modules
+
+
+class House:
+    """A store that says whether anybody has enrolled, or nothing at all."""
+
+    def __init__(self, says: bool | None) -> None:
+        self.says = says
+
+    def read(self, _question: object) -> bool:
+        if self.says is None:
+            raise Unavailable("the database is away")
+        return self.says
+
+
+@pytest.mark.parametrize(("says", "imported"), [(True, 1), (False, 0), (None, 1)])
+def test_only_where_somebody_may_log_in_are_they_imported_beforehand(
+    says: bool | None, imported: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[int] = []
+    monkeypatch.setattr(serve, "settle", lambda: times.append(1))
+    house: Any = House(says)
+    asyncio.run(serve._settle([], house))
+    assert len(times) == imported

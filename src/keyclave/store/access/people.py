@@ -132,6 +132,11 @@ def find_passkey(conn: Connection, handle: bytes) -> Authenticator | None:
     return None if row is None else _authenticator(row)
 
 
+def anybody_logs_in(conn: Connection) -> bool:
+    """Tell whether anybody ever enrolled an authenticator, in whichever tenant."""
+    return conn.execute(select(t.authenticators.c.id).limit(1)).first() is not None
+
+
 def list_authenticators(conn: Connection, tenant: str, principal: str) -> list[Authenticator]:
     """Return every authenticator of a principal, revoked ones too, oldest first."""
     return [_authenticator(row) for row in conn.execute(_OF_PRINCIPAL, {"tenant": tenant, "principal": principal})]
