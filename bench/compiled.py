@@ -1,7 +1,11 @@
-"""What compiling the hot path is worth: the server as it is measured, and the same one run from its text, under the same load in turn."""
+"""What compiling the hot path is worth: a server as it is measured, and one that runs from its text, under the same load in turn.
+
+Both begin anew: whoever has worked for minutes is slower than whoever has not.
+"""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
@@ -16,21 +20,21 @@ Samples = tuple[list[Sample], list[Sample]]
 """Of the server that is measured, and of its text."""
 
 
-def measure(wrk: Wrk, folder: Path, measured: Keyclave, rounds: int, seconds: float) -> Samples:
-    """Load both in turn, over TLS. `measured` serves with TLS."""
+def measure(wrk: Wrk, folder: Path, rounds: int, seconds: float) -> Samples:
+    """Load both in turn, over TLS."""
     seen: Samples = [], []
-    text = Keyclave(folder, "text", tls=True, source=TEXT)
-    try:
-        text.start()
-        text.unseal()
-        text.furnish()
+    with ExitStack() as stack:
+        homes = Keyclave(folder, "compiled", tls=True), Keyclave(folder, "text", tls=True, source=TEXT)
+        for home in homes:
+            stack.callback(home.stop)
+            home.start()
+            home.unseal()
+            home.furnish()
         for number in range(rounds + 1):
-            for home, samples in zip((measured, text), seen, strict=True):
+            for home, samples in zip(homes, seen, strict=True):
                 sample = wrk.run(home.endpoint(), encrypt(SMALL), CONNECTIONS, seconds if number else 1)
                 if number:  # the first round warms
                     samples.append(sample)
-    finally:
-        text.stop()
     return seen
 
 

@@ -100,7 +100,7 @@ def _measure(folder: Path, programs: tuple[Path, str], sizes: Sizes) -> list[Row
         for peer in peers:
             peer.stop()  # what follows has no peer
         _say("the same server, run from its text")
-        beside_text = compiled.measure(wrk, folder, secure, sizes.rounds, sizes.seconds)
+        beside_text = compiled.measure(wrk, folder, sizes.beside, sizes.seconds)
         _say("TLS handshakes with a client certificate")
         shaken = handshakes.measure(secure, sizes.rounds, sizes.seconds)
         _say("two workers")
@@ -120,7 +120,7 @@ def _measure(folder: Path, programs: tuple[Path, str], sizes: Sizes) -> list[Row
     stored = many_keys.measure(folder, sizes.keys, _say)
     how = f"keep-alive, wrk -t1 on the same machine, medians of {sizes.beside} interleaved rounds of {sizes.seconds:g} s"
     rows = served_rows(contenders[0], contenders[1:], how)
-    rows += compiled.rows(beside_text, sizes.rounds, sizes.seconds)
+    rows += compiled.rows(beside_text, sizes.beside, sizes.seconds)
     rows += workers.rows(scaled, sizes.rounds, sizes.seconds)
     rows += _sdk_rows(small) + _handshake_rows(shaken, sizes)
     rows += _policy_rows(allowed, uncached, applied, sizes)
