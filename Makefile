@@ -21,8 +21,8 @@ ON_POSTGRES ?= $(addprefix tests/protocols/test_,record.py sealing.py credential
   tests/failure/test_sealed_revoked_suspended.py tests/failure/test_idempotency.py
 
 # And these on the server whose hot path is compiled, as production runs it and the bench measures it (setup.py says which files).
-ON_COMPILED ?= $(addprefix tests/protocols/test_,record.py record_of_batches.py uses.py repeats.py contexts.py shared_messages.py \
-    shared_data_keys.py new_keys.py new_keys_again.py rates.py meanwhile.py sealing.py drafts.py refusals.py slow_batches.py) \
+ON_COMPILED ?= $(addprefix tests/protocols/test_,compiled.py record.py record_of_batches.py uses.py repeats.py contexts.py \
+    shared_messages.py shared_data_keys.py new_keys.py new_keys_again.py rates.py meanwhile.py sealing.py drafts.py refusals.py slow_batches.py) \
   tests/failure/test_sealed_revoked_suspended.py tests/failure/test_idempotency.py
 
 help: ## Explain the targets

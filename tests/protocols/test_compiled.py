@@ -5,6 +5,7 @@ The suites that `make test` runs again on it show that it does the same; this sh
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from base64 import b64encode
@@ -39,6 +40,10 @@ def test_every_listed_file_is_run_compiled() -> None:
     files = run.stdout.split()
     assert len(files) == len(names)
     assert [file for file in files if not (file.startswith(f"{COMPILED}/") and file.endswith(".so"))] == []
+
+
+def test_the_servers_of_all_suites_run_what_was_asked_for(live: Live) -> None:
+    assert bool(machine_code(live)) == bool(os.environ.get("KEYCLAVE_TEST_COMPILED"))
 
 
 def test_a_server_of_the_text_has_no_machine_code_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
