@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from joserfc.jwk import ECKey
@@ -39,7 +40,10 @@ def new_house(folder: object, **more: object) -> House:
             del client["client_secret"]
     settings |= {"key": str(live.home / "tls/server.key"), "cert": str(live.home / "tls/server.pem")}
     provider = NodeProvider(place, port, settings)
-    provider.start()
+    with ExitStack() as stack:
+        stack.callback(live.stop)  # where there is no provider, no server stays behind
+        provider.start()
+        stack.pop_all()
     return House(live, provider)
 
 
