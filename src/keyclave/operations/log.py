@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from keyclave.audit.checkpoint import sign_checkpoint
+from keyclave.audit.event import decode
 from keyclave.audit.event_ids import parse_event_id
 from keyclave.audit.note import Signer
 from keyclave.audit.proofs import prove_consistency, prove_inclusion, tree_root
@@ -65,6 +66,8 @@ class LogStore(Protocol):
     def keep_checkpoint(self, size: int, root: bytes, note: str, at: int) -> None: ...
 
     def last_checkpoint(self, size: int | None = None) -> tuple[int, bytes, str] | None: ...
+
+    def last_signed_at(self) -> int: ...
 
     def checkpoint_sizes(self, after: int, limit: int) -> list[int]: ...
 
@@ -152,7 +155,7 @@ class Log:
             self._look_again()  # another process may have signed as much, or more
             if self.checkpoint is not None and self.checkpoint[0] >= size:
                 return
-        now = self._clock.now()
+        now = max(self._clock.now(), self._newest_date(size)) if self._store.sequenced else self._clock.now()
         root = self._tree.root()
         note = sign_checkpoint(self.origin, size, root, self._signer, now // MICROSECONDS)
         self._unsure = True
@@ -162,6 +165,19 @@ class Log:
             self._look_again()
         else:
             self.checkpoint = (size, root, note)
+
+    def _newest_date(self, size: int) -> int:
+        """Return the newest date of what a checkpoint of that size covers: a node whose clock is ahead of this one's gave it.
+
+        Where several nodes write, the sequencer knows it (`nodes.sequencer`). This is for one that seals, or is asked for the
+        receipt of an event that is not signed yet.
+        """
+        newest = self._store.last_signed_at()
+        signed = 0 if self.checkpoint is None else self.checkpoint[0]
+        for first in range(signed, size, _CHUNK):
+            entries = self._store.read_entries(first, min(_CHUNK, size - first))
+            newest = max([newest, *(decode(entry).at for entry in entries)])
+        return newest
 
     def sign(self, size: int, root: bytes, at: int) -> str | None:
         """Return the checkpoint of a tree that another hand has grown, or None while the keys for it are away. Only on the loop.

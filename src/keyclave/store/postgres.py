@@ -156,6 +156,10 @@ class PostgresStore:
         """Return (size, root, note) of the newest checkpoint, or of the one of that size."""
         return self._transactions.single(lambda conn: log_rows.last_checkpoint(conn, size))
 
+    def last_signed_at(self) -> int:
+        """Return the date of the newest checkpoint, in microseconds; 0 where there is none."""
+        return self._transactions.single(log_rows.last_signed_at)
+
     def checkpoint_sizes(self, after: int, limit: int) -> list[int]:
         """Return the sizes of kept checkpoints greater than `after`."""
         return self._transactions.single(lambda conn: log_rows.checkpoint_sizes(conn, after, limit))

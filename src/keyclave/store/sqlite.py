@@ -131,6 +131,10 @@ class SqliteStore:
         """Return (size, root, note) of the newest checkpoint, or of the one of that size."""
         return self.read(lambda conn: log_rows.last_checkpoint(conn, size))
 
+    def last_signed_at(self) -> int:
+        """Return the date of the newest checkpoint, in microseconds; 0 where there is none."""
+        return self.read(log_rows.last_signed_at)
+
     def checkpoint_sizes(self, after: int, limit: int) -> list[int]:
         """Return the sizes of kept checkpoints greater than `after`."""
         return self.read(lambda conn: log_rows.checkpoint_sizes(conn, after, limit))

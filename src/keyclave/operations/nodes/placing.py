@@ -14,13 +14,14 @@ from keyclave.core.errors import Broken
 
 
 class Row(NamedTuple):
-    """A row of a journal: `at` is the time of its first event."""
+    """A row of a journal, dated from `at` to `latest`: what took long stands behind what came after it."""
 
     node: str
     first: int
     number: int  # of its events
     at: int
     entries: list[bytes]
+    latest: int = 0
 
 
 def in_order(rows: Iterable[Row], placed: Mapping[str, int]) -> list[Row]:

@@ -108,7 +108,7 @@ class Sequencer:
         self._keep(lambda: sequence.place(conn, self._lease, given, tiles))
         for row in ordered:
             self._placed[row.node] = row.first + row.number
-            self._saw(row.entries[-1:])  # a node's own times never go back
+            self.newest = max(self.newest, row.latest)
         return self._tree.size - before
 
     def _readable(self, found: list[tuple[str, int, int, bytes]]) -> list[Row]:
@@ -119,7 +119,8 @@ class Sequencer:
                 continue
             try:
                 entries = unpack_row(packed, number)
-                rows.append(Row(node, first, number, min(map(_date, entries)), entries))
+                dates = list(map(_date, entries))
+                rows.append(Row(node, first, number, min(dates), entries, max(dates)))
             except (ValueError, msgspec.DecodeError):
                 self._unreadable.add(node)
                 logger.error(
