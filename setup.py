@@ -1,7 +1,7 @@
 """Builds the package. With KEYCLAVE_COMPILE=1 the modules that every request passes through are compiled ahead of time.
 
 The text stays beside what is compiled from it, and does the same without it, slower (docs/decisions/0015). Two kinds of modules
-are never compiled: those that hold key material in the clear, so that what is read is what runs there, and those whose classes
+are never compiled: those that handle keys in locked memory, so that what is read is what runs there, and those whose classes
 need what the compiler leaves out without a word (arguments of a class statement, such as msgspec's; a house test sees to it).
 """
 

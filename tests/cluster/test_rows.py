@@ -187,7 +187,7 @@ def test_every_journal_gets_its_places_in_its_order_and_the_next_sequencer_goes_
 def test_the_order_keeps_each_journal_and_leaves_nothing_out(made: list[tuple[str, int, int]]) -> None:
     rows, heads = [], dict.fromkeys("abc", 0)
     for name, events, at in made:
-        rows.append(Row(name, heads[name], events, at, [b"x"] * events))
+        rows.append(Row(name, heads[name], events, at, [b"x"] * events, at))
         heads[name] += events
     ordered = in_order(sorted(rows, key=lambda row: (row.node, row.first)), {})
     assert sorted((r.node, r.first) for r in ordered) == sorted((r.node, r.first) for r in rows)
@@ -199,7 +199,7 @@ def test_the_order_keeps_each_journal_and_leaves_nothing_out(made: list[tuple[st
 
 def test_a_gap_in_a_journal_stops_the_sequencer() -> None:
     with pytest.raises(Broken, match="was to come"):
-        in_order([Row("a", 2, 1, 0, [b"x"])], {"a": 1})
+        in_order([Row("a", 2, 1, 0, [b"x"], 0)], {"a": 1})
 
 
 def test_rows_that_nobody_needs_any_more_go_and_no_others(conn: Connection) -> None:

@@ -21,7 +21,7 @@ class Row(NamedTuple):
     number: int  # of its events
     at: int
     entries: list[bytes]
-    latest: int = 0
+    latest: int
 
 
 def in_order(rows: Iterable[Row], placed: Mapping[str, int]) -> list[Row]:
