@@ -250,6 +250,18 @@ def test_no_checkpoint_is_dated_before_what_it_covers_whoever_goes_on(conn: Conn
     assert second.newest == 400  # of the checkpoint before: dates never go back either
 
 
+def test_the_latest_date_of_a_row_counts_wherever_it_stands(conn: Connection) -> None:
+    """What took long is dated when it began, and stands behind what came after it."""
+    fence = nodes.take_lease(conn, LEASE, "s", SECOND)
+    assert fence is not None
+    nodes.renew(conn, _node("ahead"), SECOND)
+    sequencer = Sequencer(conn, "s", fence, SECOND)
+    packed = pack([_event("a-0", at=900), _event("a-1", at=100)])
+    conn.execute(journal.insert(), {"node": "ahead", "first": 0, "count": 2, "entries": packed})
+    assert sequencer.look() == 2
+    assert sequencer.newest == 900
+
+
 # ---- whoever writes to the database past the servers ----------------------------------------------------------------------
 @pytest.mark.requirement("R22")
 @pytest.mark.parametrize("events", [5, 300])
